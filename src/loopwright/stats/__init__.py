@@ -1,0 +1,41 @@
+"""The arithmetic of judgement: sketches, drift, sequential tests, intervals, metrics. Pure functions of values."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from loopwright.stats.distinct import DistinctSketch
+    from loopwright.stats.frequent import FrequentValues
+    from loopwright.stats.moments import Moments, Sufficient
+    from loopwright.stats.quantiles import QuantileSketch
+    from loopwright.stats.sketches import ColumnKind, ColumnSketch, TableSketch
+
+_HOMES = {
+    "DistinctSketch": "distinct",
+    "FrequentValues": "frequent",
+    "Moments": "moments",
+    "Sufficient": "moments",
+    "QuantileSketch": "quantiles",
+    "ColumnKind": "sketches",
+    "ColumnSketch": "sketches",
+    "TableSketch": "sketches",
+}
+
+__all__ = [
+    "ColumnKind",
+    "ColumnSketch",
+    "DistinctSketch",
+    "FrequentValues",
+    "Moments",
+    "QuantileSketch",
+    "Sufficient",
+    "TableSketch",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
