@@ -1,0 +1,50 @@
+"""Access control: tokens, roles by project, and the judgement of permissions.
+
+Names that need the database load it when they are first asked for.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from loopwright.govern.judgement import LEVELS, PUBLIC, allows, authorise, check_permission, role_in
+from loopwright.govern.model import (
+    EVERY_PROJECT,
+    LOCAL_ACTOR,
+    Identity,
+    NewToken,
+    Role,
+    Session,
+    Token,
+    local_identity,
+)
+
+if TYPE_CHECKING:
+    from loopwright.govern.authenticate import Authenticator
+    from loopwright.govern.service import TokenService
+
+_LAZY = {"Authenticator": "authenticate", "TokenService": "service"}
+
+__all__ = [
+    "EVERY_PROJECT",
+    "LEVELS",
+    "LOCAL_ACTOR",
+    "PUBLIC",
+    "Authenticator",
+    "Identity",
+    "NewToken",
+    "Role",
+    "Session",
+    "Token",
+    "TokenService",
+    "allows",
+    "authorise",
+    "check_permission",
+    "local_identity",
+    "role_in",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
