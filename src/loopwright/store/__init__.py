@@ -1,0 +1,100 @@
+"""The backbone: how to keep things. What is kept belongs to each room.
+
+The face is lazy (PEP 562): importing it loads no SQL and no data-frame library; a name loads its own part only.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from loopwright.store.db import Database, Json, UtcTime, metadata
+    from loopwright.store.events import AuditReport, Event, EventLog, Sealer
+    from loopwright.store.fsck import FsckReport, fsck
+    from loopwright.store.journal import Cursor, JournalReader, JournalWriter, Position
+    from loopwright.store.lineage import Edge, Lineage, Node, Trace
+    from loopwright.store.objects import (
+        ObjectStat,
+        ObjectStore,
+        Tree,
+        TreeEntry,
+        checkout,
+        open_objects,
+        put_tree,
+        put_tree_entries,
+        read_file,
+        read_tree,
+    )
+    from loopwright.store.online import OnlineStore, open_online
+    from loopwright.store.stores import Stores, open_stores
+    from loopwright.store.tables import TableStore
+
+_HOMES = {
+    "db": ("Database", "Json", "UtcTime", "metadata"),
+    "events": ("AuditReport", "Event", "EventLog", "Sealer"),
+    "fsck": ("FsckReport", "fsck"),
+    "journal": ("Cursor", "JournalReader", "JournalWriter", "Position"),
+    "lineage": ("Edge", "Lineage", "Node", "Trace"),
+    "objects": (
+        "ObjectStat",
+        "ObjectStore",
+        "Tree",
+        "TreeEntry",
+        "checkout",
+        "open_objects",
+        "put_tree",
+        "put_tree_entries",
+        "read_file",
+        "read_tree",
+    ),
+    "online": ("OnlineStore", "open_online"),
+    "stores": ("Stores", "open_stores"),
+    "tables": ("TableStore",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "AuditReport",
+    "Cursor",
+    "Database",
+    "Edge",
+    "Event",
+    "EventLog",
+    "FsckReport",
+    "JournalReader",
+    "JournalWriter",
+    "Json",
+    "Lineage",
+    "Node",
+    "ObjectStat",
+    "ObjectStore",
+    "OnlineStore",
+    "Position",
+    "Sealer",
+    "Stores",
+    "TableStore",
+    "Trace",
+    "Tree",
+    "TreeEntry",
+    "UtcTime",
+    "checkout",
+    "fsck",
+    "metadata",
+    "open_objects",
+    "open_online",
+    "open_stores",
+    "put_tree",
+    "put_tree_entries",
+    "read_file",
+    "read_tree",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value
+    return value

@@ -1,0 +1,7 @@
+"""Relational truth: SQLAlchemy Core on SQLite (embedded) or PostgreSQL (grown)."""
+
+from loopwright.store.db.database import Database
+from loopwright.store.db.opening import open_database
+from loopwright.store.db.schema import Json, UtcTime, metadata
+
+__all__ = ["Database", "Json", "UtcTime", "metadata", "open_database"]

@@ -1,0 +1,163 @@
+"""The database of a workspace: transactions, snapshots, leases."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal
+
+from sqlalchemy import URL, Connection, Insert, Table, func, select, text
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DBAPIError
+
+from loopwright.core import Unavailable
+from loopwright.store.db import leasing
+from loopwright.store.db.engines import BUSY_TIMEOUT_S, WRITE, make_engine
+from loopwright.store.db.errors import translated
+
+Dialect = Literal["sqlite", "postgresql"]
+
+
+class Database:
+    """Transactions on SQLite or PostgreSQL, with the same promises on both.
+
+    Thread-safe; made once per process and workspace. What `begin()` committed survives kill -9 of this process.
+    """
+
+    def __init__(self, url: URL) -> None:
+        """Args:
+        url: as `parse_url` gives it. Nothing is connected before the first use.
+        """
+        self.dialect: Dialect = "sqlite" if url.get_backend_name() == "sqlite" else "postgresql"
+        self.url = url.render_as_string(hide_password=True)
+        self.place = (url.database or "") if self.dialect == "sqlite" else self.url
+        self._engine = make_engine(url)
+        self._writer = self._engine.execution_options(**{WRITE: True})
+        self._reader = self._engine
+        if self.dialect == "postgresql":
+            self._reader = self._engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+        self._turn = threading.Lock()
+        self._local = threading.local()
+
+    @property
+    def writing(self) -> bool:
+        """Whether this thread is inside `begin()`."""
+        return getattr(self._local, "writing", False)
+
+    @contextmanager
+    def begin(self) -> Iterator[Connection]:
+        """A write transaction: committed when the block ends, undone when it raises.
+
+        On SQLite it is alone (BEGIN IMMEDIATE). On PostgreSQL it is READ COMMITTED: where a change depends on rows
+        that it read, guard it with `lock()`, a unique constraint, or a compare-and-set on a revision.
+
+        Raises:
+            Unavailable: locked, unreachable, full or read-only.
+            Corrupt: the database is damaged.
+            Conflict: a row breaks a constraint.
+            RuntimeError: this thread is inside another `begin()` already; hand its connection on instead.
+        """
+        if self.writing:
+            raise RuntimeError("begin() inside begin(): pass the open transaction on instead of opening another")
+        with self._my_turn():
+            self._local.writing = True
+            try:
+                with translated(self.place), self._writer.connect() as connection, connection.begin():
+                    yield connection
+            finally:
+                self._local.writing = False
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A snapshot to read from: every query in the block sees the same state.
+
+        Raises:
+            Unavailable: locked or unreachable.
+            Corrupt: the database is damaged.
+        """
+        with translated(self.place), self._reader.connect() as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def _my_turn(self) -> Iterator[None]:
+        # SQLite lets one writer in; threads of one process queue here, fairly, instead of polling its lock.
+        if self.dialect != "sqlite":
+            yield
+            return
+        if not self._turn.acquire(timeout=BUSY_TIMEOUT_S):
+            raise Unavailable(f"another thread has kept the database {self.place} for {BUSY_TIMEOUT_S:g} s")
+        try:
+            yield
+        finally:
+            self._turn.release()
+
+    def upsert(
+        self,
+        table: Table,
+        values: Mapping[str, Any] | Sequence[Mapping[str, Any]],
+        conflict_columns: Sequence[str],
+        update_columns: Sequence[str] = (),
+    ) -> Insert:
+        """An INSERT that updates `update_columns` of the row that is there already, or leaves it as it is if none."""
+        insert = sqlite.insert(table) if self.dialect == "sqlite" else postgresql.insert(table)
+        insert = insert.values(dict(values) if isinstance(values, Mapping) else [dict(row) for row in values])
+        if not update_columns:
+            return insert.on_conflict_do_nothing(index_elements=list(conflict_columns))
+        changes = {name: insert.excluded[name] for name in update_columns}
+        return insert.on_conflict_do_update(index_elements=list(conflict_columns), set_=changes)
+
+    def lock(self, tx: Connection, name: str) -> None:
+        """Wait until no other open transaction holds `name`, and hold it to this one's end.
+
+        For numbers that must follow each other (versions of one dataset). SQLite's writers are alone anyway.
+        """
+        if self.dialect == "postgresql":
+            tx.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(name, 0))))
+
+    def try_lease(self, name: str, holder: str, ttl_s: float) -> bool:
+        """Take or renew the lease `name` for `ttl_s` seconds of database time; False while another holds it.
+
+        A renewal in the first half of a lease's time writes nothing.
+
+        Raises:
+            Unavailable: locked or unreachable: act as if the lease were lost.
+        """
+        with self.read() as connection:
+            answer = leasing.standing(connection, name, holder, ttl_s)
+        if answer is not None:
+            return answer
+        with self.begin() as tx:
+            return leasing.take(tx, name, holder, ttl_s)
+
+    def release_lease(self, name: str, holder: str) -> None:
+        """Give the lease back, if `holder` has it."""
+        with self.begin() as tx:
+            leasing.release(tx, name, holder)
+
+    def check(self) -> list[str]:
+        """Integrity problems, in words; empty when there are none.
+
+        Raises:
+            Unavailable: the database cannot be reached at all.
+        """
+        if self.dialect == "postgresql":
+            with self.read() as connection:
+                connection.execute(select(1))
+            return []
+        try:
+            with self._reader.connect() as connection:
+                rows = connection.execute(text("PRAGMA quick_check(20)")).scalars().all()
+                broken = connection.execute(text("PRAGMA foreign_key_check")).all()
+        except DBAPIError as error:
+            if isinstance(error.orig, sqlite3.DatabaseError) and not isinstance(error.orig, sqlite3.OperationalError):
+                return [f"the database file {self.place} is damaged: {error.orig}"]
+            with translated(self.place):
+                raise
+        problems = [f"the database file {self.place} is damaged: {row}" for row in rows if row != "ok"]
+        return problems + [f"a row of {row[0]} points at a row of {row[2]} that is gone" for row in broken]
+
+    def close(self) -> None:
+        """Close every connection. The database can be used again; it then connects anew."""
+        self._engine.dispose()

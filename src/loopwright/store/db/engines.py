@@ -1,0 +1,112 @@
+"""SQLAlchemy engines for the two databases, set up so that both keep the same promises.
+
+SQLite runs in WAL mode with `synchronous=FULL`: a commit that returned survives kill -9 of the process and a power
+cut. The price is one fsync per transaction; facts at a high rate (metrics, predictions) go through a journal instead.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError
+
+from loopwright.core import Invalid, missing_extra
+
+WRITE = "loopwright_write"
+BUSY_TIMEOUT_S = 30.0
+_POOL_SIZE = 8
+_POOL_OVERFLOW = 56
+
+
+def parse_url(text: str) -> URL:
+    """The URL of a database, with the driver that we use.
+
+    Raises:
+        Invalid: not a URL of SQLite (a file) or of PostgreSQL.
+    """
+    try:
+        url = make_url(text)
+    except ArgumentError:
+        raise Invalid(
+            f"{_masked(text)!r} is not a database URL", next_step="write postgresql://user@host/name or sqlite:///file"
+        ) from None
+    backend = url.get_backend_name()
+    if backend in ("postgresql", "postgres"):
+        return url.set(drivername="postgresql+psycopg")
+    if backend != "sqlite":
+        raise Invalid(f"there is no database kind {backend!r}", next_step="use sqlite or postgresql")
+    if not url.database or url.database == ":memory:":
+        raise Invalid("a workspace's SQLite database must be a file", next_step="write sqlite:///path/to/file")
+    return url.set(drivername="sqlite+pysqlite")
+
+
+def _masked(text: str) -> str:
+    head, at, tail = text.rpartition("@")
+    return f"***@{tail}" if at and head else text
+
+
+def make_engine(url: URL) -> Engine:
+    """An engine with a bounded pool. Nothing is connected yet.
+
+    Raises:
+        Invalid: PostgreSQL is asked for and its driver is not installed.
+    """
+    return _sqlite_engine(url) if url.get_backend_name() == "sqlite" else _postgresql_engine(url)
+
+
+def _sqlite_engine(url: URL) -> Engine:
+    engine = create_engine(
+        url,
+        connect_args={"isolation_level": None, "timeout": BUSY_TIMEOUT_S, "check_same_thread": False},
+        pool_size=_POOL_SIZE,
+        max_overflow=_POOL_OVERFLOW,
+    )
+    event.listen(engine, "connect", _set_up_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _set_up_sqlite(connection: Any, _record: Any) -> None:
+    for pragma in ("synchronous=FULL", "foreign_keys=ON", "temp_store=MEMORY", "cache_size=-16000"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    # A writer asks for the lock at once: a reader that turns writer half-way would fail instead of waiting.
+    writes = connection.get_execution_options().get(WRITE, False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _postgresql_engine(url: URL) -> Engine:
+    try:
+        return create_engine(
+            url,
+            connect_args={"connect_timeout": 10, "application_name": "loopwright"},
+            pool_size=_POOL_SIZE,
+            max_overflow=_POOL_OVERFLOW,
+            pool_pre_ping=True,
+        )
+    except ModuleNotFoundError:
+        raise missing_extra("psycopg", "postgres", "a PostgreSQL database") from None
+
+
+def create_sqlite_file(path: Path) -> None:
+    """Make an empty database in WAL mode; it appears under its name only when it is ready.
+
+    Raises:
+        OSError: the folder cannot be written.
+        sqlite3.Error: the same, found by SQLite.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(path.name + ".new")
+    fresh.unlink(missing_ok=True)
+    connection = sqlite3.connect(fresh)
+    try:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA user_version=1")
+    finally:
+        connection.close()
+    fresh.replace(path)
