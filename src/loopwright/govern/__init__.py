@@ -20,9 +20,10 @@ from loopwright.govern.model import (
 
 if TYPE_CHECKING:
     from loopwright.govern.authenticate import Authenticator
+    from loopwright.govern.history import HistoryService
     from loopwright.govern.service import TokenService
 
-_LAZY = {"Authenticator": "authenticate", "TokenService": "service"}
+_LAZY = {"Authenticator": "authenticate", "HistoryService": "history", "TokenService": "service"}
 
 __all__ = [
     "EVERY_PROJECT",
@@ -30,6 +31,7 @@ __all__ = [
     "LOCAL_ACTOR",
     "PUBLIC",
     "Authenticator",
+    "HistoryService",
     "Identity",
     "NewToken",
     "Role",
