@@ -10,6 +10,14 @@ if TYPE_CHECKING:
     from loopwright.stats.frequent import FrequentValues
     from loopwright.stats.moments import Moments, Sufficient
     from loopwright.stats.quantiles import QuantileSketch
+    from loopwright.stats.sequential import (
+        Decision,
+        EventDifference,
+        MeanDifference,
+        SequentialVerdict,
+        error_rate_difference,
+        mean_difference,
+    )
     from loopwright.stats.sketches import ColumnKind, ColumnSketch, TableSketch
 
 _HOMES = {
@@ -21,17 +29,29 @@ _HOMES = {
     "ColumnKind": "sketches",
     "ColumnSketch": "sketches",
     "TableSketch": "sketches",
+    "Decision": "sequential",
+    "EventDifference": "sequential",
+    "MeanDifference": "sequential",
+    "SequentialVerdict": "sequential",
+    "error_rate_difference": "sequential",
+    "mean_difference": "sequential",
 }
 
 __all__ = [
     "ColumnKind",
     "ColumnSketch",
+    "Decision",
     "DistinctSketch",
+    "EventDifference",
     "FrequentValues",
+    "MeanDifference",
     "Moments",
     "QuantileSketch",
+    "SequentialVerdict",
     "Sufficient",
     "TableSketch",
+    "error_rate_difference",
+    "mean_difference",
 ]
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 _MAGIC = b"LWSK1"
+_CHUNK = 1 << 15  # values at a time, so that the work arrays stay in the cache
 
 
 class ColumnKind(StrEnum):
@@ -155,10 +156,12 @@ class ColumnSketch:
         return self._frequent.top(k)
 
     def _update_numbers(self, numbers: NDArray[Any]) -> None:
+        for start in range(0, len(numbers), _CHUNK):
+            self._update_chunk(numbers[start : start + _CHUNK])
+
+    def _update_chunk(self, numbers: NDArray[Any]) -> None:
         import numpy as np
 
-        if not len(numbers):
-            return
         self._quantiles.update(numbers)
         self._distinct.update_numbers(numbers)
         finite = numbers.astype(np.float64, copy=False)
