@@ -1,0 +1,83 @@
+"""Fixtures that every room's tests share: stores on both databases, and the servers that they need."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))  # so that `tests.servers` can be imported however pytest was started
+
+from loopwright.core import Clock, Location, Settings  # noqa: E402  (after the path is set)
+from loopwright.store import Stores, open_stores  # noqa: E402
+
+pytest_plugins = ["tests.servers", "tests.servers_postgres"]
+if importlib.util.find_spec("tests.servers_bytes") is not None:
+    pytest_plugins.append("tests.servers_bytes")
+
+
+def room_migrations() -> tuple[str, ...]:
+    """The migration packages of all rooms."""
+    folders = (ROOT / "src" / "loopwright").glob("*/migrations/__init__.py")
+    return tuple(sorted(f"loopwright.{file.parent.parent.name}.migrations" for file in folders))
+
+
+@pytest.fixture(scope="session")
+def migrations() -> tuple[str, ...]:
+    return room_migrations()
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(migrations: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SQLite file with the schema of all rooms, to copy from."""
+    root = tmp_path_factory.mktemp("template")
+    open_stores(Location(root, root / ".loopwright", Settings()), migrations).close()
+    return root / ".loopwright" / "loopwright.db"
+
+
+@pytest.fixture
+def make_sqlite_stores(sqlite_template: Path, migrations: tuple[str, ...]) -> Iterator[Callable[..., Stores]]:
+    """A function that opens stores on SQLite in a folder: `make_sqlite_stores(root, clock=…, settings=…)`."""
+    opened: list[Stores] = []
+
+    def make(root: Path, *, clock: Clock | None = None, settings: Settings | None = None) -> Stores:
+        data = root / ".loopwright"
+        if not (data / "loopwright.db").exists():
+            data.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(sqlite_template, data / "loopwright.db")
+        opened.append(open_stores(Location(root, data, settings or Settings()), migrations, clock=clock))
+        return opened[-1]
+
+    yield make
+    for stores in opened:
+        stores.close()
+
+
+@pytest.fixture
+def stores_sqlite(make_sqlite_stores: Callable[..., Stores], tmp_path: Path) -> Stores:
+    """Fresh stores on SQLite, for tests that are about something else than the database."""
+    return make_sqlite_stores(tmp_path)
+
+
+@pytest.fixture
+def stores_postgres(postgres_url: str, migrations: tuple[str, ...], tmp_path: Path) -> Iterator[Stores]:
+    """Fresh stores on PostgreSQL."""
+    location = Location(tmp_path, tmp_path / ".loopwright", Settings(db=postgres_url))
+    stores = open_stores(location, migrations)
+    yield stores
+    stores.close()
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
+def stores(request: pytest.FixtureRequest) -> Stores:
+    """Fresh stores, once on SQLite and once on PostgreSQL."""
+    name = "stores_sqlite" if request.param == "sqlite" else "stores_postgres"
+    found = request.getfixturevalue(name)
+    assert isinstance(found, Stores)
+    return found
