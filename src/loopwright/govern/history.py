@@ -1,51 +1,85 @@
-"""What one can ask about the log of events: the audit trail of a project."""
+"""What one can ask of the log of events: the audit trail of a project."""
 
 from __future__ import annotations
 
 from loopwright.core import Invalid, NotFound, Scope, operation
+from loopwright.govern.model import EVERY_PROJECT
 from loopwright.store import AuditReport, Event, Stores
 
-_MAX_PAGE = 10_000
+_LIMIT = 10_000
 
 
 class HistoryService:
-    """Reads the events of the scope's project, and verifies the chain of all events."""
+    """Reads events of the scope's project; in the project `*`, of all."""
 
     def __init__(self, stores: Stores, scope: Scope) -> None:
         self.stores, self.scope = stores, scope
 
+    @property
+    def _project(self) -> str | None:
+        return None if self.scope.project == EVERY_PROJECT else self.scope.project
+
     @operation("events.list", permission="events:read")
-    def list(self, after: int = 0, limit: int = 1000, kinds: tuple[str, ...] = (), subject: str = "") -> list[Event]:
-        """Events after a position, oldest first.
+    def list(
+        self, after: int = 0, limit: int = 1000, kinds: tuple[str, ...] = (), subject: str = ""
+    ) -> tuple[Event, ...]:
+        """Events behind a position, oldest first.
 
         Args:
-            after: the position of the last event that the caller has seen; 0 for the beginning.
+            after: the position of the last event that was seen; 0 for the beginning.
             limit: at most so many, up to 10,000.
-            kinds: only these kinds, such as `alert.opened`; empty for all.
-            subject: only events about this ref.
+            kinds: only these kinds, such as `run.finished`.
+            subject: only what happened to this ref.
 
         Raises:
-            Invalid: a negative position, or a limit out of bounds.
+            Invalid: `after` or `limit` is out of range.
         """
-        if after < 0 or not 1 <= limit <= _MAX_PAGE:
-            raise Invalid(f"after={after}, limit={limit} is out of bounds", next_step=f"use limit 1 to {_MAX_PAGE}")
-        return self.stores.events.read(
-            after=after, limit=limit, kinds=kinds, project=self.scope.project, subject=subject
-        )
+        if after < 0:
+            raise Invalid(f"after is {after}", where="after", next_step="use 0 or the position of an event")
+        found = self.stores.events.read(after, _bounded(limit), kinds, self._project, subject)
+        return tuple(found)
+
+    @operation("events.latest", permission="events:read")
+    def latest(
+        self, limit: int = 100, before: int | None = None, kinds: tuple[str, ...] = (), subject: str = ""
+    ) -> tuple[Event, ...]:
+        """Events, newest first.
+
+        Args:
+            limit: at most so many, up to 10,000.
+            before: the position of the last event of the page before.
+            kinds: only these kinds.
+            subject: only what happened to this ref.
+
+        Raises:
+            Invalid: `limit` is out of range.
+        """
+        found = self.stores.events.latest(_bounded(limit), before, kinds, self._project, subject)
+        return tuple(found)
 
     @operation("events.get", permission="events:read")
     def get(self, event: str) -> Event:
-        """One event by its id or ref.
+        """One event, by its id or ref.
 
         Raises:
-            NotFound: there is no such event in this project.
+            NotFound: there is none in this project.
         """
         found = self.stores.events.get(event)
-        if found.project != self.scope.project:
-            raise NotFound(f"there is no event {event!r} here", next_step="loopwright events lists them")
+        if self._project is not None and found.project != self._project:
+            raise NotFound(f"there is no event {event!r}", next_step="loopwright events lists them")
         return found
 
-    @operation("events.verify", permission="events:read")
+    @operation("events.verify", permission="events:admin")
     def verify(self) -> AuditReport:
-        """Recompute the hash chain over all events: edited, removed and reordered ones are found."""
+        """Walk the whole chain of events and say whether one was edited, removed or reordered."""
         return self.stores.events.verify()
+
+    def head(self) -> int:
+        """The position of the newest sealed event of the workspace; 0 while there is none."""
+        return self.stores.events.head()
+
+
+def _bounded(limit: int) -> int:
+    if not 1 <= limit <= _LIMIT:
+        raise Invalid(f"limit is {limit}", where="limit", next_step=f"use 1 to {_LIMIT}")
+    return limit
