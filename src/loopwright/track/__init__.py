@@ -1,0 +1,73 @@
+"""Tracking: experiments, runs, params, metrics, tags and artifacts, and the search over them.
+
+The face is lazy (PEP 562): importing it loads no SQL.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from loopwright.track.active import ActiveRun
+    from loopwright.track.model import (
+        Artifact,
+        Difference,
+        Experiment,
+        MetricDifference,
+        MetricHistory,
+        MetricPoint,
+        Run,
+        RunComparison,
+        RunInput,
+        RunStatus,
+        Value,
+    )
+    from loopwright.track.search.language import parse_filter
+    from loopwright.track.service import RunService
+
+_HOMES = {
+    "active": ("ActiveRun",),
+    "model": (
+        "Artifact",
+        "Difference",
+        "Experiment",
+        "MetricDifference",
+        "MetricHistory",
+        "MetricPoint",
+        "Run",
+        "RunComparison",
+        "RunInput",
+        "RunStatus",
+        "Value",
+    ),
+    "search.language": ("parse_filter",),
+    "service": ("RunService",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "ActiveRun",
+    "Artifact",
+    "Difference",
+    "Experiment",
+    "MetricDifference",
+    "MetricHistory",
+    "MetricPoint",
+    "Run",
+    "RunComparison",
+    "RunInput",
+    "RunService",
+    "RunStatus",
+    "Value",
+    "parse_filter",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value
+    return value

@@ -1,0 +1,1 @@
+"""Schema changes of tracking, in order."""

@@ -1,0 +1,127 @@
+"""The words of tracking: experiments, runs, metric points, artifacts."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Literal
+
+import msgspec
+
+Value = float | Literal["NaN", "Infinity", "-Infinity"]
+"""A metric's value on the wire, where JSON has no name for what is not finite. `float(value)` reads all of them."""
+
+
+class RunStatus(StrEnum):
+    RUNNING = "running"
+    FINISHED = "finished"
+    FAILED = "failed"
+    KILLED = "killed"
+
+
+class Experiment(msgspec.Struct, frozen=True):
+    """A named group of runs. `baseline` is the id of the pinned run, or empty."""
+
+    id: str
+    name: str
+    created_at: datetime
+    baseline: str = ""
+
+
+class RunInput(msgspec.Struct, frozen=True):
+    """A pinned thing that a run read, such as `dataset:flights@12`, and the name that the run gave it."""
+
+    ref: str
+    name: str = ""
+    digest: str = ""
+
+
+class Run(msgspec.Struct, frozen=True):
+    """One run as it stands: the last value of each metric, all params and tags.
+
+    A metric whose last value is not finite is in `not_finite` and not in `metrics`, so that a comparison with a
+    number can never be answered by a NaN.
+    """
+
+    id: str
+    experiment: str
+    name: str
+    status: RunStatus
+    started_at: datetime
+    ended_at: datetime | None = None
+    actor: str = ""
+    parent: str = ""
+    kind: str = "run"
+    error: str = ""
+    params: dict[str, str] = {}
+    metrics: dict[str, float] = {}
+    not_finite: dict[str, str] = {}
+    tags: dict[str, str] = {}
+    inputs: tuple[RunInput, ...] = ()
+
+    @property
+    def ref(self) -> str:
+        """`run:<id>`."""
+        return f"run:{self.id}"
+
+    @property
+    def seconds(self) -> float | None:
+        """How long the run took, once it has ended."""
+        return (self.ended_at - self.started_at).total_seconds() if self.ended_at else None
+
+
+class MetricPoint(msgspec.Struct, frozen=True):
+    """One value of a metric. Without `at`, the workspace's clock is asked when the point is stored."""
+
+    key: str
+    value: Value
+    step: int = 0
+    at: datetime | None = None
+
+
+class MetricHistory(msgspec.Struct, frozen=True):
+    """All points of one metric of one run, in columns, by step, then time. Times are Unix microseconds."""
+
+    run: str
+    key: str
+    steps: list[int]
+    times_us: list[int]
+    values: list[Value]
+
+    def floats(self) -> list[float]:
+        """The values as floats, NaN and infinities included."""
+        return [float(value) for value in self.values]
+
+
+class Artifact(msgspec.Struct, frozen=True):
+    """A file that a run keeps."""
+
+    path: str
+    digest: str
+    size_bytes: int
+    created_at: datetime
+
+
+class Difference(msgspec.Struct, frozen=True):
+    """What each of the compared runs has under one key, in the order of the runs; None where it has nothing."""
+
+    key: str
+    values: list[str | None]
+
+
+class MetricDifference(msgspec.Struct, frozen=True):
+    """The last value of one metric in each of the compared runs; `delta` is against the first run that has it."""
+
+    key: str
+    values: list[float | None]
+    delta: list[float | None]
+
+
+class RunComparison(msgspec.Struct, frozen=True):
+    """Runs beside each other; only what differs, unless all was asked for."""
+
+    runs: list[Run]
+    params: list[Difference]
+    metrics: list[MetricDifference]
+    tags: list[Difference]
+    inputs: list[Difference]

@@ -1,0 +1,1 @@
+"""Searching runs: a filter language (`language`), its compilation to SQL (`compiler`) and its paging (`paging`)."""

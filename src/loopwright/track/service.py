@@ -1,0 +1,412 @@
+"""What one can ask of tracking."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import BinaryIO
+
+from sqlalchemy import Connection, select, update
+
+from loopwright.core import Conflict, Invalid, NotFound, Scope, is_id, new_id, operation
+from loopwright.store import Stores
+from loopwright.track.active import ActiveRun
+from loopwright.track.artifacts import read_artifacts, store_source, the_artifact, write_artifacts
+from loopwright.track.comparing import compare_runs
+from loopwright.track.metrics import prepare, read_history, write_points
+from loopwright.track.model import (
+    Artifact,
+    Experiment,
+    MetricHistory,
+    MetricPoint,
+    Run,
+    RunComparison,
+    RunInput,
+    RunStatus,
+    Value,
+)
+from loopwright.track.reading import experiment_of, find_experiment, find_run, load_runs, the_run
+from loopwright.track.search.query import search_rows
+from loopwright.track.tables import experiments, runs
+from loopwright.track.values import to_micros
+from loopwright.track.writing import (
+    check_run_words,
+    end_run,
+    ensure_experiment,
+    insert_run,
+    reopen_run,
+    write_inputs,
+    write_texts,
+)
+
+_MAX_PAGE = 10_000
+_MAX_COMPARED = 100
+_ENDED_EVENT = {
+    RunStatus.FINISHED: "run.finished",
+    RunStatus.FAILED: "run.failed",
+    RunStatus.KILLED: "run.killed",
+}
+
+
+class RunService:
+    """Runs of one project. Every change is durable when the method returns."""
+
+    def __init__(self, stores: Stores, scope: Scope) -> None:
+        self.stores, self.scope = stores, scope
+
+    @operation("runs.start", permission="runs:write", effect="write")
+    def start(
+        self,
+        experiment: str = "default",
+        name: str = "",
+        params: dict[str, str] | None = None,
+        tags: dict[str, str] | None = None,
+        parent: str = "",
+        run_id: str = "",
+        kind: str = "run",
+    ) -> Run:
+        """Start a run, or with the id of one that did not finish, go on with it.
+
+        Args:
+            experiment: its experiment; made if there is none of that name.
+            name: a name for people; by default made from the id.
+            parent: the id of the run that this one is a part of.
+            run_id: an id from `new_id()`, for a caller that must know it beforehand.
+            kind: `run`, `pipeline`, `search`, `trial`, …
+
+        Raises:
+            Conflict: the run has finished, or the id belongs to another project.
+            Invalid: a name, param or tag cannot be stored.
+        """
+        check_run_words(name, kind)
+        if run_id and not is_id(run_id):
+            raise Invalid(
+                f"{run_id[:60]!r} is not a run id", next_step="an id has 32 hex digits; leave it out for a new one"
+            )
+        with self.stores.db.begin() as tx:
+            if run_id and self._resume(tx, run_id):
+                seq = the_run(tx, self.scope.project, run_id).seq
+            else:
+                run_id = run_id or new_id()
+                seq = self._insert(tx, run_id, experiment, name or f"{kind}-{run_id[-6:]}", parent, kind)
+            write_texts(self.stores.db, tx, seq, params or {}, tags or {})
+            return self._load(tx, run_id)
+
+    def _insert(self, tx: Connection, run_id: str, experiment: str, name: str, parent: str, kind: str) -> int:
+        project, now = self.scope.project, self.stores.clock.now()
+        if parent:
+            parent = the_run(tx, project, parent).id
+        found = ensure_experiment(self.stores.db, tx, project, experiment, now)
+        row = {
+            "id": run_id,
+            "project": project,
+            "experiment_id": found.id,
+            "name": name,
+            "kind": kind,
+            "status": RunStatus.RUNNING,
+            "actor": self.scope.actor,
+            "parent": parent,
+            "started_at": now,
+        }
+        seq = insert_run(tx, row)
+        ref, attrs = f"run:{run_id}", {"experiment": experiment, "name": name, "kind": kind}
+        self.stores.lineage.node(tx, ref, attrs=attrs, project=project)
+        self.stores.events.append(tx, "run.started", ref, self.scope, {**attrs, "parent": parent})
+        return seq
+
+    def _resume(self, tx: Connection, run_id: str) -> bool:
+        row = find_run(tx, self.scope.project, run_id)
+        if row is None:
+            if tx.execute(select(runs.c.seq).where(runs.c.id == run_id)).first() is not None:
+                raise Conflict(f"the run id {run_id} is taken", next_step="leave the id out to get a new one")
+            return False
+        if row.status == RunStatus.FINISHED:
+            raise Conflict(f"run {run_id} has finished and cannot go on", next_step="start a new run")
+        reopen_run(tx, row)
+        self.stores.events.append(tx, "run.resumed", f"run:{run_id}", self.scope, {"status_before": row.status})
+        return True
+
+    @operation("runs.finish", permission="runs:write", effect="write")
+    def finish(self, run: str, status: RunStatus = RunStatus.FINISHED, error: str = "") -> Run:
+        """End a run. Ending it again in the same way changes nothing.
+
+        Args:
+            error: why it failed, in a sentence or a few.
+
+        Raises:
+            NotFound: there is no such run.
+            Conflict: it has ended in another way.
+            Invalid: `status` is no end.
+        """
+        status = RunStatus(status)
+        if status is RunStatus.RUNNING:
+            raise Invalid("a run cannot end as 'running'", next_step="use finished, failed or killed")
+        with self.stores.db.begin() as tx:
+            row = the_run(tx, self.scope.project, run)
+            if end_run(tx, row, status, error, self.stores.clock.now()):
+                found = self._load(tx, row.id)
+                evidence = {"seconds": found.seconds, "metrics": found.metrics} | ({"error": error} if error else {})
+                self.stores.events.append(tx, _ENDED_EVENT[status], f"run:{row.id}", self.scope, evidence)
+                return found
+            return self._load(tx, row.id)
+
+    @operation("runs.log_params", permission="runs:write", effect="write")
+    def log_params(self, run: str, params: dict[str, str]) -> None:
+        """Add params to a run; a param keeps its first value.
+
+        Raises:
+            NotFound: there is no such run.
+            Conflict: a param has another value already; then none of these is stored.
+            Invalid: a key or value cannot be stored.
+        """
+        with self.stores.db.begin() as tx:
+            write_texts(self.stores.db, tx, the_run(tx, self.scope.project, run), params, {})
+
+    @operation("runs.set_tags", permission="runs:write", effect="write")
+    def set_tags(self, run: str, tags: dict[str, str]) -> None:
+        """Set tags of a run; a tag takes the new value.
+
+        Raises:
+            NotFound: there is no such run.
+            Invalid: a key or value cannot be stored.
+        """
+        with self.stores.db.begin() as tx:
+            write_texts(self.stores.db, tx, the_run(tx, self.scope.project, run), {}, tags)
+
+    @operation("runs.log_metrics", permission="runs:write", effect="write")
+    def log_metrics(self, run: str, metrics: dict[str, Value], step: int = 0, at: datetime | None = None) -> None:
+        """Store one value of each of these metrics.
+
+        Raises:
+            NotFound: there is no such run.
+            Invalid: a key, value or step cannot be stored; then none is.
+        """
+        self.log_points(run, [MetricPoint(key, value, step, at) for key, value in metrics.items()])
+
+    @operation("runs.log_points", permission="runs:write", effect="write")
+    def log_points(self, run: str, points: list[MetricPoint]) -> None:
+        """Store many points at once; a point that is there already is not stored twice.
+
+        Raises:
+            NotFound: there is no such run.
+            Invalid: a key, value or step cannot be stored; then none is.
+        """
+        prepared = prepare(points, to_micros(self.stores.clock.now()))
+        with self.stores.db.begin() as tx:
+            write_points(self.stores.db, tx, the_run(tx, self.scope.project, run).seq, prepared)
+
+    @operation("runs.log_inputs", permission="runs:write", effect="write")
+    def log_inputs(self, run: str, inputs: list[RunInput]) -> None:
+        """Note what a run read, here and in the lineage.
+
+        Raises:
+            NotFound: there is no such run.
+        """
+        with self.stores.db.begin() as tx:
+            row = the_run(tx, self.scope.project, run)
+            write_inputs(self.stores.db, tx, row.seq, inputs)
+            for item in inputs:
+                self.stores.lineage.node(tx, item.ref, digest=item.digest, project=self.scope.project)
+                self.stores.lineage.edge(tx, item.ref, f"run:{row.id}", "input", self.scope.project)
+
+    @operation("runs.get", permission="runs:read")
+    def get(self, run: str) -> Run:
+        """One run, by its id or `run:<id>`.
+
+        Raises:
+            NotFound: there is no such run.
+        """
+        with self.stores.db.read() as connection:
+            return self._load(connection, run)
+
+    @operation("runs.search", permission="runs:read")
+    def search(
+        self,
+        filter: str = "",
+        experiment: str = "",
+        limit: int = 100,
+        after: str = "",
+        order_by: tuple[str, ...] = (),
+    ) -> list[Run]:
+        """Runs that match a filter, newest first unless ordered otherwise.
+
+        Args:
+            filter: such as `metrics.auc > 0.9 and params.lr = '0.1'`; see `loopwright.track.search.language`.
+            experiment: only runs of this experiment.
+            limit: runs on a page, at most 10,000.
+            after: the id of the last run of the page before this one.
+            order_by: such as `("metrics.auc DESC",)`; runs without the value come last.
+
+        Raises:
+            Invalid: the filter, the order or the limit is malformed.
+            NotFound: there is no such experiment or no run `after`.
+        """
+        if not 0 < limit <= _MAX_PAGE:
+            raise Invalid(f"a page of {limit} runs cannot be given", next_step=f"ask for 1 to {_MAX_PAGE:,}")
+        with self.stores.db.read() as connection:
+            experiment_id = self._experiment(connection, experiment).id if experiment else ""
+            rows = search_rows(
+                self.stores.db,
+                connection,
+                self.scope.project,
+                filter=filter,
+                experiment_id=experiment_id,
+                limit=limit,
+                after=after,
+                order_by=tuple(order_by),
+            )
+            return load_runs(connection, rows)
+
+    @operation("runs.history", permission="runs:read")
+    def history(self, run: str, key: str) -> MetricHistory:
+        """All points of one metric, by step, then time; empty if the run has no such metric.
+
+        Raises:
+            NotFound: there is no such run.
+        """
+        with self.stores.db.read() as connection:
+            row = the_run(connection, self.scope.project, run)
+            return read_history(self.stores.db, connection, row.seq, row.id, key)
+
+    @operation("runs.compare", permission="runs:read")
+    def compare(self, runs: list[str], everything: bool = False) -> RunComparison:
+        """Runs beside each other, in the given order; only what differs unless `everything` is asked for.
+
+        Raises:
+            NotFound: one of the runs is not there.
+            Invalid: fewer than two runs, or more than 100.
+        """
+        if not 2 <= len(runs) <= _MAX_COMPARED:
+            raise Invalid(f"{len(runs)} runs cannot be compared", next_step=f"give 2 to {_MAX_COMPARED}")
+        with self.stores.db.read() as connection:
+            rows = [the_run(connection, self.scope.project, run) for run in runs]
+            return compare_runs(load_runs(connection, rows), everything)
+
+    @operation("runs.experiments", permission="runs:read")
+    def experiments(self, limit: int = 100, after: str = "") -> list[Experiment]:
+        """Experiments, newest first; `after` is the id of the last one of the page before."""
+        query = select(experiments).where(experiments.c.project == self.scope.project)
+        if after:
+            query = query.where(experiments.c.id < after)
+        with self.stores.db.read() as connection:
+            rows = connection.execute(query.order_by(experiments.c.id.desc()).limit(min(limit, _MAX_PAGE)))
+            return [experiment_of(row) for row in rows]
+
+    @operation("runs.pin_baseline", permission="runs:write", effect="write")
+    def pin_baseline(self, experiment: str, run: str) -> Experiment:
+        """Make a finished run the one that others of the experiment are compared with.
+
+        Raises:
+            NotFound: there is no such experiment or run.
+            Conflict: the run has not finished.
+            Invalid: the run belongs to another experiment.
+        """
+        with self.stores.db.begin() as tx:
+            found, row = self._experiment(tx, experiment), the_run(tx, self.scope.project, run)
+            if row.experiment_id != found.id:
+                raise Invalid(f"run {row.id} does not belong to the experiment {experiment!r}")
+            if row.status != RunStatus.FINISHED:
+                raise Conflict(f"run {row.id} is {row.status}", next_step="pin a run that has finished")
+            tx.execute(update(experiments).where(experiments.c.id == found.id).values(baseline=row.id))
+            evidence = {"run": row.id, "before": found.baseline}
+            self.stores.events.append(
+                tx, "baseline.pinned", f"run:{row.id}", self.scope, {"experiment": experiment, **evidence}
+            )
+            return self._experiment(tx, experiment)
+
+    @operation("runs.baseline", permission="runs:read")
+    def baseline(self, experiment: str) -> Run | None:
+        """The pinned run of an experiment, if one is pinned.
+
+        Raises:
+            NotFound: there is no such experiment.
+        """
+        with self.stores.db.read() as connection:
+            found = self._experiment(connection, experiment)
+            return self._load(connection, found.baseline) if found.baseline else None
+
+    def log_artifact(self, run: str, source: Path | str | bytes, name: str = "") -> list[Artifact]:
+        """Keep a file, a folder or bytes with a run; what is at the same path is replaced.
+
+        Args:
+            source: a path, or bytes.
+            name: the path in the run; by default the file's own name. Needed for bytes.
+
+        Raises:
+            NotFound: there is no such run or file.
+            Invalid: the name is no safe path.
+        """
+        with self.stores.db.read() as connection:
+            seq = the_run(connection, self.scope.project, run).seq
+        kept = source if isinstance(source, bytes) else Path(source)
+        artifacts = store_source(self.stores.objects, kept, name, self.stores.clock.now())
+        with self.stores.db.begin() as tx:
+            write_artifacts(self.stores.db, tx, seq, artifacts)
+        return artifacts
+
+    @operation("runs.artifacts", permission="runs:read")
+    def artifacts(self, run: str, folder: str = "") -> list[Artifact]:
+        """The files that a run keeps, or those of one folder, by path.
+
+        Raises:
+            NotFound: there is no such run.
+        """
+        with self.stores.db.read() as connection:
+            return read_artifacts(connection, the_run(connection, self.scope.project, run).seq, folder.strip("/"))
+
+    def artifact(self, run: str, path: str) -> bytes:
+        """The bytes of one artifact.
+
+        Raises:
+            NotFound: there is no such run or artifact.
+        """
+        with self.open_artifact(run, path) as stream:
+            return stream.read()
+
+    def open_artifact(self, run: str, path: str) -> BinaryIO:
+        """One artifact as a stream, which the caller closes.
+
+        Raises:
+            NotFound: there is no such run or artifact.
+        """
+        with self.stores.db.read() as connection:
+            found = the_artifact(connection, the_run(connection, self.scope.project, run), path)
+        return self.stores.objects.open(found.digest)
+
+    @contextmanager
+    def active(
+        self,
+        experiment: str = "default",
+        name: str = "",
+        params: dict[str, str] | None = None,
+        tags: dict[str, str] | None = None,
+        parent: str = "",
+        run_id: str = "",
+        kind: str = "run",
+    ) -> Iterator[ActiveRun]:
+        """A run for the length of a `with` block: finished at its end, failed if it raises, killed if interrupted."""
+        started = self.start(experiment, name, params, tags, parent, run_id, kind)
+        run = ActiveRun(self, started)
+        try:
+            yield run
+        except (KeyboardInterrupt, SystemExit) as stop:
+            self.finish(run.id, RunStatus.KILLED, type(stop).__name__)
+            raise
+        except BaseException as error:
+            run.fail(error)
+            raise
+        self.finish(run.id)
+
+    def _load(self, connection: Connection, run: str) -> Run:
+        return load_runs(connection, [the_run(connection, self.scope.project, run)])[0]
+
+    def _experiment(self, connection: Connection, name: str) -> Experiment:
+        found = find_experiment(connection, self.scope.project, name)
+        if found is None:
+            raise NotFound(
+                f"there is no experiment {name[:60]!r} in project {self.scope.project!r}",
+                next_step="loopwright runs experiments lists them",
+            )
+        return found

@@ -1,0 +1,128 @@
+"""The tables of tracking.
+
+A run has a number (`seq`) beside its id, so that the rows below it carry 8 bytes and not 32. Keys of params, metrics
+and tags are interned in `run_keys`. `run_series` has one row per metric of a run, with its last value, which is what
+searches read; `run_points` has the points, clustered by series and step.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, Column, Float, Index, Integer, String, Table, Text, UniqueConstraint
+
+from loopwright.store import UtcTime, metadata
+
+# SQLite hands out row numbers only for a column of exactly this type.
+Number = BigInteger().with_variant(Integer, "sqlite")
+
+experiments = Table(
+    "experiments",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("project", String(128), nullable=False),
+    Column("name", String(500), nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    Column("baseline", String(32), nullable=False, server_default=""),
+    UniqueConstraint("project", "name", name="uq_experiments_name"),
+)
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("seq", Number, primary_key=True, autoincrement=True),
+    Column("id", String(32), nullable=False),
+    Column("project", String(128), nullable=False),
+    Column("experiment_id", String(32), nullable=False),
+    Column("name", String(500), nullable=False),
+    Column("kind", String(32), nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("actor", String(256), nullable=False),
+    Column("parent", String(32), nullable=False),
+    Column("error", Text, nullable=False),
+    Column("started_at", UtcTime, nullable=False),
+    Column("ended_at", UtcTime),
+    Column("deleted_at", UtcTime),
+    UniqueConstraint("id", name="uq_runs_id"),
+    Index("ix_runs_started", "project", "started_at", "seq"),
+    Index("ix_runs_experiment", "experiment_id", "started_at", "seq"),
+    Index("ix_runs_status", "project", "status", "seq"),
+    Index("ix_runs_name", "project", "name", "seq"),
+    Index("ix_runs_parent", "parent", "seq"),
+)
+
+run_keys = Table(
+    "run_keys",
+    metadata,
+    Column("id", Number, primary_key=True, autoincrement=True),
+    Column("key", String(250), nullable=False),
+    UniqueConstraint("key", name="uq_run_keys_key"),
+)
+
+run_params = Table(
+    "run_params",
+    metadata,
+    Column("run_seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("key_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("value", Text, nullable=False),
+    Column("head", String(100), nullable=False),
+    Index("ix_run_params_head", "key_id", "head", "run_seq"),
+    sqlite_with_rowid=False,
+)
+
+run_tags = Table(
+    "run_tags",
+    metadata,
+    Column("run_seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("key_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("value", Text, nullable=False),
+    Column("head", String(100), nullable=False),
+    Index("ix_run_tags_head", "key_id", "head", "run_seq"),
+    sqlite_with_rowid=False,
+)
+
+run_series = Table(
+    "run_series",
+    metadata,
+    Column("id", Number, primary_key=True, autoincrement=True),
+    Column("run_seq", BigInteger, nullable=False),
+    Column("key_id", BigInteger, nullable=False),
+    Column("last_step", BigInteger, nullable=False),
+    Column("last_at", BigInteger, nullable=False),
+    Column("last_bits", BigInteger, nullable=False),
+    # The last value where it is finite or infinite; NULL for NaN, which no comparison matches.
+    Column("last_value", Float(53)),
+    UniqueConstraint("run_seq", "key_id", name="uq_run_series_key"),
+    Index("ix_run_series_last", "key_id", "last_value", "run_seq"),
+)
+
+run_points = Table(
+    "run_points",
+    metadata,
+    Column("series_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("step", BigInteger, primary_key=True, autoincrement=False),
+    Column("at", BigInteger, primary_key=True, autoincrement=False),
+    Column("bits", BigInteger, primary_key=True, autoincrement=False),
+    sqlite_with_rowid=False,
+)
+
+run_inputs = Table(
+    "run_inputs",
+    metadata,
+    Column("run_seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("ref", String(300), primary_key=True),
+    Column("name", String(250), nullable=False),
+    Column("digest", String(64), nullable=False),
+    Index("ix_run_inputs_ref", "ref", "run_seq"),
+    sqlite_with_rowid=False,
+)
+
+run_artifacts = Table(
+    "run_artifacts",
+    metadata,
+    Column("run_seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("path", String(1024), primary_key=True),
+    Column("digest", String(64), nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    Index("ix_run_artifacts_digest", "digest"),
+    sqlite_with_rowid=False,
+)
