@@ -5,12 +5,12 @@ So a decision may be taken at the first moment that allows it, and watching on c
 
 `MeanDifference` compares means of a bounded loss. Its boundary is the two-sided normal mixture (Robbins 1970; Howard,
 Ramdas, McAuliffe & Sekhon, "Time-uniform, nonparametric, nonasymptotic confidence sequences", Annals of Statistics
-2021, eq. 14) with the variance estimated as one goes, which makes it an asymptotic confidence sequence (Waudby-Smith, Arbour,
-Sinha, Kennedy & Ramdas, "Time-uniform central limit theory and asymptotic confidence sequences", Annals of Statistics
-2024). The intrinsic time is the precision of the estimated difference: for independent arms the covariance of the
-difference at two moments is the variance at the later one, so that it moves as W(u)/u with u = 1/variance, whatever
-path the two sample sizes take. Two pseudo-observations at the ends of the range keep the variance away from zero while
-few values are there (after Agresti & Caffo, The American Statistician 2000).
+2021, eq. 14) with the variance estimated as one goes, which makes it an asymptotic confidence sequence (Waudby-Smith,
+Arbour, Sinha, Kennedy & Ramdas, "Time-uniform central limit theory and asymptotic confidence sequences", Annals of
+Statistics 2024). The intrinsic time is the precision of the estimated difference: for independent arms the covariance
+of the difference at two moments is the variance at the later one, so that it moves as W(u)/u with u = 1/variance,
+whatever path the two sample sizes take. Two pseudo-observations at the ends of the range keep the variance away from
+zero while few values are there (after Agresti & Caffo, The American Statistician 2000).
 
 `EventDifference` compares rates of rare events without any approximation: each arm gets a beta-binomial confidence
 sequence (Ville 1939; Robbins 1970; Howard et al. 2021, section 3), joined by a union bound.

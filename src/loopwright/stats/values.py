@@ -69,7 +69,7 @@ def count_texts(values: NDArray[Any] | Sequence[Any]) -> tuple[dict[str, int], i
 
 def text_of(value: Any) -> str:
     """A categorical value as text: truth values as `true` and `false`, long texts cut and closed by a digest."""
-    text = value if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else str(value)
+    text = str(value).lower() if isinstance(value, bool) else str(value)
     if len(text) <= _LONGEST_TEXT:
         return text
     digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
