@@ -6,6 +6,7 @@ from loopwright.store.objects.folder import FolderStore
 from loopwright.store.objects.model import ObjectStat, ObjectStore, Tree, TreeEntry
 from loopwright.store.objects.opening import open_objects
 from loopwright.store.objects.trees import (
+    is_tree,
     parse_tree,
     put_tree,
     put_tree_entries,
@@ -22,6 +23,7 @@ __all__ = [
     "Tree",
     "TreeEntry",
     "checkout",
+    "is_tree",
     "is_url",
     "open_filesystem",
     "open_objects",

@@ -77,9 +77,14 @@ def read_tree(objects: ObjectStore, digest: str) -> Tree:
     return tree
 
 
+def is_tree(head: bytes) -> bool:
+    """Whether an object that starts with these bytes (18 or more) may be a tree."""
+    return head.startswith(_MAGIC)
+
+
 def parse_tree(data: bytes) -> Tree | None:
     """The tree in an object's bytes, or None if the object is something else."""
-    if not data.startswith(_MAGIC):
+    if not is_tree(data):
         return None
     try:
         tree: Tree = decode(data[len(_MAGIC) :], Tree)

@@ -37,6 +37,10 @@ class OnlineStore(Protocol):
         """How many keys a view has."""
         ...
 
+    def check(self) -> list[str]:
+        """What is wrong with the store, in words; empty if nothing is. Never raises."""
+        ...
+
     def close(self) -> None:
         """Let go of connections; the store is not used afterwards."""
         ...

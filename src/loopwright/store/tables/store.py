@@ -289,7 +289,7 @@ class TableStore:
                 elif how.mode == "overwrite":
                     write_deltalake(table, batches.arrow(), mode="overwrite", schema_mode="overwrite", **shared)
                 else:
-                    evolve = "merge" if how.new_columns == "add" else None
+                    evolve: Literal["merge"] | None = "merge" if how.new_columns == "add" else None
                     write_deltalake(table, batches.arrow(), mode="append", schema_mode=evolve, **shared)
         except BaseException:
             self._tidy(key)
