@@ -1,0 +1,87 @@
+"""Where the circle closes: loops, what triggers them, and the controller that runs them for ever.
+
+The face is lazy (PEP 562): the words load at once, the service and the controller on first use.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from loopwright.loop.clock import WorkspaceClock
+    from loopwright.loop.controller import Controller
+    from loopwright.loop.declare import check_loop, every, load_loops, manual, on_alert, on_new_version
+    from loopwright.loop.model import (
+        AnyTrigger,
+        ApprovalPolicy,
+        Every,
+        Loop,
+        LoopInfo,
+        LoopOutcome,
+        LoopRun,
+        LoopState,
+        LoopStatus,
+        Manual,
+        OnAlert,
+        OnNewVersion,
+        Settled,
+    )
+    from loopwright.loop.service import LoopService
+
+_HOMES = {
+    "clock": ("WorkspaceClock",),
+    "controller": ("Controller",),
+    "declare": ("check_loop", "every", "load_loops", "manual", "on_alert", "on_new_version"),
+    "model": (
+        "AnyTrigger",
+        "ApprovalPolicy",
+        "Every",
+        "Loop",
+        "LoopInfo",
+        "LoopOutcome",
+        "LoopRun",
+        "LoopState",
+        "LoopStatus",
+        "Manual",
+        "OnAlert",
+        "OnNewVersion",
+        "Settled",
+    ),
+    "service": ("LoopService",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "AnyTrigger",
+    "ApprovalPolicy",
+    "Controller",
+    "Every",
+    "Loop",
+    "LoopInfo",
+    "LoopOutcome",
+    "LoopRun",
+    "LoopService",
+    "LoopState",
+    "LoopStatus",
+    "Manual",
+    "OnAlert",
+    "OnNewVersion",
+    "Settled",
+    "WorkspaceClock",
+    "check_loop",
+    "every",
+    "load_loops",
+    "manual",
+    "on_alert",
+    "on_new_version",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value
+    return value
