@@ -1,0 +1,195 @@
+"""Write a journal: what `append` returned for survives kill -9; `flush(sync=True)` makes it survive a power cut."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from loopwright.core import Invalid, Unavailable
+from loopwright.store.journal.frames import HEADER_BYTES, MAX_PAYLOAD_BYTES, SIGNATURE, end_frame, frame
+from loopwright.store.journal.model import Position
+from loopwright.store.journal.segments import begin_segment
+
+
+class JournalWriter:
+    """Appends records to segments of its own in a folder that it may share with other writers.
+
+    Each append is handed to the operating system before it returns, so that it outlives this process; a thread asks
+    for it to be put on the disk at most `fsync_every_s` later. Thread-safe. A new writer begins a new segment: it
+    never touches what another left behind, torn tail included. A child process after fork must not use its parent's.
+    """
+
+    def __init__(self, folder: Path, *, segment_bytes: int = 64 << 20, fsync_every_s: float | None = 0.1) -> None:
+        """Args:
+        folder: is made by the first append if it is missing.
+        segment_bytes: a new segment is begun when one has grown to this size.
+        fsync_every_s: 0 puts each append on the disk before it returns; None leaves that to the system.
+        """
+        self._folder, self._segment_bytes, self._fsync_every_s = folder, segment_bytes, fsync_every_s
+        self._lock = threading.Lock()
+        self._segment, self._descriptor, self._size = "", -1, 0
+        self._dirty, self._closing = threading.Event(), threading.Event()
+        self._syncer: threading.Thread | None = None
+        self._sync_error: OSError | None = None
+
+    def append(self, payload: bytes) -> Position:
+        """Write one record. Raises as `append_many` does."""
+        return self.append_many((payload,))[0]
+
+    def append_many(self, payloads: Sequence[bytes]) -> list[Position]:
+        """Write records with one call to the system: all of them or, on an error, none.
+
+        Raises:
+            Invalid: a record is longer than 1 GiB, or the writer is closed.
+            Unavailable: the disk is full, read-only or failing; nothing was written.
+        """
+        if not payloads:
+            return []
+        if any(len(payload) > MAX_PAYLOAD_BYTES for payload in payloads):
+            raise Invalid(f"a journal record may have {MAX_PAYLOAD_BYTES} bytes at most")
+        data = b"".join(map(frame, payloads))
+        with self._lock:
+            try:
+                self._raise_sync_error()
+                start = self._write(data)
+            except OSError as error:
+                raise _unavailable(self._folder, error) from error
+            segment = self._segment
+        self._mark_dirty()
+        return _positions(segment, start, payloads)
+
+    def flush(self, sync: bool = True) -> None:
+        """Return when everything appended so far is on the disk (`sync`); without `sync` there is nothing to do.
+
+        Raises:
+            Unavailable: the disk failed.
+        """
+        if not sync:
+            return
+        try:
+            self._sync()
+        except OSError as error:
+            raise _unavailable(self._folder, error) from error
+
+    def close(self) -> None:
+        """Put everything on the disk and finish the segment. A second close does nothing.
+
+        Raises:
+            Unavailable: the disk failed.
+        """
+        self._closing.set()
+        self._dirty.set()
+        if self._syncer is not None:
+            self._syncer.join()
+            self._syncer = None
+        try:
+            with self._lock:
+                self._finish_segment()
+        except OSError as error:
+            raise _unavailable(self._folder, error) from error
+
+    def __enter__(self) -> JournalWriter:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
+    def _write(self, data: bytes) -> int:
+        if self._closing.is_set():
+            raise Invalid("this journal writer is closed")
+        if self._descriptor >= 0 and self._size >= self._segment_bytes:
+            self._finish_segment()
+        if self._descriptor < 0:
+            self._segment, self._descriptor = begin_segment(self._folder)
+            self._size = len(SIGNATURE)
+        start = self._size
+        try:
+            _write_all(self._descriptor, data)
+            if self._fsync_every_s == 0:
+                os.fsync(self._descriptor)
+        except OSError:
+            self._take_back(start)
+            raise
+        self._size += len(data)
+        return start
+
+    def _take_back(self, size: int) -> None:
+        """Cut off what a failed write left; where even that fails, leave the segment to its readers as it is."""
+        try:
+            os.ftruncate(self._descriptor, size)
+        except OSError:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def _finish_segment(self) -> None:
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor < 0:
+            return
+        try:
+            _write_all(descriptor, end_frame())
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _mark_dirty(self) -> None:
+        if not self._fsync_every_s or self._dirty.is_set():
+            return
+        self._dirty.set()
+        if self._syncer is None:
+            with self._lock:
+                if self._syncer is None and not self._closing.is_set():
+                    self._syncer = threading.Thread(target=self._run, name="loopwright-journal-sync", daemon=True)
+                    self._syncer.start()
+
+    def _run(self) -> None:
+        while not self._closing.is_set():
+            self._dirty.wait()
+            if self._closing.wait(self._fsync_every_s):
+                return
+            self._dirty.clear()
+            try:
+                self._sync()
+            except OSError as error:
+                self._sync_error = error  # told to the next append, which can tell its caller
+
+    def _sync(self) -> None:
+        with self._lock:
+            if self._descriptor < 0:
+                return
+            copy = os.dup(self._descriptor)  # so that appends need not wait, nor a new segment close it under us
+        try:
+            os.fsync(copy)
+        finally:
+            os.close(copy)
+
+    def _raise_sync_error(self) -> None:
+        error, self._sync_error = self._sync_error, None
+        if error is None:
+            return
+        if self._descriptor >= 0:  # what the system holds of this segment is uncertain now: do not build on it
+            os.close(self._descriptor)
+            self._descriptor = -1
+        raise error
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def _positions(segment: str, start: int, payloads: Sequence[bytes]) -> list[Position]:
+    positions = []
+    for payload in payloads:
+        positions.append(Position(segment, start))
+        start += HEADER_BYTES + len(payload)
+    return positions
+
+
+def _unavailable(folder: Path, error: OSError) -> Unavailable:
+    return Unavailable(
+        f"the journal in {folder} cannot be written: {error.strerror or error}",
+        next_step="free some space, or make the folder writable",
+    )
