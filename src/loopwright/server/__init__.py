@@ -1,0 +1,44 @@
+"""The control app: operations as routes, access rules, the live feed, the road to inference, and the remote client.
+
+Names load their own part only: `RemoteWorkspace` needs no web framework.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from loopwright.server.app import create_app
+    from loopwright.server.client import RemoteWorkspace
+    from loopwright.server.guard import COOKIE
+    from loopwright.server.route import FORM, Call, Family, RouteSpec
+    from loopwright.server.run import Ready, serve_up
+    from loopwright.server.settings import ServerSettings
+
+_HOMES = {
+    "app": ("create_app",),
+    "client": ("RemoteWorkspace",),
+    "guard": ("COOKIE",),
+    "route": ("FORM", "Call", "Family", "RouteSpec"),
+    "run": ("Ready", "serve_up"),
+    "settings": ("ServerSettings",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "COOKIE",
+    "FORM",
+    "Call",
+    "Family",
+    "Ready",
+    "RemoteWorkspace",
+    "RouteSpec",
+    "ServerSettings",
+    "create_app",
+    "serve_up",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)
