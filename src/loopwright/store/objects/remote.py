@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -16,6 +17,7 @@ from loopwright.store.objects.model import ObjectStat
 _CHUNK_BYTES = 8 << 20
 _WHOLE_BYTES = 32 << 20
 _TEMPORARY = "tmp"
+_SHARD = re.compile("[0-9a-f]{2}")
 
 
 class RemoteStore:
@@ -105,10 +107,11 @@ class RemoteStore:
                 return
 
     def iterate(self) -> Iterator[ObjectStat]:
-        for shard in range(256):
-            for info in self._list(f"{self._root}/{shard:02x}"):
-                name = str(info["name"]).rsplit("/", 1)[-1]
-                yield ObjectStat(f"{shard:02x}{name}", int(info["size"]))
+        for shard in self._list(self._root, "directory"):
+            if _SHARD.fullmatch(shard["name"]) is None:
+                continue
+            for found in self._list(f"{self._root}/{shard['name']}", "file"):
+                yield ObjectStat(f"{shard['name']}{found['name']}", int(found["size"]))
 
     def verify(self, digest: str) -> bool:
         with self.open(digest) as stream, spoken(self.url):
@@ -127,13 +130,15 @@ class RemoteStore:
             except FileNotFoundError:
                 return None
 
-    def _list(self, folder: str) -> list[dict[str, Any]]:
+    def _list(self, folder: str, kind: str) -> list[dict[str, Any]]:
+        """What of that kind lies in a folder, by name (the last part of its path)."""
         with spoken(self.url):
             try:
                 found = self._files.ls(folder, detail=True)
             except FileNotFoundError:
                 return []
-        return sorted((info for info in found if info["type"] == "file"), key=lambda info: str(info["name"]))
+        named = ({**info, "name": _last_part(str(info["name"]))} for info in found if info["type"] == kind)
+        return sorted(named, key=lambda info: str(info["name"]))
 
     def _put_whole(self, digest: str, data: bytes) -> None:
         key = self._key(digest)
@@ -178,6 +183,10 @@ class RemoteStore:
             with suppress(FileNotFoundError):
                 self._files.rm_file(temporary)
             raise
+
+
+def _last_part(path: str) -> str:
+    return path.rstrip("/").rsplit("/", 1)[-1]
 
 
 def _copy(stream: BinaryIO, target: Any, digest: str, name: str) -> None:

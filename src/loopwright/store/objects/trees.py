@@ -60,7 +60,7 @@ def put_tree_entries(objects: ObjectStore, files: Mapping[str, bytes | Path], *,
         Invalid: a path is not a safe relative one, or is a file and a folder at once.
     """
     sources = (_source_of(check_path(path), content) for path, content in files.items())
-    return _put(objects, sorted(sources, key=lambda source: source.path), previous)
+    return _put(objects, sorted(sources, key=lambda source: source.path.split("/")), previous)
 
 
 def read_tree(objects: ObjectStore, digest: str) -> Tree:
