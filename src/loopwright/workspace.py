@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from loopwright.core import Clock, Invalid, Location, NotFound, Operation, Scope, locate, operations_of
+from loopwright.core import Clock, Location, NotFound, Operation, Scope, locate, operations_of
 
 if TYPE_CHECKING:
     import msgspec
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from loopwright.monitor import MonitorService, TraceService
     from loopwright.pipeline import PipelineService
     from loopwright.release import ApprovalService, EndpointService, RolloutService
-    from loopwright.server import RemoteWorkspace
     from loopwright.store import Stores
     from loopwright.track import RunService
     from loopwright.train import TrainService
@@ -270,22 +269,6 @@ def open_workspace(
     return Workspace(stores, Scope(project or location.settings.project, actor, cause))
 
 
-def connect(
-    where: str | Path | None = None, *, project: str | None = None, token: str | None = None
-) -> Workspace | RemoteWorkspace:
-    """Open a workspace, wherever it is: a folder, or a server's address (`https://…`) with the same services.
-
-    Raises:
-        Unavailable: the server or a store cannot be reached.
-        Invalid: the settings or the address are malformed.
-    """
-    import os
-
-    given = str(where) if where is not None else os.environ.get("LOOPWRIGHT_WORKSPACE", "")
-    if "://" not in given:
-        if token is not None:
-            raise Invalid("a token is for a server's address", next_step="leave it out for a local workspace")
-        return open_workspace(where, project=project)
-    from loopwright.server import RemoteWorkspace
-
-    return RemoteWorkspace(given, token=token or os.environ.get("LOOPWRIGHT_TOKEN"), project=project)
+def reopen(root: str, scope: Scope) -> Workspace:
+    """Open the same workspace in another process on this machine, in the same scope."""
+    return open_workspace(root, project=scope.project, actor=scope.actor, cause=scope.cause)

@@ -32,7 +32,7 @@ class Session:
     def ws(self) -> Any:
         """The workspace, local or remote."""
         if self._opened is None:
-            from loopwright.workspace import connect
+            from loopwright.server import connect
 
             self._opened = self._stack.enter_context(connect(self.where, project=self.project))
             self._stack.enter_context(self.progress())

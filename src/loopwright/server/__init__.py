@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from loopwright.server.app import create_app
     from loopwright.server.client import RemoteWorkspace
+    from loopwright.server.connect import connect
     from loopwright.server.guard import COOKIE
     from loopwright.server.route import FORM, Call, Family, RouteSpec
     from loopwright.server.run import Ready, serve_up
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "app": ("create_app",),
     "client": ("RemoteWorkspace",),
+    "connect": ("connect",),
     "guard": ("COOKIE",),
     "route": ("FORM", "Call", "Family", "RouteSpec"),
     "run": ("Ready", "serve_up"),
@@ -33,6 +35,7 @@ __all__ = [
     "RemoteWorkspace",
     "RouteSpec",
     "ServerSettings",
+    "connect",
     "create_app",
     "serve_up",
 ]
