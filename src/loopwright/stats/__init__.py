@@ -21,10 +21,12 @@ if TYPE_CHECKING:
         proportion_difference,
         wilson,
     )
+    from loopwright.stats.latency import LatencyCounts
     from loopwright.stats.metrics import auc, classification_metrics, losses, multiclass_metrics, regression_metrics
     from loopwright.stats.moments import Moments, Sufficient
     from loopwright.stats.power import detectable_effect, power_of, sample_size
     from loopwright.stats.quantiles import QuantileSketch
+    from loopwright.stats.scores import ScoreCounts, as_labels, is_lower_better
     from loopwright.stats.sequential import (
         Decision,
         EventDifference,
@@ -57,6 +59,7 @@ _HOMES = {
     "paired_mean_difference": "intervals",
     "proportion_difference": "intervals",
     "wilson": "intervals",
+    "LatencyCounts": "latency",
     "auc": "metrics",
     "classification_metrics": "metrics",
     "losses": "metrics",
@@ -68,6 +71,9 @@ _HOMES = {
     "power_of": "power",
     "sample_size": "power",
     "QuantileSketch": "quantiles",
+    "ScoreCounts": "scores",
+    "as_labels": "scores",
+    "is_lower_better": "scores",
     "Decision": "sequential",
     "EventDifference": "sequential",
     "MeanDifference": "sequential",
@@ -92,13 +98,16 @@ __all__ = [
     "EventDifference",
     "FrequentValues",
     "Interval",
+    "LatencyCounts",
     "MeanDifference",
     "Moments",
     "QuantileSketch",
+    "ScoreCounts",
     "SequentialVerdict",
     "Sufficient",
     "TableSketch",
     "adjusted_p_values",
+    "as_labels",
     "auc",
     "auc_difference",
     "auc_interval",
@@ -109,6 +118,7 @@ __all__ = [
     "difference_interval",
     "error_rate_difference",
     "event_rate_sequence",
+    "is_lower_better",
     "jensen_shannon",
     "losses",
     "mean_difference",
@@ -128,4 +138,6 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value

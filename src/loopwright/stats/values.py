@@ -34,8 +34,8 @@ def numbers_of(values: NDArray[Any] | Sequence[Any]) -> tuple[NDArray[Any], int]
 
     try:
         array = np.asarray(values)
-        if array.dtype.kind in "OSU":
-            array = np.array([np.nan if value is None else value for value in values], dtype=np.float64)
+        if array.dtype.kind == "O":
+            array = np.array(values, dtype=np.float64)  # None becomes NaN
     except (TypeError, ValueError) as error:
         raise Invalid(f"a value of a numeric column is no number: {error}") from None
     if array.dtype.kind in "mM":
