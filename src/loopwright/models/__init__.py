@@ -1,0 +1,80 @@
+"""Models: bundles (safe, self-describing, proven), and the registry of names, versions and aliases.
+
+The face is lazy (PEP 562): the inference process takes the predictor from here without loading SQL or data frames.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from loopwright.models.bundle import Bundle, build_bundle
+    from loopwright.models.formats import FORMATS, Converted, Format
+    from loopwright.models.frames import columns_of, predict_frame
+    from loopwright.models.model import (
+        DATATYPES,
+        BundleManifest,
+        Input,
+        Layout,
+        Model,
+        ModelVersion,
+        Output,
+        Parity,
+        Signature,
+        Task,
+    )
+    from loopwright.models.predictor import Predictor
+    from loopwright.models.service import ModelService
+
+_HOMES = {
+    "bundle": ("Bundle", "build_bundle"),
+    "formats": ("FORMATS", "Converted", "Format"),
+    "frames": ("columns_of", "predict_frame"),
+    "model": (
+        "DATATYPES",
+        "BundleManifest",
+        "Input",
+        "Layout",
+        "Model",
+        "ModelVersion",
+        "Output",
+        "Parity",
+        "Signature",
+        "Task",
+    ),
+    "predictor": ("Predictor",),
+    "service": ("ModelService",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "DATATYPES",
+    "FORMATS",
+    "Bundle",
+    "BundleManifest",
+    "Converted",
+    "Format",
+    "Input",
+    "Layout",
+    "Model",
+    "ModelService",
+    "ModelVersion",
+    "Output",
+    "Parity",
+    "Predictor",
+    "Signature",
+    "Task",
+    "build_bundle",
+    "columns_of",
+    "predict_frame",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value
+    return value

@@ -1,0 +1,7 @@
+"""Formats: how a trained model becomes an ONNX graph. Each is a plug-in of the group `loopwright.model_formats`."""
+
+from loopwright.models.formats.contract import FORMATS, Converted, Format, convert
+from loopwright.models.formats.onnx_file import OnnxFile
+from loopwright.models.formats.sklearn import ScikitLearn
+
+__all__ = ["FORMATS", "Converted", "Format", "OnnxFile", "ScikitLearn", "convert"]

@@ -1,0 +1,177 @@
+"""scikit-learn estimators and pipelines, with LightGBM's scikit-learn classes alone or as a step, through skl2onnx."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from loopwright.core import DType, Invalid
+from loopwright.models.formats.contract import FORMATS, Converted
+from loopwright.models.formats.graphs import name_outputs, tensors_of
+from loopwright.models.formats.lightgbm import is_lightgbm, register_lightgbm, with_float32_splits
+from loopwright.models.model import Input, Layout, Task
+
+if TYPE_CHECKING:
+    import numpy as np
+    import onnx
+    import polars as pl
+
+    Outputs = Mapping[str, np.ndarray[Any, Any]]
+
+TARGET_OPSET = {"": 17, "ai.onnx.ml": 3}
+MATRIX_INPUT = "features"
+NUMERIC = frozenset({DType.BOOL, DType.INT64, DType.FLOAT32, DType.FLOAT64})
+
+
+class ScikitLearn:
+    """Estimators that follow scikit-learn's contract: `predict`, and `predict_proba` for classifiers."""
+
+    def accepts(self, model: Any) -> bool:
+        base = sys.modules.get("sklearn.base")
+        return base is not None and isinstance(model, base.BaseEstimator)
+
+    def convert(self, model: Any, sample: pl.DataFrame, inputs: tuple[Input, ...], task: Task | None) -> Converted:
+        found = task_of(model)
+        if task is not None and task is not found:
+            raise Invalid(f"the model is a {found} model, not a {task} one", next_step="leave `task` out")
+        layout = layout_of(model, inputs)
+        graph = _graph(model, layout, inputs)
+        classes = _classes(model) if found in (Task.BINARY, Task.MULTICLASS) else ()
+        name_outputs(graph, found, classes)
+        tensors = tensors_of(graph, tuple(item.name for item in inputs)) if layout is Layout.COLUMNS else {}
+        return Converted(
+            graph, layout, found, classes, lambda rows: predict_original(model, rows, found, inputs), tensors
+        )
+
+
+def task_of(model: Any) -> Task:
+    """What kind of answer a fitted estimator gives.
+
+    Raises:
+        Invalid: it is not fitted, or is neither a classifier nor a regressor.
+    """
+    from sklearn.base import is_classifier, is_regressor
+    from sklearn.exceptions import NotFittedError
+    from sklearn.utils.validation import check_is_fitted
+
+    last = model.steps[-1][1] if hasattr(model, "steps") else model
+    try:
+        check_is_fitted(last)
+    except NotFittedError:
+        raise Invalid(f"the {type(model).__name__} is not fitted", next_step="call fit() first") from None
+    if is_regressor(model):
+        return Task.REGRESSION
+    if is_classifier(model):
+        if not hasattr(model, "predict_proba"):
+            raise Invalid(
+                f"the classifier {type(last).__name__} gives no probabilities",
+                next_step="use one with predict_proba, or wrap it in CalibratedClassifierCV",
+            )
+        return Task.BINARY if len(model.classes_) == 2 else Task.MULTICLASS
+    raise Invalid(f"{type(model).__name__} is neither a classifier nor a regressor")
+
+
+def layout_of(model: Any, inputs: tuple[Input, ...]) -> Layout:
+    """One matrix where every input is a number and nothing in the model picks columns by name; else one tensor each."""
+    by_name = any(_picks_by_name(part) for part in _parts(model))
+    return Layout.MATRIX if all(item.dtype in NUMERIC for item in inputs) and not by_name else Layout.COLUMNS
+
+
+def predict_original(model: Any, rows: pl.DataFrame, task: Task, inputs: tuple[Input, ...]) -> Outputs:
+    """The estimator's own answer, in the task's convention."""
+    import numpy as np
+
+    given = _as_the_model_saw_it(model, rows, inputs)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # scikit-learn warns of feature names that it was or was not fitted with
+        if task is Task.REGRESSION:
+            return {"value": np.asarray(model.predict(given), dtype=np.float64).reshape(-1)}
+        probabilities = np.asarray(model.predict_proba(given), dtype=np.float64)
+        label = np.asarray(model.predict(given)).reshape(-1)
+    if task is Task.BINARY:
+        return {"label": label, "probability": probabilities[:, 1]}
+    return {"label": label, "probabilities": probabilities}
+
+
+def _as_the_model_saw_it(model: Any, rows: pl.DataFrame, inputs: tuple[Input, ...]) -> Any:
+    """A frame for a model that was fitted on one, else the bare matrix."""
+    import numpy as np
+    import polars as pl
+
+    if all(item.dtype in NUMERIC for item in inputs) and not hasattr(model, "feature_names_in_"):
+        return rows.select(pl.all().cast(pl.Float64)).to_numpy()
+    whole = [item.name for item in inputs if item.dtype is DType.INT64 and rows[item.name].null_count()]
+    frame = rows.with_columns(pl.col(whole).cast(pl.Float64)) if whole else rows
+    if is_lightgbm(model):
+        return np.ascontiguousarray(frame.select(pl.all().cast(pl.Float64)).to_numpy())
+    return frame
+
+
+def _parts(model: Any) -> Iterator[Any]:
+    yield model
+    for attribute in ("steps", "transformers_", "transformers", "transformer_list", "estimators"):
+        for item in getattr(model, attribute, None) or ():
+            if isinstance(item, tuple) and len(item) > 1 and not isinstance(item[1], str):
+                yield from _parts(item[1])
+
+
+def _picks_by_name(part: Any) -> bool:
+    for item in getattr(part, "transformers_", ()):
+        columns = item[2] if len(item) > 2 else ()
+        if isinstance(columns, str) or any(isinstance(column, str) for column in columns):
+            return True
+    return False
+
+
+def _classes(model: Any) -> tuple[str | int, ...]:
+    return tuple(item if isinstance(item, str) else int(item) for item in model.classes_.tolist())
+
+
+def _graph(model: Any, layout: Layout, inputs: tuple[Input, ...]) -> onnx.ModelProto:
+    from skl2onnx import convert_sklearn
+
+    register_lightgbm()
+    prepared, lights = with_float32_splits(model)
+    last = prepared.steps[-1][1] if hasattr(prepared, "steps") else prepared
+    options = {id(part): {"zipmap": False} for part in (last, *lights) if hasattr(part, "predict_proba")}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            graph: onnx.ModelProto = convert_sklearn(
+                prepared,
+                name="model",
+                initial_types=_initial_types(layout, inputs),
+                options=options,
+                target_opset=TARGET_OPSET,
+            )
+    except Exception as error:  # the converter raises whatever its parts raise; the cause is named
+        raise Invalid(
+            f"{type(model).__name__} has no ONNX form: {_first_line(error)}",
+            next_step="see which steps skl2onnx supports, or bring the model as an ONNX file",
+        ) from error
+    return graph
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip()
+    return f"{type(error).__name__}: {text.splitlines()[0][:300]}" if text else type(error).__name__
+
+
+def _initial_types(layout: Layout, inputs: tuple[Input, ...]) -> list[tuple[str, Any]]:
+    from skl2onnx.common.data_types import FloatTensorType, Int64TensorType, StringTensorType
+
+    if layout is Layout.MATRIX:
+        return [(MATRIX_INPUT, FloatTensorType([None, len(inputs)]))]
+
+    def kind(item: Input) -> Any:
+        if item.dtype is DType.STRING:
+            return StringTensorType([None, 1])
+        whole = item.dtype is DType.INT64 and not item.nullable
+        return Int64TensorType([None, 1]) if whole else FloatTensorType([None, 1])
+
+    return [(item.name, kind(item)) for item in inputs]
+
+
+FORMATS.register("sklearn")(ScikitLearn())

@@ -1,0 +1,155 @@
+"""The words of this room: signatures, bundles, parity, versions."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+
+import msgspec
+
+from loopwright.core import DType
+
+MANIFEST_FORMAT = 1
+
+
+DATATYPES = {
+    DType.BOOL: "BOOL",
+    DType.INT64: "INT64",
+    DType.FLOAT32: "FP32",
+    DType.FLOAT64: "FP64",
+    DType.STRING: "BYTES",
+}
+"""How the Open Inference Protocol names the types of inputs and outputs."""
+
+
+class Task(StrEnum):
+    """What a model answers, which fixes the names of its outputs.
+
+    binary: `label`, and `probability` of the positive class (`classes[1]`). multiclass: `label`, `probabilities`
+    (one per class, in the order of `classes`). regression: `value`. other: what the graph gives.
+    """
+
+    BINARY = "binary"
+    MULTICLASS = "multiclass"
+    REGRESSION = "regression"
+    OTHER = "other"
+
+
+class Layout(StrEnum):
+    """How the graph takes its inputs: as one matrix of float32 with a column per input, or as one tensor per input."""
+
+    MATRIX = "matrix"
+    COLUMNS = "columns"
+
+
+class Input(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One input: a named value per row.
+
+    `low` and `high` are the range, and `categories` the values (most frequent first), that training saw;
+    `more_categories` says that training saw others than those listed. They describe, and refuse nothing.
+    """
+
+    name: str
+    dtype: DType
+    nullable: bool = False
+    shape: tuple[int, ...] = ()
+    low: float | None = None
+    high: float | None = None
+    categories: tuple[str, ...] = ()
+    more_categories: bool = False
+
+
+class Output(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One output: `shape` is that of one row's value, empty for a single number or string."""
+
+    name: str
+    dtype: DType
+    shape: tuple[int, ...] = ()
+
+
+class Signature(msgspec.Struct, frozen=True):
+    """What a model takes and gives, per row."""
+
+    inputs: tuple[Input, ...]
+    outputs: tuple[Output, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the inputs, in order."""
+        return tuple(item.name for item in self.inputs)
+
+
+class Parity(msgspec.Struct, frozen=True):
+    """How the converted model compares with the original on sample rows, both fed the same float32 values.
+
+    Attributes:
+        rows: how many rows were compared; 0 where there is no original to compare with (a plain ONNX file).
+        tolerance: a row agrees where |difference| <= tolerance + tolerance * |original| for each of its outputs.
+        max_abs, max_rel: the largest differences over the rows that count.
+        label_agreement: the share of rows with the same label, or with a tie for the label; 1.0 for regression.
+        edge_rows: rows that differ only because they sit on a split of a tree: the original itself gives the
+            converted model's answer when an input moves by a few units in the last place of float32.
+        cast_agreement: the share of rows on which the converted model also agrees with the original fed the sample's
+            own values, before the cast to float32.
+    """
+
+    rows: int
+    tolerance: float
+    max_abs: float
+    max_rel: float
+    label_agreement: float
+    edge_rows: int
+    cast_agreement: float
+    passed: bool
+
+
+class BundleManifest(msgspec.Struct, frozen=True, kw_only=True):
+    """`bundle.json`: everything about a bundle but its large files, which it names by digest.
+
+    `tensors` names the graph's tensor for each input, where there is one per input (Layout.COLUMNS).
+    """
+
+    manifest_format: int = MANIFEST_FORMAT
+    format: str
+    task: Task
+    layout: Layout
+    signature: Signature
+    tensors: dict[str, str] = {}
+    target: str = ""
+    classes: tuple[str | int, ...] = ()
+    parity: Parity
+    created_at: datetime
+    libraries: dict[str, str] = {}
+    environment: str = ""
+    files: dict[str, str] = {}
+    training_data: tuple[str, ...] = ()
+    metrics: dict[str, float] = {}
+
+
+class ModelVersion(msgspec.Struct, frozen=True, kw_only=True):
+    """One bundle under a registered name. `bundle` is the digest of its tree in the object store."""
+
+    ref: str
+    name: str
+    version: int
+    bundle: str
+    task: Task
+    run: str = ""
+    training_data: tuple[str, ...] = ()
+    metrics: dict[str, float] = {}
+    tags: dict[str, str] = {}
+    aliases: tuple[str, ...] = ()
+    description: str = ""
+    size_bytes: int = 0
+    created_at: datetime
+    actor: str = ""
+
+
+class Model(msgspec.Struct, frozen=True):
+    """A registered name."""
+
+    name: str
+    description: str
+    created_at: datetime
+    latest: int
+    aliases: dict[str, int]

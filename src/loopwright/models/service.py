@@ -1,0 +1,236 @@
+"""What one can ask of the registry."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+from sqlalchemy import Connection, select
+
+from loopwright.core import Invalid, Ref, Scope, check_name, decode, operation, parse_ref
+from loopwright.models.bundle import Bundle
+from loopwright.models.cache import fetch_bundle
+from loopwright.models.card import render_card
+from loopwright.models.frames import predict_frame
+from loopwright.models.model import BundleManifest, Model, ModelVersion
+from loopwright.models.predictor import MANIFEST_FILE
+from loopwright.models.reading import find_model, load_models, load_versions, version_of, with_aliases
+from loopwright.models.tables import model_versions
+from loopwright.models.writing import add_version, annotate_version, drop_alias, known_version, point_alias
+from loopwright.store import Stores, put_tree, read_file
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from loopwright.stats import TableSketch
+
+_MAX_PAGE = 1000
+
+
+class ModelService:
+    """Registered models of one project: versions, aliases, bundles, cards."""
+
+    def __init__(self, stores: Stores, scope: Scope) -> None:
+        self.stores, self.scope = stores, scope
+
+    def register(
+        self,
+        name: str,
+        bundle: Bundle | Path | str,
+        *,
+        run: str = "",
+        metrics: Mapping[str, float] | None = None,
+        training_data: Sequence[str] = (),
+        tags: Mapping[str, str] | None = None,
+        description: str = "",
+    ) -> ModelVersion:
+        """Give a bundle the next version number of a name, which is made if it is new.
+
+        The same bundle registered again under the same name and by the same run is the version that it is already.
+
+        Args:
+            name: the model's name.
+            bundle: the bundle, or its folder; it is verified and copied to the object store.
+            run: the id of the run that made it.
+            metrics: its scores; they add to those in the bundle.
+            training_data: refs of the dataset versions that it was trained on; they add to those in the bundle.
+            tags, description: free words.
+
+        Raises:
+            NotFound: the folder holds no bundle.
+            Corrupt: the bundle is not what was built.
+            Invalid: the name is malformed, or the run id is.
+        """
+        check_name("model", name)
+        held = bundle if isinstance(bundle, Bundle) else Bundle(Path(bundle))
+        held.verify()
+        run_id = parse_ref(run, "run").name if run else ""
+        digest = put_tree(self.stores.objects, held.folder)
+        draft = ModelVersion(
+            ref="",
+            name=name,
+            version=0,
+            bundle=digest,
+            task=held.manifest.task,
+            run=run_id,
+            training_data=tuple(dict.fromkeys((*held.manifest.training_data, *training_data))),
+            metrics={**held.manifest.metrics, **{key: float(value) for key, value in (metrics or {}).items()}},
+            tags=dict(tags or {}),
+            description=description,
+            size_bytes=held.size_bytes,
+            created_at=self.stores.clock.now(),
+            actor=self.scope.actor,
+        )
+        with self._changing(name) as tx:
+            number = known_version(tx, self.scope.project, draft)
+            if number is None:
+                number = add_version(self.stores, tx, self.scope, draft, held.manifest)
+            return load_versions(tx, self.scope.project, [(name, number)])[0]
+
+    @operation("models.get", permission="models:read")
+    def get(self, ref: str) -> ModelVersion:
+        """One version.
+
+        Args:
+            ref: `model:delay@3`, `model:delay@champion`, or `model:delay` for the newest; `model:` may be left out.
+
+        Raises:
+            NotFound: there is no such model, version or alias.
+        """
+        parsed = parse_ref(ref, "model")
+        with self.stores.db.read() as connection:
+            version = version_of(connection, self.scope.project, parsed)
+            return load_versions(connection, self.scope.project, [(parsed.name, version)])[0]
+
+    @operation("models.resolve", permission="models:read")
+    def resolve(self, ref: str) -> str:
+        """The ref with its version number in place of an alias or nothing: `model:delay@3`.
+
+        Raises:
+            NotFound: there is no such model, version or alias.
+        """
+        parsed = parse_ref(ref, "model")
+        with self.stores.db.read() as connection:
+            return str(parsed.at(version_of(connection, self.scope.project, parsed)))
+
+    @operation("models.list", permission="models:read")
+    def list(self, limit: int = 100, after: str = "") -> list[Model]:
+        """Registered models by name; `after` is the last name of the page before."""
+        with self.stores.db.read() as connection:
+            return load_models(connection, self.scope.project, min(limit, _MAX_PAGE), after)
+
+    @operation("models.versions", permission="models:read")
+    def versions(self, name: str, limit: int = 100, before: int = 0) -> Sequence[ModelVersion]:
+        """A model's versions, newest first; `before` is the last number of the page before.
+
+        Raises:
+            NotFound: there is no such model.
+        """
+        project = self.scope.project
+        with self.stores.db.read() as connection:
+            find_model(connection, project, name)
+            query = select(model_versions).where(model_versions.c.project == project, model_versions.c.name == name)
+            if before:
+                query = query.where(model_versions.c.version < before)
+            rows = connection.execute(query.order_by(model_versions.c.version.desc()).limit(min(limit, _MAX_PAGE)))
+            return with_aliases(connection, project, rows)
+
+    @operation("models.set_alias", permission="models:write", effect="write")
+    def set_alias(self, name: str, alias: str, version: int) -> ModelVersion:
+        """Point an alias at a version; it is made if it is new. Nothing happens if it points there already.
+
+        Raises:
+            NotFound: there is no such model or version.
+            Invalid: the alias is malformed, or a number.
+        """
+        with self._changing(name) as tx:
+            self.move_alias(tx, name, alias, version)
+            return load_versions(tx, self.scope.project, [(name, version)])[0]
+
+    def move_alias(self, tx: Connection, name: str, alias: str, version: int) -> None:
+        """`set_alias` inside the caller's transaction, for a decision that moves it. Raises as `set_alias` does."""
+        check_name("alias", alias)
+        if alias.isdecimal():
+            raise Invalid(f"the alias {alias!r} reads as a version number", next_step="use a word, such as champion")
+        version_of(tx, self.scope.project, Ref("model", name, str(version)))
+        point_alias(self.stores, tx, self.scope, name, alias, version)
+
+    @operation("models.remove_alias", permission="models:write", effect="write")
+    def remove_alias(self, name: str, alias: str) -> None:
+        """Take an alias away.
+
+        Raises:
+            NotFound: there is no such model or alias.
+        """
+        with self._changing(name) as tx:
+            version = version_of(tx, self.scope.project, Ref("model", name, alias))
+            drop_alias(self.stores, tx, self.scope, name, alias, version)
+
+    @operation("models.annotate", permission="models:write", effect="write")
+    def annotate(self, ref: str, tags: dict[str, str] | None = None, description: str | None = None) -> ModelVersion:
+        """Add tags to a version (an empty value takes one away), and set its description.
+
+        Raises:
+            NotFound: there is no such version.
+        """
+        parsed = parse_ref(ref, "model")
+        with self._changing(parsed.name) as tx:
+            version = version_of(tx, self.scope.project, parsed)
+            held = load_versions(tx, self.scope.project, [(parsed.name, version)])[0]
+            merged = {key: value for key, value in {**held.tags, **(tags or {})}.items() if value}
+            words = held.description if description is None else description
+            annotate_version(self.stores, tx, self.scope, held, merged, words)
+            return msgspec.structs.replace(held, tags=merged, description=words)
+
+    @operation("models.manifest", permission="models:read")
+    def manifest(self, ref: str) -> BundleManifest:
+        """What a version's bundle says of itself: signature, parity, environment, digests.
+
+        Raises:
+            NotFound: there is no such version, or its bundle is gone.
+        """
+        data = read_file(self.stores.objects, self.get(ref).bundle, MANIFEST_FILE)
+        found: BundleManifest = decode(data, BundleManifest)
+        return found
+
+    @operation("models.card", permission="models:read")
+    def card(self, ref: str) -> str:
+        """A version's card, in Markdown.
+
+        Raises:
+            NotFound: there is no such version.
+        """
+        version = self.get(ref)
+        return render_card(version, self.manifest(version.ref))
+
+    def bundle(self, ref: str) -> Bundle:
+        """A version's bundle, checked out on this machine and verified.
+
+        Raises:
+            NotFound: there is no such version, or its bundle is gone.
+            Corrupt: its stored bytes are damaged.
+        """
+        return fetch_bundle(self.stores.objects, self.get(ref).bundle, self.stores.data / "cache" / "bundles")
+
+    def profile(self, ref: str) -> TableSketch:
+        """The profile of the data that a version was trained on. Raises as `bundle` does."""
+        return self.bundle(ref).profile()
+
+    def predict(self, ref: str, frame: pl.DataFrame) -> pl.DataFrame:
+        """A version's outputs for the rows of a frame, a column per output.
+
+        Raises:
+            NotFound: there is no such version.
+            Invalid: the frame does not fit the signature.
+        """
+        return predict_frame(self.bundle(ref).predictor(), frame)
+
+    @contextmanager
+    def _changing(self, name: str) -> Iterator[Connection]:
+        """A transaction in which nobody else changes the model `name`."""
+        with self.stores.db.begin() as tx:
+            self.stores.db.lock(tx, f"model {self.scope.project}/{name}")
+            yield tx

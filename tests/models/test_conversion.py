@@ -1,0 +1,138 @@
+"""Trained models become bundles that answer the same, or are refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightgbm
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from tests.models.conftest import Trips, mixed_pipeline, small_lightgbm
+
+from loopwright.core import DType, Invalid
+from loopwright.models import Layout, Task, build_bundle, predict_frame
+from loopwright.models.formats.lightgbm import round_down, with_float32_splits
+
+
+def test_lightgbm_in_a_pipeline_answers_as_the_original_on_rows_it_has_not_seen(fitted: Any, bundle: Any) -> None:
+    from tests.models.conftest import make_trips
+
+    fresh = make_trips(800, seed=99).rows
+    answers = predict_frame(bundle.predictor(), fresh)
+    np.testing.assert_allclose(answers["probability"], fitted.predict_proba(fresh)[:, 1], atol=1e-5)
+    assert (answers["label"].to_numpy() == fitted.predict(fresh)).all()
+    assert bundle.manifest.task is Task.BINARY
+    assert bundle.manifest.classes == (0, 1)
+
+
+def test_an_unknown_category_is_answered_as_by_the_original(fitted: Any, bundle: Any, trips: Trips) -> None:
+    rows = trips.rows.head(50).with_columns(carrier=pl.lit("ZZ"))
+    answers = predict_frame(bundle.predictor(), rows)
+    np.testing.assert_allclose(answers["probability"], fitted.predict_proba(rows)[:, 1], atol=1e-5)
+
+
+def test_a_missing_number_reaches_lightgbm_as_missing(fitted: Any, bundle: Any, trips: Trips) -> None:
+    rows = trips.rows.head(200).with_columns(wind=pl.lit(None, pl.Float64))
+    answers = predict_frame(bundle.predictor(), rows)
+    np.testing.assert_allclose(answers["probability"], fitted.predict_proba(rows)[:, 1], atol=1e-5)
+
+
+def test_a_number_declared_nullable_follows_lightgbm_though_training_never_missed_it(trips: Trips) -> None:
+    rows = trips.numbers.with_columns(pl.col("wind").fill_null(0.0))
+    model = small_lightgbm().fit(rows.to_numpy().astype(float), trips.late)
+    made = build_bundle(model, rows, nullable=["distance", "value"])
+    holed = rows.with_columns(distance=pl.lit(None, pl.Float64), value=pl.lit(None, pl.Float64))
+    expected = model.predict_proba(holed.cast(pl.Float64).to_numpy())[:, 1]
+    np.testing.assert_allclose(predict_frame(made.predictor(), holed)["probability"], expected, atol=1e-5)
+    assert [item.name for item in made.signature.inputs if item.nullable] == ["distance", "value"]
+
+
+@pytest.mark.parametrize(
+    ("model", "task"),
+    [
+        (small_lightgbm(), Task.BINARY),
+        (RandomForestClassifier(20, random_state=0), Task.BINARY),
+        (make_pipeline(SimpleImputer(), StandardScaler(), LogisticRegression()), Task.BINARY),
+    ],
+    ids=["lightgbm", "forest", "logistic"],
+)
+def test_numeric_models_take_one_matrix(model: Any, task: Task, trips: Trips) -> None:
+    rows = trips.numbers.with_columns(pl.col("wind").fill_null(0.0))
+    made = build_bundle(model.fit(rows.to_numpy().astype(float), trips.late), rows)
+    assert made.manifest.layout is Layout.MATRIX
+    assert made.manifest.task is task
+    assert made.manifest.parity.max_abs < 1e-5
+
+
+def test_string_labels_and_several_classes_keep_their_names(trips: Trips) -> None:
+    names = np.array(["early", "fine", "late"])[np.digitize(trips.rows["value"].to_numpy(), [-0.5, 0.5])]
+    made = build_bundle(mixed_pipeline(small_lightgbm()).fit(trips.rows, names), trips.rows)
+    answers = predict_frame(made.predictor(), trips.rows)
+    assert made.manifest.classes == ("early", "fine", "late")
+    assert made.signature.outputs[1].shape == (3,)
+    assert np.mean(answers["label"].to_numpy() == names) > 0.9
+    np.testing.assert_allclose(np.array(answers["probabilities"].to_list()).sum(axis=1), 1.0, atol=1e-5)
+
+
+def test_regression_gives_one_value(trips: Trips) -> None:
+    rows = trips.numbers
+    goal = rows["distance"].to_numpy() * 3 + 1000
+    made = build_bundle(lightgbm.LGBMRegressor(n_estimators=20, verbose=-1).fit(rows.to_numpy(), goal), rows)
+    assert [(item.name, item.dtype) for item in made.signature.outputs] == [("value", DType.FLOAT32)]
+    assert made.manifest.task is Task.REGRESSION
+
+
+def test_a_conversion_that_changes_answers_is_refused_with_its_worst_row(trips: Trips) -> None:
+    holed = trips.rows.with_columns(carrier=pl.when(pl.col("carrier") == "B6").then(None).otherwise(pl.col("carrier")))
+    model = mixed_pipeline(small_lightgbm()).fit(holed, trips.late)
+    with pytest.raises(Invalid, match="not the original") as caught:
+        build_bundle(model, holed)
+    assert "carrier=None" in str(caught.value)
+    assert "original gives" in str(caught.value)
+
+
+def test_a_model_that_is_not_fitted_is_refused(trips: Trips) -> None:
+    with pytest.raises(Invalid, match="not fitted"):
+        build_bundle(LogisticRegression(), trips.numbers)
+
+
+def test_what_no_format_takes_is_refused_by_name(trips: Trips) -> None:
+    with pytest.raises(Invalid, match=r"builtins\.dict"):
+        build_bundle({"weights": [1]}, trips.numbers)
+
+
+def test_a_column_that_no_model_takes_is_refused_by_name(trips: Trips) -> None:
+    rows = trips.numbers.with_columns(when=pl.lit("2013-01-01").str.to_date())
+    with pytest.raises(Invalid, match="'when' has type Date"):
+        build_bundle(LinearRegression().fit(trips.numbers.fill_null(0).to_numpy(), trips.late), rows)
+
+
+@given(st.lists(st.floats(-1e30, 1e30), min_size=1, max_size=50))
+def test_rounding_a_threshold_down_never_moves_a_float32_value_across_it(values: list[float]) -> None:
+    thresholds = np.array(values)
+    rounded = round_down(thresholds)
+    assert (rounded <= thresholds).all()
+    around = np.concatenate([rounded, np.nextafter(rounded.astype(np.float32), np.float32(np.inf)).astype(float)])
+    for value in np.concatenate([around, np.float32(thresholds).astype(float)]):
+        assert ((value <= thresholds) == (value <= rounded)).all()
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.integers(0, 10_000))
+def test_rewritten_trees_take_every_float32_row_down_the_same_path(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    rows = rng.normal(size=(600, 3)) * [1, 1e6, 1e-6]
+    rows[rng.random(rows.shape) < 0.1 * (seed % 2)] = np.nan
+    model = small_lightgbm().fit(rows, (np.nan_to_num(rows[:, 0]) + rng.normal(size=600) > 0).astype(int))
+    changed, _ = with_float32_splits(model)
+    probe = (rng.normal(size=(5000, 3)) * [1, 1e6, 1e-6]).astype(np.float32).astype(float)
+    probe[rng.random(probe.shape) < 0.1] = np.nan
+    assert (changed.predict_proba(probe) == model.predict_proba(probe)).all()
