@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from loopwright.store.db import Database, Json, UtcTime, metadata
     from loopwright.store.events import AuditReport, Event, EventLog, Sealer
-    from loopwright.store.fsck import FsckReport, fsck
+    from loopwright.store.integrity import FsckReport, fsck
     from loopwright.store.journal import Cursor, JournalReader, JournalWriter, Position
     from loopwright.store.lineage import Edge, Lineage, Node, Trace
     from loopwright.store.objects import (
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "db": ("Database", "Json", "UtcTime", "metadata"),
     "events": ("AuditReport", "Event", "EventLog", "Sealer"),
-    "fsck": ("FsckReport", "fsck"),
+    "integrity": ("FsckReport", "fsck"),
     "journal": ("Cursor", "JournalReader", "JournalWriter", "Position"),
     "lineage": ("Edge", "Lineage", "Node", "Trace"),
     "objects": (

@@ -61,6 +61,8 @@ def _delta(key: str, error: Exception) -> LoopwrightError:
         return Invalid(
             f"the rows merged into {key!r} hold one key more than once", next_step="keep one row of each key"
         )
+    if "a table already exists" in text:
+        return Conflict(f"another writer made the table {key!r} at the same moment", next_step="try again")
     if "cast" in text or "schema" in text:
         return Invalid(f"the rows do not fit the table {key!r}: {_first_line(error)}")
     return _place(key, error) or Corrupt(

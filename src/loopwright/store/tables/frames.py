@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from itertools import chain
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from loopwright.core import Invalid
+from loopwright.store.tables.ahead import Ahead
 
 if TYPE_CHECKING:
     import polars as pl
@@ -15,15 +17,16 @@ if TYPE_CHECKING:
 else:
     Data: TypeAlias = Any
 
+NewColumns = Literal["refuse", "add"]
+
 _BATCH_ROWS = 65_536
 
 
 class Batches:
-    """A source as a stream of frames with one schema, of which one batch at a time is in memory.
+    """A source as a stream of frames with one schema, of which a few batches at a time are in memory.
 
     Unsigned integers are widened to signed ones, categories become strings, arrays lists, times UTC microseconds, and
-    columns that are all null strings: Delta has no others. `rows` counts what has passed. `error` is what the source
-    raised, kept because the writer below would only repeat its text.
+    columns that are all null strings: Delta has no others. `error` is what the source raised.
     """
 
     def __init__(self, data: Data) -> None:
@@ -46,31 +49,48 @@ class Batches:
                 )
             self.schema = stored_schema(first.schema)
             self._frames = chain([first], frames)
-        self.rows = 0
         self.error: BaseException | None = None
+        # delta-rs asks for batches on a thread on which a source could not use delta-rs itself.
+        self._ahead = None if isinstance(data, pl.DataFrame) else Ahead(self._conformed())
+
+    def __enter__(self) -> Batches:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._ahead is not None:
+            self._ahead.close()
 
     def reorder(self, schema: pl.Schema) -> None:
         """Give the columns in the order of `schema`, which has the same names and types."""
         self.schema = schema
-
-    def __iter__(self) -> Iterator[pl.DataFrame]:
-        try:
-            for frame in self._frames:
-                stored = conform(frame, self.schema)
-                self.rows += stored.height
-                yield stored
-        except (Exception, KeyboardInterrupt) as error:
-            self.error = error
-            raise
 
     def arrow(self) -> Any:
         """The stream as Arrow batches, as delta-rs takes them."""
         from arro3.core import RecordBatchReader, Table
 
         schema = Table.from_arrow(self.schema.to_frame()).schema
+        frames = self._conformed() if self._ahead is None else self._ahead.items()
         return RecordBatchReader.from_batches(
-            schema, (batch for frame in self for batch in Table.from_arrow(frame).to_batches())
+            schema, (batch for frame in frames for batch in Table.from_arrow(frame).to_batches())
         )
+
+    @contextmanager
+    def errors(self) -> Iterator[None]:
+        """Within this, what the source raised comes out as it is, instead of the writer's text about it."""
+        try:
+            yield
+        except Exception:
+            if self.error is not None:
+                raise self.error from None
+            raise
+
+    def _conformed(self) -> Iterator[pl.DataFrame]:
+        try:
+            for frame in self._frames:
+                yield conform(frame, self.schema)
+        except Exception as error:
+            self.error = error
+            raise
 
 
 def stored_schema(schema: pl.Schema) -> pl.Schema:
@@ -104,6 +124,28 @@ def conform(frame: pl.DataFrame, schema: pl.Schema) -> pl.DataFrame:
         )
     except pl.exceptions.PolarsError as error:
         raise Invalid(f"a value does not fit the column's type: {error}", next_step="cast the column first") from None
+
+
+def fitting(key: str, given: pl.Schema, kept: pl.Schema, new_columns: NewColumns) -> pl.Schema:
+    """The given columns in the table's order.
+
+    Raises:
+        Invalid: a column is missing, has another type, or is new and new ones are refused.
+    """
+    import polars as pl
+
+    wrong = {name: (given[name], kept[name]) for name in given if name in kept and given[name] != kept[name]}
+    if wrong:
+        said = "; ".join(f"{name!r} is {found}, the table has {wanted}" for name, (found, wanted) in wrong.items())
+        raise Invalid(f"the rows do not fit the table {key!r}: {said}", next_step="cast these columns first")
+    surplus = [name for name in given if name not in kept]
+    missing = [name for name in kept if name not in given]
+    if new_columns == "refuse" and (surplus or missing):
+        raise Invalid(
+            f"the rows do not fit the table {key!r}: missing columns {missing}, new columns {surplus}",
+            next_step="give the table's columns, or allow new ones",
+        )
+    return pl.Schema({name: given[name] for name in (*(n for n in kept if n in given), *surplus)})
 
 
 def _refuse_other_columns(found: pl.Schema, wanted: pl.Schema) -> None:

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from loopwright.core import Conflict, Invalid, NotFound, check_path, new_id
+from loopwright.core import Conflict, Invalid, NotFound, check_path, digest_bytes, new_id
 from loopwright.store.objects import is_url, open_filesystem
 from loopwright.store.tables.durability import sync_version
 from loopwright.store.tables.faults import no_table, spoken
-from loopwright.store.tables.frames import Batches, Data
+from loopwright.store.tables.frames import Batches, Data, NewColumns, fitting
 from loopwright.store.tables.options import commit_properties, delta_options, polars_options, writer_properties
 
 if TYPE_CHECKING:
@@ -24,8 +24,7 @@ _FILE_BYTES = 64 << 20
 _ATTEMPTS = 5
 _RETENTION_HOURS = 168
 _READ_ROWS = 65_536
-
-NewColumns = Literal["refuse", "add"]
+_LOCKS = ".creating"
 
 
 class _How(NamedTuple):
@@ -131,10 +130,9 @@ class TableStore:
             return self.append(key, data, commit_info=commit_info, app_transaction=app_transaction)
         if _done(table, app_transaction):
             return int(table.version())
-        batches = Batches(data)
-        batches.reorder(_fitting(key, batches.schema, self._schema(table), "refuse"))
         matches = " AND ".join(f't."{name}" = s."{name}"' for name in on)
-        with _source_errors(batches), spoken(key):
+        with Batches(data) as batches, batches.errors(), spoken(key):
+            batches.reorder(fitting(key, batches.schema, self._schema(table), "refuse"))
             merger = table.merge(
                 batches.arrow(),
                 matches,
@@ -200,13 +198,8 @@ class TableStore:
 
     def keys(self) -> list[str]:
         """The keys of all tables, sorted."""
-        found: list[str] = []
         filesystem, root = self._files()
-        for folder, folders, _ in filesystem.walk(root, topdown=True):
-            if "_delta_log" in folders:
-                found.append(folder[len(root) :].strip("/"))
-                folders.clear()  # a table holds no tables
-        return sorted(found)
+        return sorted(folder[len(root) + 1 :] for folder in _table_folders(filesystem, root))
 
     def compact(self, key: str) -> int:
         """Rewrite small files into larger ones; the rows stay the same. Returns the Delta version.
@@ -260,41 +253,74 @@ class TableStore:
     def _write(self, key: str, data: Data, how: _How) -> int:
         again = hasattr(data, "lazy")  # a frame can be written twice; an iterator is used up by the first attempt
         for attempt in range(1, _ATTEMPTS + 1):
-            table = self._find(key)
-            if table is not None and _done(table, how.transaction):
-                return int(table.version())
             try:
-                return self._commit(key, table, Batches(data), how)
+                return self._attempt(key, data, how)
             except Conflict:
                 if not again or attempt == _ATTEMPTS:
                     raise
         raise AssertionError("unreachable")
 
-    def _commit(self, key: str, table: DeltaTable | None, batches: Batches, how: _How) -> int:
+    def _attempt(self, key: str, data: Data, how: _How) -> int:
+        table = self._find(key)
+        if table is None:
+            with self._creation(key):
+                table = self._find(key)
+                if table is None:
+                    return self._create(key, data, how)
+        if _done(table, how.transaction):
+            return int(table.version())
+        return self._commit(key, table, data, how)
+
+    def _create(self, key: str, data: Data, how: _How) -> int:
         from deltalake import write_deltalake
 
-        if table is not None and how.mode == "append":
-            batches.reorder(_fitting(key, batches.schema, self._schema(table), how.new_columns))
-        shared: dict[str, Any] = {
+        try:
+            with Batches(data) as batches, batches.errors(), spoken(key):
+                write_deltalake(self._uri(key), batches.arrow(), mode="error", **self._settings(how))
+        except BaseException:
+            self._tidy(key)
+            raise
+        return self._settled(key, self._open(key, 0))
+
+    def _commit(self, key: str, table: DeltaTable, data: Data, how: _How) -> int:
+        from deltalake import write_deltalake
+
+        settings = self._settings(how)
+        with Batches(data) as batches, batches.errors(), spoken(key):
+            if how.mode == "overwrite":
+                write_deltalake(table, batches.arrow(), mode="overwrite", schema_mode="overwrite", **settings)
+            else:
+                batches.reorder(fitting(key, batches.schema, self._schema(table), how.new_columns))
+                evolve: Literal["merge"] | None = "merge" if how.new_columns == "add" else None
+                write_deltalake(table, batches.arrow(), mode="append", schema_mode=evolve, **settings)
+        return self._settled(key, table)
+
+    def _settings(self, how: _How) -> dict[str, Any]:
+        return {
             "partition_by": list(how.partition_by) or None,
             "storage_options": self._options,
             "target_file_size": _FILE_BYTES,
             "writer_properties": writer_properties(),
             "commit_properties": commit_properties(how.info, how.transaction),
         }
+
+    @contextmanager
+    def _creation(self, key: str) -> Iterator[None]:
+        """In a folder the writers that make a table take turns, so that one that fails can clear up after itself."""
+        if self._folder is None:
+            yield
+            return
+        from filelock import FileLock
+
+        locks = self._folder / _LOCKS
+        with spoken(key):
+            locks.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(locks / f"{digest_bytes(key.encode())[:32]}.lock")
+            lock.acquire()
         try:
-            with _source_errors(batches), spoken(key):
-                if table is None:
-                    write_deltalake(self._uri(key), batches.arrow(), mode="error", **shared)
-                elif how.mode == "overwrite":
-                    write_deltalake(table, batches.arrow(), mode="overwrite", schema_mode="overwrite", **shared)
-                else:
-                    evolve: Literal["merge"] | None = "merge" if how.new_columns == "add" else None
-                    write_deltalake(table, batches.arrow(), mode="append", schema_mode=evolve, **shared)
-        except BaseException:
-            self._tidy(key)
-            raise
-        return self._settled(key, table or self._open(key, 0))
+            yield
+        finally:
+            lock.release()
 
     def _settled(self, key: str, table: DeltaTable) -> int:
         version = int(table.version())
@@ -358,34 +384,15 @@ def _done(table: DeltaTable, transaction: tuple[str, int] | None) -> bool:
     return last is not None and last >= transaction[1]
 
 
-@contextmanager
-def _source_errors(batches: Batches) -> Iterator[None]:
-    """What the source raised, instead of the writer's text about it."""
-    try:
-        yield
-    except Exception:
-        if batches.error is not None:
-            raise batches.error from None
-        raise
-
-
-def _fitting(key: str, given: pl.Schema, kept: pl.Schema, new_columns: NewColumns) -> pl.Schema:
-    """The given columns in the table's order.
-
-    Raises:
-        Invalid: a column is missing, has another type, or is new and new ones are refused.
-    """
-    import polars as pl
-
-    wrong = {name: (given[name], kept[name]) for name in given if name in kept and given[name] != kept[name]}
-    if wrong:
-        said = "; ".join(f"{name!r} is {found}, the table has {wanted}" for name, (found, wanted) in wrong.items())
-        raise Invalid(f"the rows do not fit the table {key!r}: {said}", next_step="cast these columns first")
-    surplus = [name for name in given if name not in kept]
-    missing = [name for name in kept if name not in given]
-    if new_columns == "refuse" and (surplus or missing):
-        raise Invalid(
-            f"the rows do not fit the table {key!r}: missing columns {missing}, new columns {surplus}",
-            next_step="give the table's columns, or allow new ones",
-        )
-    return pl.Schema({name: given[name] for name in (*(n for n in kept if n in given), *surplus)})
+def _table_folders(filesystem: Any, folder: str) -> Iterator[str]:
+    """The folders of tables below a folder; a table holds no tables, and what starts with a dot is not one."""
+    if not filesystem.isdir(folder):
+        return
+    found = [info["name"].rstrip("/") for info in filesystem.ls(folder, detail=True) if info["type"] == "directory"]
+    names = {path.rsplit("/", 1)[-1]: path for path in found}
+    if "_delta_log" in names:
+        yield folder
+        return
+    for name, path in names.items():
+        if not name.startswith("."):
+            yield from _table_folders(filesystem, path)
