@@ -29,7 +29,9 @@ def test_a_new_token_proves_its_user_and_role(tokens: TokenService, gate: Authen
     assert (identity.actor, identity.roles, identity.token) == ("user:ann", {"sales": Role.EDITOR}, made.token.id)
 
 
-def test_the_secret_is_nowhere_in_the_database(tokens: TokenService, gate: Authenticator, stores: Stores) -> None:
+def test_the_secret_is_nowhere_in_the_database(stores_sqlite: Stores) -> None:
+    stores = stores_sqlite
+    tokens, gate = TokenService(stores, Scope("sales", "user:boss")), Authenticator(stores)
     secret = tokens.create("ann", Role.EDITOR).secret
     session = gate.open_session(secret)
     stores.close()

@@ -75,7 +75,8 @@ class HistoryService:
         return self.stores.events.verify()
 
     def head(self) -> int:
-        """The position of the newest sealed event of the workspace; 0 while there is none."""
+        """The position of the newest event of the workspace; 0 while there is none. Seals first, as reading does."""
+        self.stores.events.seal()
         return self.stores.events.head()
 
 

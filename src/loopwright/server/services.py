@@ -94,6 +94,8 @@ def parse(operation: Operation, body: bytes) -> msgspec.Struct:
     """
     try:
         found: msgspec.Struct = msgspec.json.decode(body or b"{}", type=operation.request_type)
-    except msgspec.DecodeError as error:
+    except msgspec.ValidationError as error:
         raise Invalid(str(error), where=operation.name, next_step="see /openapi.json") from None
+    except msgspec.DecodeError as error:
+        raise Invalid(f"the body is not JSON: {error}", where=operation.name, next_step="send a JSON object") from None
     return found

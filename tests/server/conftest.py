@@ -1,0 +1,114 @@
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+import uvicorn
+from starlette.applications import Starlette
+from tests.server.shelf import Book, ShelfService
+
+from loopwright.core import Location, Scope, Settings
+from loopwright.govern import EVERY_PROJECT, Authenticator, HistoryService, Role, TokenService
+from loopwright.server import RouteSpec, ServerSettings, create_app
+from loopwright.server.listen import listen
+from loopwright.store import Stores, open_stores
+
+
+@dataclass
+class Running:
+    """A control app that answers on a real socket."""
+
+    url: str
+    app: Starlette
+    stores: Stores
+    settings: ServerSettings
+    tokens: dict[str, str]
+
+    def client(self, who: str | None = None, **headers: str) -> httpx.Client:
+        given = {"Authorization": f"Bearer {self.tokens[who]}"} if who else {}
+        return httpx.Client(base_url=self.url, headers={**given, **headers}, trust_env=False)
+
+
+@pytest.fixture
+def stores(tmp_path: Path) -> Iterator[Stores]:
+    location = Location(tmp_path, tmp_path / ".loopwright", Settings())
+    opened = open_stores(location, ["loopwright.store.migrations", "loopwright.govern.migrations"])
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def services(stores: Stores) -> dict[str, tuple[type, Callable[[Scope], Any]]]:
+    ShelfService.kept.clear()
+    ShelfService.kept[("default", "Emma")] = Book("Emma", 474)
+    ShelfService.kept[("other", "Ulysses")] = Book("Ulysses", 730)
+    return {
+        "shelf": (ShelfService, ShelfService),
+        "events": (HistoryService, lambda scope: HistoryService(stores, scope)),
+        "tokens": (TokenService, lambda scope: TokenService(stores, scope)),
+    }
+
+
+@pytest.fixture
+def start(stores: Stores, services: dict[str, tuple[type, Callable[[Scope], Any]]]) -> Iterator[Callable[..., Running]]:
+    """A function that starts a control app: `start(auth="required", inference=lambda: None, extra_routes=())`."""
+    stops: list[Callable[[], None]] = []
+
+    def begin(
+        auth: str = "required",
+        inference: Callable[[], str | None] = lambda: None,
+        extra_routes: Sequence[RouteSpec] = (),
+        loopback: bool = True,
+        **changes: Any,
+    ) -> Running:
+        listener = listen("127.0.0.1", 0)
+        port = listener.getsockname()[1]
+        settings = msgspec.structs.replace(
+            ServerSettings(hosts=(f"127.0.0.1:{port}", f"localhost:{port}"), concealed=(str(stores.root),)),
+            auth=auth,
+            loopback=loopback,
+            **changes,
+        )
+        app = create_app(services, Authenticator(stores), settings, inference, extra_routes)
+        server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=1))
+        thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
+        thread.start()
+        while not server.started:
+            time.sleep(0.01)
+
+        def end() -> None:
+            app.state.feed.closing = True
+            server.should_exit = True
+            thread.join(10)
+
+        stops.append(end)
+        return Running(f"http://127.0.0.1:{port}", app, stores, settings, _tokens(stores))
+
+    yield begin
+    for end in stops:
+        end()
+
+
+def _tokens(stores: Stores) -> dict[str, str]:
+    def make(project: str, role: Role) -> str:
+        return TokenService(stores, Scope(project, "user:test")).create("ann", role).secret
+
+    found = {str(role): make("default", role) for role in Role}
+    return found | {"outsider": make("elsewhere", Role.ADMIN), "root": make(EVERY_PROJECT, Role.ADMIN)}
+
+
+@pytest.fixture
+def server(start: Callable[..., Running]) -> Running:
+    """A control app that demands tokens."""
+    return start()
+
+
+@pytest.fixture
+def local(start: Callable[..., Running]) -> Running:
+    """A control app in local mode."""
+    return start(auth="local")

@@ -1,0 +1,178 @@
+"""The inference process: kept running, and reached through the control app."""
+
+import hashlib
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+from tests.server.conftest import Running
+
+from loopwright.server.inference import InferenceProcess
+
+PROGRAM = [sys.executable, str(Path(__file__).with_name("inference_like.py"))]
+
+
+def until(condition: Callable[[], object], within_s: float = 10.0) -> None:
+    end = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def inference() -> Iterator[InferenceProcess]:
+    process = InferenceProcess(PROGRAM)
+    process.start()
+    assert process.wait_ready(10)
+    yield process
+    process.stop()
+
+
+@pytest.fixture
+def local(start: Callable[..., Running], inference: InferenceProcess) -> Running:
+    return start(auth="local", inference=inference.url)
+
+
+def test_a_killed_process_is_started_again_and_answers(inference: InferenceProcess) -> None:
+    first, pid = inference.url(), inference.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: inference.pid not in (None, pid) and inference.url() not in (None, first))
+    assert httpx.get(f"{inference.url()}/v2/x", trust_env=False).status_code == 200
+    assert inference.starts == 2
+
+
+def test_a_stopped_process_is_gone_and_stays_gone(inference: InferenceProcess) -> None:
+    pid = inference.pid
+    assert pid is not None
+    inference.stop()
+    assert not psutil.pid_exists(pid)
+    assert inference.url() is None
+    assert inference.starts == 1
+
+
+def test_a_process_that_cannot_start_is_tried_again_ever_more_slowly() -> None:
+    process = InferenceProcess([*PROGRAM, "fail"])
+    process.start()
+    until(lambda: process.starts == 2)
+    time.sleep(0.3)
+    assert process.starts == 2
+    assert process.url() is None
+    assert not process.wait_ready(0)
+    started = time.monotonic()
+    process.stop()
+    assert time.monotonic() - started < 2
+
+
+def test_a_program_that_is_not_there_does_not_bring_the_control_app_down() -> None:
+    process = InferenceProcess(["/no/such/program"])
+    process.start()
+    assert not process.wait_ready(0.3)
+    process.stop()
+
+
+def test_requests_go_through_with_their_body_path_and_query(local: Running) -> None:
+    body = os.urandom(3_000_000)
+    answer = local.client().post(
+        "/v2/models/de%20lay/infer?x=%2F", content=body, headers={"Content-Type": "application/octet-stream"}
+    )
+    seen = answer.json()
+    assert (answer.status_code, seen["path"]) == (200, "/v2/models/de%20lay/infer?x=%2F")
+    assert (seen["bytes"], seen["digest"]) == (len(body), hashlib.sha256(body).hexdigest())
+
+
+def test_connections_to_the_process_are_kept(local: Running) -> None:
+    with local.client() as http:
+        ports = {http.get("/v2/models/x").json()["connection"] for _ in range(5)}
+    assert len(ports) == 1
+
+
+def test_secrets_of_the_caller_are_not_passed_on(local: Running) -> None:
+    http = local.client("root", Cookie="loopwright_session=x", **{"Loopwright-CSRF": "1", "X-Trace": "t"})
+    headers = http.get("/v2/models/x").json()["headers"]
+    assert headers["x-trace"] == "t"
+    assert not {"authorization", "cookie", "loopwright-csrf"} & set(headers)
+
+
+def test_a_client_of_the_protocol_needs_no_csrf_header_but_a_page_does(local: Running) -> None:
+    asked = {"content": b"{}", "headers": {"Content-Type": "application/json"}}
+    assert local.client().post("/v2/models/x/infer", **asked).status_code == 200  # type: ignore[arg-type]
+    page = {"Origin": local.url, "Sec-Fetch-Site": "same-origin"}
+    assert local.client(**page).post("/v2/models/x/infer", **asked).status_code == 403  # type: ignore[arg-type]
+    foreign = {"Origin": "https://evil.example"}
+    assert local.client(**foreign).post("/v2/models/x/infer", **asked).status_code == 403  # type: ignore[arg-type]
+    form = {"content": b"{}", "headers": {"Content-Type": "text/plain"}}
+    assert local.client().post("/v2/models/x/infer", **form).status_code == 415  # type: ignore[arg-type]
+
+
+def test_the_answers_status_comes_back(local: Running) -> None:
+    answer = local.client().post("/v2/models/full/infer", json={})
+    assert answer.status_code == 503
+
+
+def test_a_path_that_climbs_is_refused(local: Running) -> None:
+    host, port = local.url.removeprefix("http://").split(":")
+    import socket
+
+    for path in ("/v2/../metrics", "/v2/%2e%2e/metrics", "/v2/%2E./metrics"):
+        with socket.create_connection((host, int(port)), timeout=5) as connection:
+            connection.sendall(f"GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n".encode())
+            assert b" 400 " in connection.recv(100), path
+
+
+def test_a_body_over_the_bound_is_refused(start: Callable[..., Running], inference: InferenceProcess) -> None:
+    server = start(auth="local", inference=inference.url, max_proxy_body_bytes=10_000)
+    for content in (b"x" * 20_000, iter([b"x" * 9_000, b"x" * 9_000])):
+        answer = server.client().post(
+            "/v2/models/x/infer", content=content, headers={"Content-Type": "application/octet-stream"}
+        )
+        assert answer.status_code == 413
+        assert "10000 bytes" in answer.json()["error"]
+
+
+def test_without_the_process_the_answer_is_a_quick_503(start: Callable[..., Running]) -> None:
+    server = start(auth="local", inference=lambda: None)
+    answer = server.client().post("/v2/models/x/infer", json={})
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+    assert "does not answer" in answer.json()["error"]
+    gone = start(auth="local", inference=lambda: "http://127.0.0.1:1")
+    assert gone.client().get("/v2/models/x").status_code == 503
+
+
+def test_a_process_that_dies_under_a_request_gives_503_and_then_answers_again(
+    local: Running, inference: InferenceProcess
+) -> None:
+    assert local.client().post("/v2/models/die/infer", json={}).status_code == 503
+    until(lambda: inference.starts == 2 and inference.url() is not None)
+    until(lambda: local.client().get("/v2/models/x").status_code == 200)
+
+
+def test_many_requests_at_once_go_through(local: Running) -> None:
+    statuses: list[int] = []
+
+    def ask() -> None:
+        statuses.append(local.client().post("/v2/models/slow/infer", json={}).status_code)
+
+    threads = [threading.Thread(target=ask) for _ in range(20)]
+    started = time.monotonic()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert statuses == [200] * 20
+    assert time.monotonic() - started < 5
+
+
+def test_metrics_of_both_processes_are_at_one_address(local: Running) -> None:
+    local.client().get("/api/v1/shelf/find")
+    text = local.client().get("/metrics").text
+    assert 'loopwright_control_requests_total{method="GET",route="/api/v1/shelf/find",status="200"} 1.0' in text
+    assert "loopwright_inference_up 1.0" in text
+    assert "predictions_total 7" in text
