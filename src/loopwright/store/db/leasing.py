@@ -34,13 +34,11 @@ def take(tx: Connection, name: str, holder: str, ttl_s: float) -> bool:
     now = _now_us(tx)
     values: dict[str, Any] = {"name": name, "holder": holder, "expires_at_us": now + int(ttl_s * _SECOND_US)}
     free = or_(leases.c.holder == holder, leases.c.expires_at_us <= now)
-    if tx.dialect.name == "sqlite":
-        lite = sqlite.insert(leases).values(values)
-        changes = {"holder": lite.excluded.holder, "expires_at_us": lite.excluded.expires_at_us}
-        return tx.execute(lite.on_conflict_do_update(index_elements=["name"], set_=changes, where=free)).rowcount == 1
-    full = postgresql.insert(leases).values(values)
-    changes = {"holder": full.excluded.holder, "expires_at_us": full.excluded.expires_at_us}
-    return tx.execute(full.on_conflict_do_update(index_elements=["name"], set_=changes, where=free)).rowcount == 1
+    insert = sqlite.insert(leases) if tx.dialect.name == "sqlite" else postgresql.insert(leases)
+    insert = insert.values(values)
+    changes = {name: insert.excluded[name] for name in ("holder", "expires_at_us")}
+    insert = insert.on_conflict_do_update(index_elements=["name"], set_=changes, where=free)
+    return tx.execute(insert.returning(leases.c.name)).first() is not None
 
 
 def release(tx: Connection, name: str, holder: str) -> None:
