@@ -1,0 +1,56 @@
+"""Models on the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from loopwright.cli.command import Session, command
+from loopwright.cli.derived import DerivedGroup
+
+models = DerivedGroup(
+    "models", ["models"], "Models: versions, aliases, cards, bundles.", hidden_verbs=["card", "versions"]
+)
+
+
+@command("card")
+@click.argument("ref")
+def card(session: Session, ref: str) -> None:
+    """The card of a model version, in Markdown."""
+    text = session.ws.models.card(ref)
+    if session.as_json:
+        session.emit({"ref": ref, "card": text})
+    else:
+        click.echo(text)
+
+
+@command("log")
+@click.argument("name")
+@click.option("--limit", default=20, metavar="N", help="At most so many versions.")
+def log(session: Session, name: str, limit: int) -> None:
+    """The versions of a model, newest first."""
+    shown = ("ref", "aliases", "task", "metrics", "run", "size_bytes", "created_at", "actor")
+    session.emit(session.ws.models.versions(name, limit=limit), columns=shown)
+
+
+@command("predict")
+@click.argument("ref")
+@click.argument("source", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--output", "-o", type=click.Path(path_type=Path), help="Write a CSV or Parquet file instead of stdout.")
+def predict(session: Session, ref: str, source: Path, output: Path | None) -> None:
+    """A version's answers for the rows of a CSV or Parquet file."""
+    import polars as pl
+
+    frame = pl.read_parquet(source) if source.suffix == ".parquet" else pl.read_csv(source)
+    answers = session.ws.models.predict(ref, frame)
+    if output is None:
+        session.emit(answers.to_dicts())
+    elif output.suffix == ".parquet":
+        answers.write_parquet(output)
+    else:
+        answers.write_csv(output)
+
+
+for made in (card, log, predict):
+    models.add_command(made)
