@@ -1,0 +1,102 @@
+# The front door. `make demo` and `make test` alone set up a bare machine; everything else builds on the same set-up.
+#
+#   make demo    the whole loop on real flights, from data to rollback
+#   make test    every test, on private servers where the machine has them
+#   make quick   the tests that need no server and no patience
+#   make check   style, types, the order of the rooms, and what is tracked
+#
+# PYTHON=python3.13 chooses another interpreter (3.11 to 3.13), with an environment of its own.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-demo servers libraries demo test quick check format bench docs lock clean
+
+# The first interpreter of a version that we test with.
+PYTHON ?= $(shell for name in python3 python3.13 python3.12 python3.11; do \
+	"$$name" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo "$$name" && break; done)
+VENV ?= $(if $(filter-out python3,$(notdir $(PYTHON))),.venv-$(notdir $(PYTHON)),.venv)
+BIN := $(VENV)/bin
+UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
+
+# Tests share two cores with whatever else runs there; tests of one group stay on one worker.
+WORKERS ?= 2
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
+QUICK := not slow and not postgres and not redis and not s3 and not browser and not fault
+TESTS ?= tests
+
+help:
+	@sed -n 's/^# \{0,1\}//p' Makefile | head -8
+
+# Set-up: an environment, uv inside it, the locked libraries, then this package. Each stamp is made again only when
+# what it depends on has changed.
+
+$(VENV)/.stamp-uv: requirements-uv.lock
+	@test -n "$(PYTHON)" || { echo "no Python 3.11, 3.12 or 3.13 was found: install one, or say make PYTHON=/path/to/python" >&2; exit 1; }
+	@echo "making $(VENV) with $(PYTHON)"
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || bash .ci/system packages python3-venv
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-uv.lock
+	@touch $@
+
+$(VENV)/.stamp-demo: $(VENV)/.stamp-uv requirements-demo.lock pyproject.toml
+	@echo "installing what the demo needs"
+	@$(UV) --require-hashes -r requirements-demo.lock
+	@$(UV) --no-deps -e .
+	@touch $@
+
+$(VENV)/.stamp-full: $(VENV)/.stamp-uv requirements.lock pyproject.toml
+	@echo "installing everything that development needs"
+	@$(UV) --require-hashes -r requirements.lock
+	@$(UV) --no-deps -e .
+	@touch $@ $(VENV)/.stamp-demo
+
+setup: libraries $(VENV)/.stamp-full
+
+setup-demo: libraries $(VENV)/.stamp-demo
+
+# LightGBM's wheel expects the system's OpenMP library.
+libraries:
+	@bash .ci/system libraries
+
+servers:
+	@bash .ci/system servers
+
+demo: setup-demo
+	@$(BIN)/loopwright demo flights $(ARGS)
+
+test: setup servers
+	$(PYTEST) $(TESTS)
+
+quick: setup
+	$(PYTEST) -m "$(QUICK)" $(TESTS)
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python .ci/tracked.py
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: setup
+	@for program in bench/bench_*.py; do echo "== $$program"; $(BIN)/python "$$program"; done
+
+docs: setup
+	$(BIN)/mkdocs build --strict --quiet
+	@echo "the site is in site/; look at it with: $(BIN)/mkdocs serve"
+
+# The lock files name versions and hashes, never an address: they are the same wherever the packages come from.
+COMPILE := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --quiet \
+	--no-emit-index-url --no-emit-find-links --no-header --no-annotate
+
+lock: $(VENV)/.stamp-uv
+	$(COMPILE) pyproject.toml --all-extras --group dev --group docs -o requirements.lock
+	$(COMPILE) pyproject.toml --extra demo -c requirements.lock -o requirements-demo.lock
+	sed -n 's/^\(uv==[^ ]*\).*/\1/p' requirements-uv.lock | $(COMPILE) - -o requirements-uv.lock
+
+clean:
+	rm -rf $(VENV) site build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
