@@ -1,0 +1,1 @@
+"""Everything that rows and files can come from."""
