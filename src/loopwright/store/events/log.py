@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -9,12 +10,14 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Select, bindparam, func, select
 
-from loopwright.core import Clock, Invalid, NotFound, Scope, SystemClock, new_id
+from loopwright.core import Clock, Invalid, NotFound, Scope, SystemClock, Unavailable, new_id
 from loopwright.store.db.database import Database
 from loopwright.store.events import sealing
 from loopwright.store.events.model import AuditReport, Event
 from loopwright.store.events.tables import cursors, events
 
+_SEAL_BATCH = 10_000
+_log = logging.getLogger(__name__)
 _KIND = re.compile(r"[a-z][a-z_]*\.[a-z][a-z_]*")
 
 
@@ -67,7 +70,7 @@ class EventLog:
         tx.execute(events.insert().values(**{name: getattr(event, name) for name in Event.__struct_fields__}))
         return event
 
-    def seal(self, limit: int = 10_000) -> int:
+    def seal(self, limit: int = _SEAL_BATCH) -> int:
         """Give positions and chain hashes to events that have none, oldest first; how many were sealed.
 
         Safe when several processes do it at once.
@@ -87,7 +90,10 @@ class EventLog:
         project: str | None = None,
         subject: str = "",
     ) -> list[Event]:
-        """Sealed events behind position `after`, in order. Seals first, so that what was committed before is seen."""
+        """Sealed events behind position `after`, in order.
+
+        Seals first, so that what was committed before is seen, unless the database cannot be written just now.
+        """
         self._seal_if_free()
         query = _filtered(kinds, project, subject).where(events.c.position > after)
         return self._fetch(query.order_by(events.c.position).limit(limit))
@@ -148,9 +154,14 @@ class EventLog:
             return AuditReport(False, end.position, end.hash, first_bad, fault.problem)
 
     def _seal_if_free(self) -> None:
-        if not self._db.writing:
-            while self.seal() >= 10_000:
+        if self._db.writing:
+            return
+        try:
+            while self.seal() >= _SEAL_BATCH:
                 pass
+        except Unavailable as error:
+            # A full or busy database can still be read; what is not sealed yet comes with a later read.
+            _log.warning("events could not be sealed: %s", error)
 
     def _fetch(self, query: Select[Any]) -> list[Event]:
         with self._db.read() as connection:
