@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def print_comparison(comparison: RunComparison) -> None:
-    """One column per run, one row per param, metric, tag or input that differs; metrics with the change to the first."""
+    """A column per run, a row per param, metric, tag or input that differs; metrics with the change to the first."""
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("")
     for run in comparison.runs:
