@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from sqlalchemy import BigInteger, Connection, Select, Text, bindparam, func, select, type_coerce
+from sqlalchemy import BigInteger, Connection, Select, Text, bindparam, select, type_coerce
 
 from loopwright.store.events.chain import Break, Head, Link, extend, follow
 from loopwright.store.events.tables import chain, events
@@ -93,8 +93,3 @@ def _select_links() -> Select[Any]:
 
 def _links(connection: Connection, query: Select[Any]) -> list[Link]:
     return [Link(**row._mapping) for row in connection.execute(query)]
-
-
-def count_unsealed(connection: Connection) -> int:
-    """How many events wait for their positions."""
-    return connection.execute(select(func.count()).where(events.c.position.is_(None))).scalar_one()
