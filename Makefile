@@ -86,7 +86,7 @@ bench: setup
 	@for program in bench/bench_*.py; do echo "== $$program"; $(BIN)/python "$$program"; done
 
 docs: setup
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@echo "the site is in site/; look at it with: $(BIN)/mkdocs serve"
 
 # The lock files name versions and hashes, never an address: they are the same wherever the packages come from.
