@@ -48,6 +48,7 @@ def rollout(plan: RolloutPlan | None = None, **changes: Any) -> Rollout:
         "share": 0.05,
         "started_at": START,
         "step_started_at": START,
+        "starts": (START,),
     }
     return Rollout(**{**values, **changes})
 
@@ -154,9 +155,6 @@ def test_a_step_lasts_its_least_time() -> None:
 
 def test_the_first_version_has_nothing_to_compare_with() -> None:
     assert decide(rollout(control=""), [], START).action is Action.COMPLETE
-    guarding = rollout(control="", state=RolloutState.GUARDING, share=1.0)
-    assert decide(guarding, [], START).action is Action.WAIT
-    assert decide(guarding, [], START + DAY).action is Action.CLOSE
 
 
 def test_the_guard_watches_errors_and_closes_when_nothing_spoke_against_it() -> None:

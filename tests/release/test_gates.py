@@ -14,7 +14,6 @@ from loopwright.release import (
     AtMost,
     Beats,
     Direction,
-    Estimate,
     GateEvidence,
     MaxLatency,
     MaxSize,
@@ -26,16 +25,17 @@ from loopwright.release import (
     judge,
 )
 from loopwright.release.gates import difference_of
+from loopwright.stats import Interval
 
 CANDIDATE, CHAMPION = "model:delay@2", "model:delay@1"
 finite = st.floats(-10, 10)
 
 
-def estimate(value: float, half: float, n: int = 1000, confidence: float = 0.95) -> Estimate:
-    return Estimate(value, value - half, value + half, n, confidence)
+def estimate(value: float, half: float, n: int = 1000, level: float = 0.95) -> Interval:
+    return Interval(value, value - half, value + half, level, n, "test")
 
 
-def compared(difference: Estimate | None, note: str = "") -> GateEvidence:
+def compared(difference: Interval | None, note: str = "") -> GateEvidence:
     return GateEvidence(candidate=CANDIDATE, reference=CHAMPION, difference=difference, note=note)
 
 
@@ -48,7 +48,7 @@ def compared(difference: Estimate | None, note: str = "") -> GateEvidence:
         (estimate(0.0, 0.0), Outcome.FAILED),
     ],
 )
-def test_a_version_beats_another_only_when_the_whole_interval_says_so(difference: Estimate, outcome: Outcome) -> None:
+def test_a_version_beats_another_only_when_the_whole_interval_says_so(difference: Interval, outcome: Outcome) -> None:
     assert judge(Beats("auc"), compared(difference)).outcome is outcome
 
 
@@ -74,7 +74,7 @@ def test_without_a_baseline_there_is_no_evidence() -> None:
 
 
 def test_a_bare_number_is_not_evidence() -> None:
-    bare = Estimate(0.9, float("-inf"), float("inf"), 0)
+    bare = Interval(0.9, float("-inf"), float("inf"), 0.95, 0, "")
     assert judge(AtLeast("auc", 0.5), GateEvidence(candidate=CANDIDATE, metric=bare)).outcome is (
         Outcome.NOT_ENOUGH_EVIDENCE
     )
@@ -106,9 +106,10 @@ def test_a_narrower_interval_never_overturns_a_verdict(value: float, half: float
 def test_a_difference_of_intervals_is_antisymmetric_and_holds_its_value(
     a: float, b: float, below: float, above: float
 ) -> None:
-    left, right = Estimate(a, a - below, a + above, 10), Estimate(b, b - above, b + below, 20)
+    left = Interval(a, a - below, a + above, 0.95, 10, "")
+    right = Interval(b, b - above, b + below, 0.95, 20, "")
     forth, back = difference_of(left, right), difference_of(right, left)
-    assert forth.lower <= forth.value <= forth.upper
+    assert forth.lower <= forth.estimate <= forth.upper
     assert (forth.lower, forth.upper) == pytest.approx((-back.upper, -back.lower))
 
 

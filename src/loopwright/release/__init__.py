@@ -20,7 +20,6 @@ if TYPE_CHECKING:
         AtMost,
         Beats,
         Direction,
-        Estimate,
         GateEvidence,
         GateVerdict,
         MaxLatency,
@@ -48,6 +47,7 @@ if TYPE_CHECKING:
         Stratum,
     )
     from loopwright.release.rollouts import RolloutService
+    from loopwright.release.strata import strata_of
 
 _HOMES = {
     "approvals": ("ApprovalService",),
@@ -61,7 +61,6 @@ _HOMES = {
         "AtMost",
         "Beats",
         "Direction",
-        "Estimate",
         "GateEvidence",
         "GateVerdict",
         "MaxLatency",
@@ -89,6 +88,7 @@ _HOMES = {
         "Stratum",
     ),
     "rollouts": ("RolloutService",),
+    "strata": ("strata_of",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -106,7 +106,6 @@ __all__ = [
     "Direction",
     "Endpoint",
     "EndpointService",
-    "Estimate",
     "GateEvidence",
     "GateJudge",
     "GateVerdict",
@@ -132,6 +131,7 @@ __all__ = [
     "check_plan",
     "decide",
     "judge",
+    "strata_of",
 ]
 
 

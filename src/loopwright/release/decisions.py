@@ -68,7 +68,7 @@ def decide(rollout: Rollout, strata: Sequence[Stratum], now: datetime) -> Decisi
     if not rollout.state.active:
         return Decision(Action.WAIT, f"the rollout is {rollout.state.value}")
     if not rollout.control:
-        return _without_control(rollout, now)
+        return Decision(Action.COMPLETE, "the endpoint has no version yet: there is nothing to compare with")
     judged = _judge(rollout, strata)
     harm = _harm(rollout, judged)
     if harm:
@@ -82,18 +82,10 @@ def decide(rollout: Rollout, strata: Sequence[Stratum], now: datetime) -> Decisi
     return Decision(Action.COMPLETE if last else Action.ADVANCE, _good(judged), judged.statistics())
 
 
-def _without_control(rollout: Rollout, now: datetime) -> Decision:
-    if rollout.state is not RolloutState.GUARDING:
-        return Decision(Action.COMPLETE, "the endpoint has no version yet: there is nothing to compare with")
-    if now < rollout.step_started_at + timedelta(seconds=rollout.guard.duration_s):
-        return Decision(Action.WAIT, "the guard watches")
-    return Decision(Action.CLOSE, "the guard's time is over; there was no version before to go back to")
-
-
 def _judge(rollout: Rollout, strata: Sequence[Stratum]) -> _Judged:
     present = [stratum for stratum in strata if stratum.start >= rollout.step_started_at]
-    control = _total([stratum.control for stratum in present])
-    candidate = _total([stratum.candidate for stratum in present])
+    control = total_of([stratum.control for stratum in present])
+    candidate = total_of([stratum.candidate for stratum in present])
     if rollout.state is RolloutState.GUARDING and not rollout.guard.holdback:
         control = rollout.control_before
     return _Judged(
@@ -105,7 +97,7 @@ def _judge(rollout: Rollout, strata: Sequence[Stratum]) -> _Judged:
     )
 
 
-def _total(arms: Sequence[Arm]) -> Arm:
+def total_of(arms: Sequence[Arm]) -> Arm:
     return Arm(
         losses=sum((arm.losses for arm in arms), Sufficient()),
         requests=sum((arm.requests for arm in arms), Sufficient()),

@@ -12,6 +12,8 @@ from typing import Any, ClassVar
 
 import msgspec
 
+from loopwright.stats import Interval
+
 HIGHER_IS_BETTER = frozenset(
     {"auc", "roc_auc", "average_precision", "accuracy", "balanced_accuracy", "precision", "recall", "f1", "r2", "mcc"}
 )
@@ -95,23 +97,12 @@ class Slices(Gate, frozen=True, tag="slices"):
 AnyGate = Beats | AtLeast | AtMost | MaxLatency | MaxSize | ParityProven | Slices
 
 
-class Estimate(msgspec.Struct, frozen=True):
-    """A value with its interval; `n` is what it rests on, `method` how the interval was made."""
-
-    value: float
-    lower: float
-    upper: float
-    n: int
-    confidence: float = 0.95
-    method: str = ""
-
-
 class Slice(msgspec.Struct, frozen=True):
     """A slice of the hold-out and the difference of mean losses in it, candidate minus reference."""
 
     column: str
     value: str
-    difference: Estimate
+    difference: Interval
 
 
 class GateEvidence(msgspec.Struct, frozen=True, kw_only=True):
@@ -119,9 +110,9 @@ class GateEvidence(msgspec.Struct, frozen=True, kw_only=True):
 
     candidate: str
     reference: str = ""
-    metric: Estimate | None = None
-    difference: Estimate | None = None
-    latency_ms: Estimate | None = None
+    metric: Interval | None = None
+    difference: Interval | None = None
+    latency_ms: Interval | None = None
     size_bytes: int | None = None
     parity_passed: bool | None = None
     parity_max_abs: float | None = None
@@ -171,22 +162,22 @@ def direction_of(gate: Beats) -> Direction | None:
     return Direction.LOWER if gate.metric in LOWER_IS_BETTER else None
 
 
-def difference_of(a: Estimate, b: Estimate) -> Estimate:
+def difference_of(a: Interval, b: Interval) -> Interval:
     """The interval of `a - b` from the intervals of two independent estimates.
 
     MOVER, the method of variance estimates recovery (Zou and Donner, Statistics in Medicine, 2008): it needs no
     symmetry of the given intervals.
     """
-    value = a.value - b.value
-    below = math.hypot(a.value - a.lower, b.upper - b.value)
-    above = math.hypot(a.upper - a.value, b.value - b.lower)
-    return Estimate(
-        value,
-        value - below,
-        value + above,
+    gap = a.estimate - b.estimate
+    below = math.hypot(a.estimate - a.lower, b.upper - b.estimate)
+    above = math.hypot(a.upper - a.estimate, b.estimate - b.lower)
+    return Interval(
+        gap,
+        gap - below,
+        gap + above,
+        min(a.level, b.level),
         min(a.n, b.n),
-        min(a.confidence, b.confidence),
-        "MOVER of two independent intervals",
+        "mover",
     )
 
 
@@ -217,15 +208,16 @@ def _judge_beats(gate: Beats, evidence: GateEvidence) -> tuple[Outcome, str]:
     difference = evidence.difference
     if difference is None:
         return Outcome.NOT_ENOUGH_EVIDENCE, evidence.note or f"no comparison of {gate.metric} could be made"
-    sign = 1 if direction_of(gate) is Direction.HIGHER else -1
-    better_by = Estimate(
-        sign * difference.value,
-        min(sign * difference.lower, sign * difference.upper),
-        max(sign * difference.lower, sign * difference.upper),
-        difference.n,
-        difference.confidence,
-        difference.method,
-    )
+    better_by = difference
+    if direction_of(gate) is not Direction.HIGHER:
+        better_by = Interval(
+            -difference.estimate,
+            -difference.upper,
+            -difference.lower,
+            difference.level,
+            difference.n,
+            difference.method,
+        )
     name = f"the gain in {gate.metric} over {evidence.reference or gate.against}"
     outcome, reason = _judge_bound(name, better_by, gate.min_effect, gate.alpha, evidence.note, 1)
     if outcome is Outcome.PASSED and better_by.lower <= gate.min_effect:
@@ -234,18 +226,18 @@ def _judge_beats(gate: Beats, evidence: GateEvidence) -> tuple[Outcome, str]:
 
 
 def _judge_bound(
-    name: str, estimate: Estimate | None, limit: float, alpha: float, note: str, sign: int
+    name: str, estimate: Interval | None, limit: float, alpha: float, note: str, sign: int
 ) -> tuple[Outcome, str]:
     """Compare an interval with a limit; `sign` is 1 where large values are good, -1 where small ones are."""
     if estimate is None:
         return Outcome.NOT_ENOUGH_EVIDENCE, note or f"{name} was not measured"
     shown = (
-        f"{name} is {estimate.value:.4g}, {estimate.confidence:.0%} interval "
+        f"{name} is {estimate.estimate:.4g}, {estimate.level:.0%} interval "
         f"{estimate.lower:.4g} to {estimate.upper:.4g} (n {estimate.n})"
     )
-    if not all(map(math.isfinite, (estimate.value, estimate.lower, estimate.upper))):
+    if not all(map(math.isfinite, (estimate.estimate, estimate.lower, estimate.upper))):
         return Outcome.NOT_ENOUGH_EVIDENCE, f"{shown}: not a finite interval"
-    if estimate.confidence < 1 - alpha - 1e-9:
+    if estimate.level < 1 - alpha - 1e-9:
         return Outcome.NOT_ENOUGH_EVIDENCE, f"{shown}: the gate asks for {1 - alpha:.0%}"
     side = "least" if sign > 0 else "most"
     lowest, highest = sorted((sign * estimate.lower, sign * estimate.upper))
@@ -280,7 +272,8 @@ def _judge_slices(gate: Slices, evidence: GateEvidence) -> tuple[Outcome, str]:
     worst = max(evidence.slices, key=lambda item: item.difference.lower)
     shown = (
         f"the worst of {len(evidence.slices)} slices is {worst.column} = {worst.value}: "
-        f"loss {worst.difference.value:+.4g}, interval {worst.difference.lower:.4g} to {worst.difference.upper:.4g} (n {worst.difference.n}); "
+        f"loss {worst.difference.estimate:+.4g}, interval {worst.difference.lower:.4g} to "
+        f"{worst.difference.upper:.4g} (n {worst.difference.n}); "
         f"at most {gate.max_loss_increase:.4g} more is allowed"
     )
     return (Outcome.FAILED if worst.difference.lower > gate.max_loss_increase else Outcome.PASSED), shown

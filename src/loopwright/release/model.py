@@ -17,6 +17,7 @@ class Share(msgspec.Struct, frozen=True, omit_defaults=True):
     """The share of an endpoint's traffic that one model version answers. A shadow answers nobody; it is only logged."""
 
     model: str
+    bundle: str
     weight: float
     shadow: bool = False
 
@@ -24,14 +25,13 @@ class Share(msgspec.Struct, frozen=True, omit_defaults=True):
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     """An address that answers predictions.
 
-    `stable` is the version that answers what no rollout takes; empty before the first release. `key` names the request
-    parameter whose value keeps a caller at one version. `revision` grows with every change of traffic.
+    `stable` is the version that answers what no rollout takes; empty before the first release. `salt` decides which
+    keys go to which version. `revision` grows with every change of traffic.
     """
 
     name: str
     model: str
     project: str
-    key: str
     salt: str
     stable: str
     shares: tuple[Share, ...]
@@ -174,7 +174,10 @@ class Stratum(msgspec.Struct, frozen=True):
 
 
 class Rollout(msgspec.Struct, frozen=True, kw_only=True):
-    """The planned change of an endpoint's traffic from `control` to `candidate`, and how far it has come."""
+    """The planned change of an endpoint's traffic from `control` to `candidate`, and how far it has come.
+
+    `starts` are the moments since which a share held: the first is `started_at`, the last `step_started_at`.
+    """
 
     id: str
     project: str
@@ -188,6 +191,7 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True):
     share: float
     started_at: datetime
     step_started_at: datetime
+    starts: tuple[datetime, ...]
     ended_at: datetime | None = None
     reason: str = ""
     statistics: dict[str, Any] = {}

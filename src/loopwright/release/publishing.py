@@ -1,0 +1,89 @@
+"""What the inference process follows: a small file, written from the database's truth and never ahead of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+from filelock import FileLock
+from sqlalchemy import Connection, select
+
+from loopwright.core import Unavailable, encode, parse_ref
+from loopwright.release.model import Endpoint, Share
+from loopwright.release.tables import endpoints, serving_revisions
+from loopwright.serve import ServedEndpoint, ServingState, Variant, write_state
+from loopwright.store import Database, Stores
+
+_LOCK_S = 30.0
+
+
+def state_file(data: Path) -> Path:
+    """Where the state is, in a workspace's data folder."""
+    return data / "serving" / "state.json"
+
+
+def raise_revision(db: Database, tx: Connection) -> int:
+    """Count a change of what is served, in the transaction of the change; the new revision."""
+    tx.execute(db.upsert(serving_revisions, {"id": 1, "revision": 0}, ["id"]))
+    counter = serving_revisions.update().where(serving_revisions.c.id == 1)
+    tx.execute(counter.values(revision=serving_revisions.c.revision + 1))
+    return int(tx.execute(select(serving_revisions.c.revision)).scalar_one())
+
+
+def served_state(stores: Stores) -> ServingState:
+    """What is to be served now, of all projects, as the database has it; an endpoint without a version is left out."""
+    with stores.db.read() as connection:
+        revision = connection.execute(select(serving_revisions.c.revision)).scalar_one_or_none() or 0
+        rows = connection.execute(select(endpoints).order_by(endpoints.c.name)).all()
+    served = tuple(
+        ServedEndpoint(name=row.name, salt=row.salt, variants=_variants(row.shares), rollout=row.rollout)
+        for row in rows
+        if row.shares
+    )
+    return ServingState(revision=revision, endpoints=served)
+
+
+def publish(stores: Stores) -> ServingState:
+    """Bring the file up to the database. Safe at any time and from several processes: the newest truth stays.
+
+    Raises:
+        Unavailable: the file cannot be written.
+    """
+    path = state_file(stores.data)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Read under the lock: whoever writes last has also read last.
+        with FileLock(path.with_suffix(".lock"), timeout=_LOCK_S):
+            state = served_state(stores)
+            if not path.exists() or path.read_bytes() != encode(state):
+                write_state(path, state)
+    except OSError as error:
+        raise Unavailable(
+            f"what is served cannot be published: {error.strerror or error}",
+            next_step="free some space, or make the workspace writable",
+        ) from error
+    return state
+
+
+def variant_name(model: str) -> str:
+    """What a version is called among an endpoint's variants: `v3` for `model:delay@3`."""
+    return f"v{parse_ref(model, 'model').selector}"
+
+
+def shares_of(endpoint: Endpoint) -> dict[str, float]:
+    """Traffic by model ref, shadows left out."""
+    return {share.model: share.weight for share in endpoint.shares if not share.shadow}
+
+
+def _variants(stored: list[dict[str, object]]) -> tuple[Variant, ...]:
+    shares = msgspec.convert(stored, tuple[Share, ...])
+    return tuple(
+        Variant(
+            name=variant_name(share.model),
+            model=share.model,
+            bundle=share.bundle,
+            weight=share.weight,
+            shadow=share.shadow,
+        )
+        for share in shares
+    )
