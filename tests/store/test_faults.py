@@ -94,6 +94,26 @@ def test_a_workspace_where_a_file_is_in_the_way_is_told(tmp_path: Path) -> None:
         open_stores(place(tmp_path), ())
 
 
+def test_a_database_that_was_removed_is_told_and_not_made_anew(stores_sqlite: Stores) -> None:
+    stores_sqlite.close()
+    path = stores_sqlite.data / "loopwright.db"
+    path.unlink()
+    with pytest.raises(Unavailable, match="cannot be opened"):
+        stores_sqlite.events.read()
+    assert not path.exists()
+
+
+def test_a_workspace_may_have_any_name(tmp_path: Path) -> None:
+    root = tmp_path / "50% ü #1? & more"
+    stores = open_stores(place(root), ())
+    append(stores)
+    stores.close()
+    again = open_stores(place(root), ())
+    assert len(again.events.read()) == 1
+    again.close()
+    assert [entry.name for entry in tmp_path.iterdir()] == [root.name]
+
+
 def test_a_lock_that_another_process_keeps_is_told(
     make_sqlite_stores: Callable[..., Stores], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -77,7 +77,7 @@ def open_stores(location: Location, migrations: Sequence[str], *, clock: Clock |
         Corrupt: the database is damaged.
     """
     _make_folder(location.data)
-    url = location.settings.db or f"sqlite:///{location.data / 'loopwright.db'}"
+    url = location.settings.db or location.data / "loopwright.db"
     return Stores(location, open_database(url, migrations), clock or SystemClock())
 
 

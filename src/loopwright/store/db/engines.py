@@ -9,6 +9,7 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError
@@ -21,12 +22,14 @@ _POOL_SIZE = 8
 _POOL_OVERFLOW = 56
 
 
-def parse_url(text: str) -> URL:
-    """The URL of a database, with the driver that we use.
+def parse_url(text: str | Path) -> URL:
+    """The URL of a database, with the driver that we use; a path is a SQLite file's, whatever signs it holds.
 
     Raises:
         Invalid: not a URL of SQLite (a file) or of PostgreSQL.
     """
+    if isinstance(text, Path):
+        return URL.create("sqlite+pysqlite", database=str(text))
     try:
         url = make_url(text)
     except ArgumentError:
@@ -58,12 +61,13 @@ def make_engine(url: URL) -> Engine:
 
 
 def _sqlite_engine(url: URL) -> Engine:
-    engine = create_engine(
-        url,
-        connect_args={"isolation_level": None, "timeout": BUSY_TIMEOUT_S, "check_same_thread": False},
-        pool_size=_POOL_SIZE,
-        max_overflow=_POOL_OVERFLOW,
-    )
+    # mode=rw: a file that was removed under us is an error, not an empty database.
+    target = f"file:{quote(str(Path(url.database or '').absolute()))}?mode=rw"
+
+    def connect() -> sqlite3.Connection:
+        return sqlite3.connect(target, uri=True, isolation_level=None, timeout=BUSY_TIMEOUT_S, check_same_thread=False)
+
+    engine = create_engine(url, creator=connect, pool_size=_POOL_SIZE, max_overflow=_POOL_OVERFLOW)
     event.listen(engine, "connect", _set_up_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine

@@ -21,11 +21,11 @@ _FINGERPRINT = "schema"
 _LOCK_NAME = "loopwright schema"
 
 
-def open_database(url: str, migrations: Sequence[str]) -> Database:
+def open_database(url: str | Path, migrations: Sequence[str]) -> Database:
     """A database that is ready for use. Safe when many processes open a new workspace at once.
 
     Args:
-        url: `sqlite:///path` or `postgresql://…`.
+        url: the path of a SQLite file, `sqlite:///path`, or `postgresql://…`.
         migrations: the migration packages of all rooms.
 
     Raises:
