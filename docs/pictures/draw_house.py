@@ -12,6 +12,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
+PACKAGE = ROOT / "src" / "loopwright"
 
 SAYS = {
     "cli": "commands: parse, call, print",
@@ -36,20 +37,21 @@ SAYS = {
     "core": "the words: ids, digests, refs, schemas, operations, errors, clock, settings",
 }
 STOREYS = (
-    ("faces", "cli", "connect", "#e0f2f1"),
-    ("root", "workspace", "workspace", "#fff8e1"),
-    ("closing the loop", "loop", "serve", "#e8eaf6"),
-    ("making models", "train", "govern", "#f3e5f5"),
-    ("the ground", "store", "core", "#eceff1"),
+    ("faces", ("cli", "demos", "ui", "server", "connect"), "#e0f2f1"),
+    ("root", ("workspace",), "#fff8e1"),
+    ("closing the loop", ("loop", "release", "monitor", "serve"), "#e8eaf6"),
+    ("making models", ("train", "models", "pipeline", "features", "track", "data", "govern"), "#f3e5f5"),
+    ("the ground", ("store", "stats", "core"), "#eceff1"),
 )
 WIDTH, ROW, TOP, LEFT = 860, 30, 70, 150
 
 
 def layers() -> list[str]:
-    """The rooms from the top down, as import-linter keeps them."""
+    """The rooms that there are, from the top down, as import-linter keeps them."""
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     [contract] = [item for item in settings["tool"]["importlinter"]["contracts"] if item["type"] == "layers"]
-    return [name.removeprefix("loopwright.") for name in contract["layers"]]
+    names = [name.strip("()").removeprefix("loopwright.") for name in contract["layers"]]
+    return [name for name in names if (PACKAGE / name).is_dir() or (PACKAGE / f"{name}.py").exists()]
 
 
 def draw() -> str:
@@ -65,8 +67,9 @@ def draw() -> str:
         f'<text x="{WIDTH // 2 + 60}" y="{TOP - 18}" text-anchor="middle" fill="#ffffff" font-weight="bold">'
         "imports go down only</text>",
     ]
-    for name, first, last, colour in STOREYS:
-        parts += _storey(name, colour, rooms.index(first), rooms.index(last))
+    for name, members, colour in STOREYS:
+        places = [rooms.index(room) for room in members if room in rooms]
+        parts += _storey(name, colour, min(places), max(places))
     for place, room in enumerate(rooms):
         parts += _room(room, place)
     return "\n".join([*parts, "</svg>", ""])

@@ -54,7 +54,7 @@ def layers() -> tuple[str, ...]:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     contracts = settings["tool"]["importlinter"]["contracts"]
     [order] = [item["layers"] for item in contracts if item["type"] == "layers"]
-    return tuple(name.removeprefix("loopwright.") for name in order)
+    return tuple(name.strip("()").removeprefix("loopwright.") for name in order)  # in brackets: may be missing
 
 
 @cache

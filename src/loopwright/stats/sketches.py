@@ -245,7 +245,7 @@ class TableSketch:
             raise Corrupt(f"{len(data)} bytes that should be a table sketch do not start with {_MAGIC!r}")
         try:
             body = msgspec.msgpack.decode(inflate(data[len(_MAGIC) :]), type=dict[str, PackedColumn])
-            return cls({name: unpack_column(packed) for name, packed in body.items()})
+            return cls({name: unpack_column(packed, ColumnSketch(packed.kind)) for name, packed in body.items()})
         except (zlib.error, msgspec.DecodeError, ValueError) as error:
             raise Corrupt(f"a table sketch of {len(data)} bytes cannot be read: {error}") from None
 

@@ -57,17 +57,14 @@ def pack_column(column: ColumnSketch) -> PackedColumn:
     )
 
 
-def unpack_column(packed: PackedColumn) -> ColumnSketch:
-    """The sketch of a record.
+def unpack_column(packed: PackedColumn, column: ColumnSketch) -> ColumnSketch:
+    """The sketch of a record, in `column`, which is empty and of the record's kind.
 
     Raises:
         ValueError: the record contradicts itself.
     """
     import numpy as np
 
-    from loopwright.stats.sketches import ColumnSketch
-
-    column = ColumnSketch(packed.kind)
     column.nulls, column.min, column.max = packed.nulls, packed.low, packed.high
     column.moments = Moments(*packed.moments)
     quantiles, frequent = column._quantiles, column._frequent
