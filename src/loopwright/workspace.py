@@ -264,8 +264,7 @@ def open_workspace(
     from loopwright.store import open_stores
 
     location = locate(where)
-    stores = open_stores(location, MIGRATIONS)
-    stores.clock = stores.events.clock = workspace_clock(location.settings, stores)
+    stores = open_stores(location, MIGRATIONS, clock_of=lambda db: workspace_clock(location.settings, db))
     return Workspace(stores, Scope(project or location.settings.project, actor, cause))
 
 

@@ -11,7 +11,7 @@ from loopwright.core import Clock, Conflict, Invalid, Settings, SystemClock
 from loopwright.loop.tables import workspace_clocks
 
 if TYPE_CHECKING:
-    from loopwright.store import Database, Stores
+    from loopwright.store import Database
 
 BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -47,6 +47,6 @@ class WorkspaceClock:
         return to
 
 
-def workspace_clock(settings: Settings, stores: Stores) -> Clock:
+def workspace_clock(settings: Settings, db: Database) -> Clock:
     """The clock that the settings ask for."""
-    return WorkspaceClock(stores.db) if settings.clock == "simulated" else SystemClock()
+    return WorkspaceClock(db) if settings.clock == "simulated" else SystemClock()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -63,13 +63,20 @@ class Stores:
                 close()
 
 
-def open_stores(location: Location, migrations: Sequence[str], *, clock: Clock | None = None) -> Stores:
+def open_stores(
+    location: Location,
+    migrations: Sequence[str],
+    *,
+    clock: Clock | None = None,
+    clock_of: Callable[[Database], Clock] | None = None,
+) -> Stores:
     """Open a workspace's stores; the folder and the database are made if they are missing.
 
     Args:
         location: where the workspace is, and its settings.
         migrations: the migration packages of the rooms, such as `loopwright.data.migrations`.
         clock: the workspace's time; by default the machine's.
+        clock_of: makes the workspace's clock, where that is kept in the database.
 
     Raises:
         Unavailable: the folder cannot be written, or the database cannot be reached.
@@ -78,7 +85,8 @@ def open_stores(location: Location, migrations: Sequence[str], *, clock: Clock |
     """
     _make_folder(location.data)
     url = location.settings.db or location.data / "loopwright.db"
-    return Stores(location, open_database(url, migrations), clock or SystemClock())
+    db = open_database(url, migrations)
+    return Stores(location, db, clock_of(db) if clock_of else clock or SystemClock())
 
 
 def _make_folder(data: Path) -> None:
