@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from loopwright.server.app import create_app
     from loopwright.server.client import RemoteWorkspace
     from loopwright.server.connect import connect
-    from loopwright.server.guard import COOKIE
+    from loopwright.server.guard import COOKIE, error_reply
     from loopwright.server.route import FORM, Call, Family, RouteSpec
     from loopwright.server.run import Ready, serve_up
     from loopwright.server.settings import ServerSettings
@@ -19,7 +19,7 @@ _HOMES = {
     "app": ("create_app",),
     "client": ("RemoteWorkspace",),
     "connect": ("connect",),
-    "guard": ("COOKIE",),
+    "guard": ("COOKIE", "error_reply"),
     "route": ("FORM", "Call", "Family", "RouteSpec"),
     "run": ("Ready", "serve_up"),
     "settings": ("ServerSettings",),
@@ -37,6 +37,7 @@ __all__ = [
     "ServerSettings",
     "connect",
     "create_app",
+    "error_reply",
     "serve_up",
 ]
 

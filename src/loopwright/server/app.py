@@ -26,6 +26,7 @@ from loopwright.server.operations import operation_routes
 from loopwright.server.proxy import InferenceProxy
 from loopwright.server.route import JSON, Call, RouteSpec, check_routes
 from loopwright.server.services import ServiceMap, Services
+from loopwright.server.sessions import session_routes
 from loopwright.server.settings import ServerSettings
 from loopwright.server.stream import EventStream
 
@@ -57,7 +58,17 @@ def create_app(
     feed = _feed(services, asked)
     stream = [] if feed is None else [EventStream(feed, guard, settings.max_streams).route()]
     derived = operation_routes(asked)
-    routes = check_routes([*proxy.routes(), *derived, *stream, metrics.route(), *_own_routes(derived), *extra_routes])
+    routes = check_routes(
+        [
+            *proxy.routes(),
+            *derived,
+            *stream,
+            metrics.route(),
+            *_own_routes(derived),
+            *session_routes(gate),
+            *extra_routes,
+        ]
+    )
     app = Starlette(
         routes=[Route(spec.path, guard.wrap(spec), methods=[spec.method]) for spec in routes],
         middleware=[Middleware(metrics.middleware)],

@@ -84,9 +84,9 @@ class Guard:
         security.check_host(head, self.settings)
         security.check_origin(head, self.settings)
         project = self.project_of(route, request)
-        identity, session = await self.identity_of(head, request, route)
+        identity, session = await self.identity_of(head, request)
         authorise(identity, route.permission, project)
-        if identity is not None and "authorization" not in head.headers:
+        if identity is not None and "authorization" not in head.headers and route.permission != PUBLIC:
             protocol = route.family is Family.PROTOCOL
             security.check_csrf(head, session.csrf if session else None, protocol=protocol)
         security.check_content_type(head, route.content_types)
@@ -95,13 +95,14 @@ class Guard:
         return Call(request, identity, scope, self.services, body, session)
 
     def project_of(self, route: RouteSpec, request: Request) -> str:
-        """The project that a request names: in its path, in its header, else the workspace's own."""
+        """The project that a request names: in its path, in its header, for what is no operation in its query (an
+        EventSource sends no headers of its own); else the workspace's own."""
         named = request.path_params.get("project") or request.headers.get(PROJECT_HEADER)
+        if not named and route.operation is None and route.family is Family.API:
+            named = request.query_params.get("project")
         return check_project(named, route.permission) if named else self.settings.default_project
 
-    async def identity_of(
-        self, head: Head, request: Request, route: RouteSpec
-    ) -> tuple[Identity | None, Session | None]:
+    async def identity_of(self, head: Head, request: Request) -> tuple[Identity | None, Session | None]:
         """Who asks: by bearer token, else by session, else as the local user; None where nobody is known.
 
         Raises:
@@ -114,7 +115,7 @@ class Guard:
                 raise Unauthorized("the Authorization header is not 'Bearer TOKEN'", where="Authorization")
             return await self.services.in_thread(lambda: self.gate.identify(secret.strip())), None
         cookie = request.cookies.get(COOKIE)
-        if cookie and not (route.permission == PUBLIC and head.safe):
+        if cookie:
             session = await self.services.in_thread(lambda: self.gate.session(cookie))
             if session is not None:
                 return session.identity, session
@@ -137,6 +138,11 @@ def error_response(error: LoopwrightError, body: Any) -> Response:
     if error.http_status == 503:
         headers["Retry-After"] = "1"
     return Response(msgspec.json.encode(body), status_code=error.http_status, media_type=JSON, headers=headers)
+
+
+def error_reply(error: LoopwrightError) -> Response:
+    """The API's reply for an error whose texts may be told as they are."""
+    return error_response(error, reply_for(error))
 
 
 def head_of(request: Request) -> Head:

@@ -24,6 +24,7 @@ class Services:
         Invalid: two services declare an operation of the same name.
         """
         self._operations: dict[str, tuple[Operation, Factory]] = {}
+        self._factories = {name: factory for name, (_, factory) in services.items()}
         for service_type, factory in services.values():
             for operation in operations_of(service_type):
                 if operation.name in self._operations:
@@ -49,6 +50,10 @@ class Services:
     def has(self, name: str) -> bool:
         """Whether there is an operation of that name."""
         return name in self._operations
+
+    def service(self, name: str, scope: Scope) -> Any:
+        """The service of that name, for what is no operation, such as a stream of bytes; the caller judges permission."""
+        return self._factories[name](scope)
 
     async def ask(self, identity: Identity | None, scope: Scope, name: str, values: Mapping[str, Any]) -> Any:
         """Judge the permission, check the values, call.

@@ -75,7 +75,7 @@ class EventStream:
 
     async def _still_known(self, call: Call) -> bool:
         try:
-            identity, _ = await self._guard.identity_of(head_of(call.request), call.request, self.route())
+            identity, _ = await self._guard.identity_of(head_of(call.request), call.request)
         except Unauthorized:
             return False
         return identity is not None

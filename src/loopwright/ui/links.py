@@ -1,0 +1,45 @@
+"""Where things are shown: the page of a ref, and paths inside a project."""
+
+from __future__ import annotations
+
+from urllib.parse import quote, urlencode
+
+from loopwright.core import LoopwrightError, Ref, parse_ref
+
+_PAGES = {
+    "dataset": "datasets",
+    "model": "models",
+    "endpoint": "endpoints",
+    "monitor": "monitors",
+    "loop": "loops",
+    "feature": "features",
+    "run": "runs",
+    "looprun": "loopruns",
+    "rollout": "rollouts",
+    "event": "events",
+    "alert": "alerts",
+    "approval": "approvals",
+    "prediction": "predictions",
+}
+
+
+def path_to(project: str, *parts: str, **query: str | int | None) -> str:
+    """The path of a page in a project; every part is quoted, empty query values are left out."""
+    path = "/".join(["", "p", quote(project, safe=""), *(quote(str(part), safe="") for part in parts)])
+    given = {name: value for name, value in query.items() if value not in (None, "")}
+    return f"{path}?{urlencode(given)}" if given else path
+
+
+def page_of(project: str, ref: str) -> str:
+    """The page of a ref; its lineage where its kind has no page of its own, and nothing where it is no ref."""
+    try:
+        parsed = parse_ref(ref)
+    except LoopwrightError:
+        return ""
+    if parsed.kind not in _PAGES:
+        return path_to(project, "lineage", ref=ref)
+    return path_to(project, _PAGES[parsed.kind], *_tail(parsed))
+
+
+def _tail(ref: Ref) -> list[str]:
+    return [ref.name, ref.selector] if ref.selector else [ref.name]

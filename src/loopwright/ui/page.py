@@ -1,0 +1,186 @@
+"""What every page has in common: a view gathers values, a template lays them out, `?format=json` gives the values."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from loopwright.core import Corrupt, LoopwrightError, NotFound, Unavailable
+from loopwright.server import Call, Family, RouteSpec
+from loopwright.ui import assets, formats, graph
+from loopwright.ui.links import page_of, path_to
+
+if TYPE_CHECKING:
+    import jinja2
+
+_FOLDER = Path(__file__).parent
+SECURITY = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
+        "connect-src 'self'; font-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+NAVIGATION = (
+    ("", "Loops"),
+    ("endpoints", "Endpoints"),
+    ("alerts", "Alerts"),
+    ("models", "Models"),
+    ("runs", "Runs"),
+    ("datasets", "Datasets"),
+    ("features", "Features"),
+    ("lineage", "Lineage"),
+    ("events", "Events"),
+)
+
+
+@dataclass(frozen=True)
+class View:
+    """What a view function found. `values` are both the page's JSON and what its template sees.
+
+    section: the part of the site that it belongs to, as in NAVIGATION.
+    trail: the pages above it: names and paths inside the project.
+    live: the nouns of the events after which the page is stale; `poll_s` reloads it besides.
+    """
+
+    title: str
+    template: str
+    values: dict[str, Any]
+    section: str = ""
+    trail: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    live: tuple[str, ...] = ()
+    poll_s: float | None = None
+    status: int = 200
+    drawings: dict[str, Any] = field(default_factory=dict)
+
+
+ViewFunction = Callable[[Call], Awaitable[View]]
+
+
+def page(path: str, permission: str, view: ViewFunction) -> RouteSpec:
+    """The route of a page inside a project: `path` follows `/p/{project}`."""
+
+    async def answer(call: Call) -> Response:
+        found = await view(call)
+        if call.request.query_params.get("format") == "json":
+            body = msgspec.json.encode({"title": found.title, **found.values})
+            return Response(body, found.status, dict(SECURITY), "application/json")
+        shell = _shell(call, found)
+        html = await call.services.in_thread(lambda: render(found.template, shell, found.values, found.drawings))
+        return Response(html, found.status, dict(SECURITY), "text/html")
+
+    return RouteSpec("GET", f"/p/{{project}}{path}", permission, answer, family=Family.PAGE, error_page=error_page)
+
+
+async def attempt(call: Call, operation: str, **values: Any) -> tuple[Any, str]:
+    """The result of an operation that a page can do without: None and the reason where it is missing or damaged."""
+    try:
+        return await call.ask(operation, **values), ""
+    except (NotFound, Corrupt, Unavailable) as error:
+        return None, error.message
+
+
+def _shell(call: Call, view: View) -> dict[str, Any]:
+    project = call.scope.project
+    return {
+        "title": view.title,
+        "project": project,
+        "section": view.section,
+        "trail": [(name, path_to(project, *parts)) for name, parts in view.trail],
+        "navigation": [(name, path_to(project, *filter(None, [part])), part) for part, name in NAVIGATION],
+        "live": " ".join(view.live),
+        "poll_s": view.poll_s,
+        "csrf": call.session.csrf if call.session else "local",
+        "actor": call.identity.actor if call.identity else "",
+        "signed_in": call.session is not None,
+        "json_url": str(call.request.url.include_query_params(format="json")).partition(call.request.url.netloc)[2],
+    }
+
+
+def render(template: str, shell: dict[str, Any], values: dict[str, Any], drawings: dict[str, Any]) -> str:
+    """The HTML of a page."""
+    project = shell["project"]
+    helpers = {
+        "link": lambda *parts, **query: path_to(project, *parts, **query),
+        "href": lambda ref: page_of(project, ref),
+        "asset": assets.url_of,
+    }
+    return _environment().get_template(template).render(**helpers, shell=shell, drawings=drawings, **values)
+
+
+@lru_cache(maxsize=1)
+def _environment() -> jinja2.Environment:
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_FOLDER / "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    for name in ("number", "percent", "size", "duration", "moment", "short", "short_ref", "words", "telling"):
+        environment.filters[name] = getattr(formats, name)
+    environment.filters["trigger_text"] = formats.trigger_text
+    environment.filters["lineage_drawing"] = graph.draw
+    environment.filters["as_json"] = lambda value: msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
+    environment.filters["data"] = _embedded
+    return environment
+
+
+def _embedded(value: Any) -> str:
+    """JSON that may stand inside a script element: no character can end the element."""
+    from markupsafe import Markup
+
+    text = msgspec.json.encode(value).decode()
+    for character, code in (("<", "\\u003c"), (">", "\\u003e"), ("&", "\\u0026"), ("\u2028", "\\u2028")):
+        text = text.replace(character, code)
+    return Markup(text)  # noqa: S704  JSON with every character escaped that HTML gives a meaning
+
+
+def error_page(request: Request, error: LoopwrightError) -> Response:
+    """An error as a page (or as JSON where JSON was asked for); who is not known is sent to sign in."""
+    if request.query_params.get("format") == "json":
+        from loopwright.server import error_reply
+
+        return error_reply(error)
+    if error.http_status == 401:
+        target = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+        return RedirectResponse("/login?" + _query(next=target), status_code=303, headers=dict(SECURITY))
+    project = request.path_params.get("project", "")
+    shell = bare_shell(f"{error.http_status}", project)
+    html = render("error.html", shell, {"error": error}, {})
+    return Response(html, error.http_status, dict(SECURITY), "text/html")
+
+
+def bare_shell(title: str, project: str = "") -> dict[str, Any]:
+    """The frame of a page that belongs to nobody: without navigation where no project is known."""
+    links = [(name, path_to(project, *filter(None, [part])), part) for part, name in NAVIGATION] if project else []
+    return {
+        "title": title,
+        "project": project,
+        "section": None,
+        "trail": [],
+        "navigation": links,
+        "live": "",
+        "poll_s": None,
+        "csrf": "",
+        "actor": "",
+        "signed_in": False,
+        "json_url": "",
+    }
+
+
+def _query(**values: str) -> str:
+    from urllib.parse import urlencode
+
+    return urlencode(values)

@@ -1,0 +1,65 @@
+"""All pages, each with its permission."""
+
+from __future__ import annotations
+
+from starlette.responses import RedirectResponse, Response
+
+from loopwright.govern import PUBLIC
+from loopwright.server import Call, Family, RouteSpec
+from loopwright.ui.assets import asset_route
+from loopwright.ui.links import path_to
+from loopwright.ui.page import SECURITY, bare_shell, error_page, page, render
+from loopwright.ui.views import datasets, features, history, loops, models, runs, serving
+
+
+def page_routes() -> list[RouteSpec]:
+    """The routes of the pages, for the control app."""
+    return [
+        RouteSpec("GET", "/", PUBLIC, _front, family=Family.PAGE, error_page=error_page),
+        RouteSpec("GET", "/login", PUBLIC, _sign_in, family=Family.PAGE, error_page=error_page),
+        asset_route(),
+        page("", "loops:read", loops.overview),
+        page("/loops/{name}", "loops:read", loops.loop),
+        page("/loopruns/{id}", "loops:read", loops.loop_run),
+        page("/endpoints", "endpoints:read", serving.endpoints),
+        page("/endpoints/{name}", "endpoints:read", serving.endpoint),
+        page("/rollouts/{id}", "rollouts:read", serving.rollout),
+        page("/monitors/{name}", "monitors:read", serving.monitor),
+        page("/predictions/{id}", "monitors:read", serving.prediction),
+        page("/alerts", "monitors:read", history.alerts),
+        page("/alerts/{id}", "monitors:read", history.alert),
+        page("/approvals/{id}", "approvals:read", history.approval),
+        page("/models", "models:read", models.models),
+        page("/models/{name}", "models:read", models.model),
+        page("/models/{name}/{selector}", "models:read", models.version),
+        page("/runs", "runs:read", runs.runs),
+        page("/compare", "runs:read", runs.compare),
+        page("/runs/{run}", "runs:read", runs.run),
+        RouteSpec(
+            "GET",
+            "/p/{project}/runs/{run}/artifacts/{path:path}",
+            "runs:read",
+            runs.artifact,
+            family=Family.PAGE,
+            error_page=error_page,
+        ),
+        page("/datasets", "datasets:read", datasets.datasets),
+        page("/datasets/{name}", "datasets:read", datasets.dataset),
+        page("/datasets/{name}/{version}", "datasets:read", datasets.version),
+        page("/features", "features:read", features.features),
+        page("/features/{name}", "features:read", features.feature),
+        page("/lineage", "lineage:read", history.lineage),
+        page("/events", "events:read", history.events),
+        page("/events/{id}", "events:read", history.event),
+    ]
+
+
+async def _front(call: Call) -> Response:
+    return RedirectResponse(path_to(call.scope.project), status_code=307, headers=dict(SECURITY))
+
+
+async def _sign_in(call: Call) -> Response:
+    query = call.request.query_params
+    values = {"failed": query.get("failed") == "1", "onward": query.get("next", "/")}
+    html = await call.services.in_thread(lambda: render("login.html", bare_shell("Sign in"), values, {}))
+    return Response(html, headers=dict(SECURITY), media_type="text/html")

@@ -1,0 +1,1 @@
+"""View functions: each gathers the values of one page by asking operations."""
