@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from loopwright.models.bundle import Bundle, build_bundle
+    from loopwright.models.cache import fetch_bundle
     from loopwright.models.formats import FORMATS, Converted, Format
     from loopwright.models.frames import columns_of, predict_frame
     from loopwright.models.model import (
@@ -24,11 +25,12 @@ if TYPE_CHECKING:
         Signature,
         Task,
     )
-    from loopwright.models.predictor import Predictor
+    from loopwright.models.predictor import ModelFailed, Predictor
     from loopwright.models.service import ModelService
 
 _HOMES = {
     "bundle": ("Bundle", "build_bundle"),
+    "cache": ("fetch_bundle",),
     "formats": ("FORMATS", "Converted", "Format"),
     "frames": ("columns_of", "predict_frame"),
     "model": (
@@ -43,7 +45,7 @@ _HOMES = {
         "Signature",
         "Task",
     ),
-    "predictor": ("Predictor",),
+    "predictor": ("ModelFailed", "Predictor"),
     "service": ("ModelService",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -58,6 +60,7 @@ __all__ = [
     "Input",
     "Layout",
     "Model",
+    "ModelFailed",
     "ModelService",
     "ModelVersion",
     "Output",
@@ -67,6 +70,7 @@ __all__ = [
     "Task",
     "build_bundle",
     "columns_of",
+    "fetch_bundle",
     "predict_frame",
 ]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from loopwright.core import Corrupt, Invalid, NotFound, decode, digest_bytes
+from loopwright.core import Corrupt, Invalid, LoopwrightError, NotFound, decode, digest_bytes
 from loopwright.models.model import MANIFEST_FORMAT, BundleManifest, Input, Layout, Signature
 
 if TYPE_CHECKING:
@@ -77,6 +77,10 @@ def read_verified(folder: Path, manifest: BundleManifest, name: str) -> bytes:
     return data
 
 
+class ModelFailed(LoopwrightError):
+    """A model that was loaded cannot answer rows that fit its signature."""
+
+
 class Predictor:
     """Answers rows. Thread-safe: any number of threads may ask at once."""
 
@@ -132,6 +136,7 @@ class Predictor:
 
         Raises:
             Invalid: an input is missing, unknown, of another length, or holds values of another type.
+            ModelFailed: the model cannot answer.
         """
         import numpy as np
 
@@ -155,15 +160,12 @@ class Predictor:
 
         Raises:
             Invalid: a number is out of the range of its type.
+            ModelFailed: the model cannot answer.
         """
-        import numpy as np
 
         if self.manifest.layout is Layout.MATRIX:
             _, name, element, _ = self._tensors[0]
-            matrix = np.array(rows, dtype=element)
-            if element == "float32" and np.isinf(matrix).any():
-                raise Invalid("a number is too large for float32 (beyond ±3.4e38)")
-            return self.run({name: matrix})
+            return self.run({name: _from_values(rows, element)})
         names = self.signature.names
         by_name = dict(zip(names, zip(*rows, strict=True), strict=True))
         feed = {t: _shaped(_from_values(by_name[n], element), rank) for n, t, element, rank in self._tensors}
@@ -173,12 +175,12 @@ class Predictor:
         """Run the graph on its own tensors.
 
         Raises:
-            Invalid: the graph refuses them.
+            ModelFailed: the graph refuses them.
         """
         try:
             return dict(zip(self._outputs, self._session.run(None, feed), strict=True))
         except Exception as error:  # ONNX Runtime raises a class per status, all of them only here
-            raise Invalid(f"the model failed on this input: {str(error).splitlines()[0][:300]}") from error
+            raise ModelFailed(f"the model failed: {str(error).splitlines()[0][:300]}") from error
 
     def _check_names(self, columns: Mapping[str, Array]) -> tuple[str, ...]:
         names = self.signature.names
@@ -224,11 +226,16 @@ def _cast(item: Input, array: Array, element: str) -> Array:
 
 
 def _from_values(values: Sequence[Any], element: str) -> Array:
+    """Plain values, or rows of them, as an array; None becomes NaN, or "" among strings."""
     import numpy as np
 
     if element == "object":
         return np.array(["" if value is None else value for value in values], dtype=object)
-    array = np.array(values, dtype=element)
+    try:
+        with np.errstate(over="ignore"):
+            array = np.array(values, dtype=element)
+    except OverflowError:
+        raise Invalid(f"a number is too large for {element}") from None
     if element == "float32" and np.isinf(array).any():
         raise Invalid("a number is too large for float32 (beyond ±3.4e38)")
     return array

@@ -1,0 +1,61 @@
+"""Serving: the inference process, its prediction log, and clients. No SQL, no tracking, no pages in here.
+
+The process runs as `python -m loopwright.serve`; `InferenceProcess` starts and stops it. The face is lazy (PEP 562).
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from loopwright.serve.client import InferenceClient, Inferred
+    from loopwright.serve.launch import InferenceProcess
+    from loopwright.serve.model import (
+        LogPolicy,
+        Prediction,
+        PredictionStatus,
+        ServedEndpoint,
+        ServingState,
+        Variant,
+    )
+    from loopwright.serve.prediction_log import PredictionLog, Record, read_predictions
+    from loopwright.serve.state import read_state, write_state
+    from loopwright.serve.sticky import assign
+
+_HOMES = {
+    "sticky": ("assign",),
+    "client": ("InferenceClient", "Inferred"),
+    "launch": ("InferenceProcess",),
+    "model": ("LogPolicy", "Prediction", "PredictionStatus", "ServedEndpoint", "ServingState", "Variant"),
+    "prediction_log": ("PredictionLog", "Record", "read_predictions"),
+    "state": ("read_state", "write_state"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "InferenceClient",
+    "InferenceProcess",
+    "Inferred",
+    "LogPolicy",
+    "Prediction",
+    "PredictionLog",
+    "PredictionStatus",
+    "Record",
+    "ServedEndpoint",
+    "ServingState",
+    "Variant",
+    "assign",
+    "read_predictions",
+    "read_state",
+    "write_state",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value
+    return value

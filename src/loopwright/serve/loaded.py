@@ -1,0 +1,90 @@
+"""Endpoints with their models in memory: immutable once made, replaced as a whole."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from typing import Any
+
+from loopwright.core import NotFound
+from loopwright.models import Predictor
+from loopwright.serve.intake import Intake, Projection, Row
+from loopwright.serve.model import ServedEndpoint, Variant
+from loopwright.serve.sticky import assign
+
+
+class LoadedVariant:
+    """A variant that can answer. `columns_key` is how the log refers to the names of its inputs."""
+
+    __slots__ = ("columns_key", "predictor", "projection", "variant", "version")
+
+    def __init__(self, variant: Variant, predictor: Predictor, projection: Projection, columns_key: str) -> None:
+        self.variant, self.predictor, self.projection = variant, predictor, projection
+        self.columns_key, self.version = columns_key, variant.version
+
+
+class LoadedEndpoint:
+    """An endpoint that can answer: its inputs, its variants, and who answers whom."""
+
+    def __init__(
+        self, spec: ServedEndpoint, predictors: Mapping[str, Predictor], columns_keys: Mapping[str, str]
+    ) -> None:
+        """Args:
+        spec: the endpoint as published.
+        predictors: by bundle digest.
+        columns_keys: the log's key of the inputs' names, by bundle digest.
+        """
+        self.spec = spec
+        used = [*spec.live, *spec.shadows]
+        self.intake = Intake([predictors[variant.bundle].signature for variant in used])
+        loaded = {
+            variant.name: LoadedVariant(
+                variant,
+                predictors[variant.bundle],
+                Projection(self.intake, predictors[variant.bundle].signature),
+                columns_keys[variant.bundle],
+            )
+            for variant in used
+        }
+        self.live = [loaded[variant.name] for variant in spec.live]
+        self.shadows = [loaded[variant.name] for variant in spec.shadows]
+        self._by_name = loaded
+        self._by_version = {item.version: item for item in (*self.shadows, *self.live)}
+        self._weights = [item.variant.weight for item in self.live]
+
+    @property
+    def variants(self) -> list[LoadedVariant]:
+        """All of them: live, then shadows."""
+        return [*self.live, *self.shadows]
+
+    def at_version(self, version: str) -> LoadedVariant:
+        """The variant with that model version.
+
+        Raises:
+            NotFound: none has it.
+        """
+        found = self._by_version.get(version)
+        if found is None:
+            served = ", ".join(sorted(self._by_version))
+            raise NotFound(
+                f"endpoint {self.spec.name!r} does not serve version {version!r}", next_step=f"it serves {served}"
+            )
+        return found
+
+    def choose(self, key: str) -> LoadedVariant:
+        """The variant that answers a key; one drawn by the weights where there is no key."""
+        if len(self.live) == 1:
+            return self.live[0]
+        if key:
+            return self._by_name[assign(self.spec.salt, key, self.spec.variants).name]
+        return random.choices(self.live, self._weights)[0]
+
+
+def predict(loaded: LoadedVariant, rows: list[Row]) -> dict[str, list[Any]]:
+    """The model's outputs for rows in the order of its inputs, as plain values.
+
+    Raises:
+        Invalid: a number is out of the range of its type.
+        ModelFailed: the model cannot answer.
+    """
+    return {name: values.tolist() for name, values in loaded.predictor.predict_rows(rows).items()}

@@ -1,0 +1,148 @@
+"""The prediction log: every answer is in a journal before it is sent.
+
+A record is a row in MessagePack. The names of its columns, which are the same for each row of a model, are kept once:
+in a file of the folder `columns/` beside the journal's segments, named by their digest and written before the first
+record that refers to it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from loopwright.core import Corrupt, Unavailable, decode, digest_value, encode, new_id
+from loopwright.serve.model import Prediction, PredictionStatus
+from loopwright.store import Cursor, JournalReader, JournalWriter
+
+_COLUMNS = "columns"
+_KEY_DIGITS = 16
+
+
+class Record(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A prediction as the journal holds it. Fields are only ever added at the end."""
+
+    id: str
+    endpoint: str
+    variant: str
+    model: str
+    event_time: int
+    received_at: int
+    key: str
+    columns: str
+    features: list[Any]
+    outputs: dict[str, Any]
+    latency_us: int
+    status: PredictionStatus = PredictionStatus.OK
+    shadow_of: str = ""
+    rollout: str = ""
+    error: str = ""
+
+
+class PredictionLog:
+    """Appends predictions. Used by the event loop alone; an append costs one write to the system for a whole batch."""
+
+    def __init__(self, folder: Path, *, segment_bytes: int = 64 << 20, fsync_every_s: float | None = 0.1) -> None:
+        """Args:
+        folder: the journal's; other processes may write to it as well.
+        segment_bytes: when a new segment is begun.
+        fsync_every_s: how long a record may wait to be put on the disk; kill -9 loses none that was appended.
+        """
+        self._folder = folder
+        self._writer = JournalWriter(folder, segment_bytes=segment_bytes, fsync_every_s=fsync_every_s)
+        self._encode = msgspec.msgpack.Encoder().encode
+        self.records = 0
+
+    def columns_key(self, names: Sequence[str]) -> str:
+        """The key under which records refer to these column names, which are on the disk when this returns.
+
+        Raises:
+            Unavailable: the folder cannot be written.
+        """
+        key = digest_value(list(names))[:_KEY_DIGITS]
+        path = self._folder / _COLUMNS / f"{key}.json"
+        if path.exists():
+            return key
+        temporary = path.with_name(f".{key}.{new_id()}")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with temporary.open("wb") as file:
+                file.write(encode(list(names)))
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except OSError as error:
+            raise Unavailable(f"the prediction log {self._folder} cannot be written: {error.strerror}") from error
+        return key
+
+    def append(self, records: list[Record]) -> None:
+        """Write records, all or none; when this returns they outlive the process.
+
+        Raises:
+            Unavailable: the disk is full, read-only or failing.
+        """
+        self._writer.append_many(list(map(self._encode, records)))
+        self.records += len(records)
+
+    def close(self) -> None:
+        """Put everything on the disk and finish the segment."""
+        self._writer.close()
+
+
+def read_predictions(
+    folder: Path, cursor: Cursor | None = None, limit: int = 10_000
+) -> tuple[list[Prediction], Cursor]:
+    """Up to `limit` predictions that the cursor has not passed, in each writer's order, and the cursor behind them.
+
+    Raises:
+        Corrupt: a record was damaged after it was written.
+    """
+    batch, behind = JournalReader(folder).read_batch(cursor or Cursor(), limit)
+    columns = _Columns(folder)
+    return [_prediction(payload, columns) for _, payload in batch], behind
+
+
+class _Columns(dict[str, tuple[str, ...]]):
+    """Column names by key, read once each."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self._folder = folder
+
+    def __missing__(self, key: str) -> tuple[str, ...]:
+        path = self._folder / _COLUMNS / f"{key}.json"
+        try:
+            names = tuple(decode(path.read_bytes(), list[str]))
+        except FileNotFoundError:
+            raise Corrupt(f"the prediction log lacks the column names {key!r}", where=str(path)) from None
+        self[key] = names
+        return names
+
+
+_decode_record = msgspec.msgpack.Decoder(Record).decode
+
+
+def _prediction(payload: bytes, columns: _Columns) -> Prediction:
+    try:
+        r = _decode_record(payload)
+    except msgspec.MsgspecError as error:
+        raise Corrupt(f"a record of the prediction log cannot be read: {error}") from None
+    return Prediction(
+        r.id,
+        r.endpoint,
+        r.variant,
+        r.model,
+        r.event_time,
+        r.received_at,
+        r.key,
+        columns[r.columns],
+        r.features,
+        r.outputs,
+        r.latency_us,
+        r.status,
+        r.shadow_of,
+        r.rollout,
+        r.error,
+    )

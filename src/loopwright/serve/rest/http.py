@@ -1,0 +1,290 @@
+"""HTTP/1.1 on asyncio, by httptools: connections, requests in order (pipelined or not), limits, a graceful end."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import cast
+
+import httptools
+import msgspec
+
+_REASONS = {
+    200: b"OK",
+    400: b"Bad Request",
+    403: b"Forbidden",
+    404: b"Not Found",
+    405: b"Method Not Allowed",
+    408: b"Request Timeout",
+    409: b"Conflict",
+    411: b"Length Required",
+    413: b"Content Too Large",
+    415: b"Unsupported Media Type",
+    421: b"Misdirected Request",
+    431: b"Request Header Fields Too Large",
+    500: b"Internal Server Error",
+    503: b"Service Unavailable",
+}
+JSON = b"application/json"
+_KEPT_HEADERS = frozenset({b"host", b"origin", b"content-type", b"content-encoding"})
+
+
+class HttpLimits(msgspec.Struct, frozen=True):
+    """What bounds a connection: sizes in bytes, times in seconds."""
+
+    head_bytes: int = 64 << 10
+    body_bytes: int = 64 << 20
+    request_s: float = 30.0
+    idle_s: float = 120.0
+    pipelined: int = 256
+    connections: int = 10_000
+
+
+class Exchange:
+    """One request and the place of its response in its connection's order."""
+
+    __slots__ = ("_connection", "_keep_alive", "body", "headers", "method", "path", "response", "started_ns")
+
+    def __init__(self, connection: HttpConnection, method: bytes, path: bytes, headers: dict[bytes, bytes]) -> None:
+        self._connection = connection
+        self.method, self.path, self.headers = method, path, headers
+        self.body = b""
+        self.response: bytes | None = None
+        self.started_ns = 0
+        self._keep_alive = True
+
+    def respond(self, status: int, body: bytes, content_type: bytes = JSON, extra: bytes = b"") -> None:
+        """Answer, once. Responses leave in the order of their requests, whatever the order of these calls.
+
+        Args:
+            extra: further header lines, each ended by CRLF.
+        """
+        keep = self._keep_alive and not self._connection.server.draining
+        self.response = b"HTTP/1.1 %d %b\r\ncontent-type: %b\r\ncontent-length: %d\r\n%b%b\r\n%b" % (
+            status,
+            _REASONS.get(status, b""),
+            content_type,
+            len(body),
+            extra,
+            b"" if keep else b"connection: close\r\n",
+            b"" if self.method == b"HEAD" else body,
+        )
+        self._connection.send_ready(keep)
+
+
+class HttpConnection(asyncio.Protocol):
+    """One client's connection. Callbacks of the parser have the names that httptools wants."""
+
+    def __init__(self, server: HttpServer) -> None:
+        self.server = server
+        self._parser = httptools.HttpRequestParser(self)
+        self._transport: asyncio.Transport | None = None
+        self._waiting: deque[Exchange] = deque()
+        self._url = b""
+        self._headers: dict[bytes, bytes] = {}
+        self._body: list[bytes] = []
+        self._head_size = self._body_size = 0
+        self._refused = False
+        self._closing = False
+        self._paused = False
+        self._since = time.monotonic()
+        self._in_request = False
+
+    # asyncio's side
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is not a subclass
+        self.server.opened(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        self._waiting.clear()
+        self.server.lost(self)
+
+    def data_received(self, data: bytes) -> None:
+        if self._closing:
+            return
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._refuse(400, "the connection cannot be upgraded")
+        except httptools.HttpParserError as error:
+            if not self._refused:
+                self._refuse(400, f"this is no HTTP/1.1 request: {error}")
+
+    def eof_received(self) -> bool:
+        return bool(self._waiting)  # keep the writing side open for answers under way
+
+    def pause_writing(self) -> None:
+        """The client does not read: read nothing more from it."""
+        self._pause()
+
+    def resume_writing(self) -> None:
+        self._resume()
+
+    # the parser's side
+
+    def on_message_begin(self) -> None:
+        self._url, self._headers, self._body = b"", {}, []
+        self._head_size = self._body_size = 0
+        self._since, self._in_request = self.server.now, True
+
+    def on_url(self, url: bytes) -> None:
+        self._url += url
+        self._grow_head(len(url))
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._grow_head(len(name) + len(value) + 4)
+        lowered = name.lower()
+        if lowered in _KEPT_HEADERS:
+            self._headers[lowered] = value
+        elif lowered == b"content-length" and len(value) <= 18 and value.isdigit():
+            if int(value) > self.server.limits.body_bytes:
+                self._refuse(413, f"the body may have {self.server.limits.body_bytes} bytes at most")
+        elif lowered == b"expect" and value.lower() == b"100-continue" and self._transport and not self._waiting:
+            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def on_body(self, body: bytes) -> None:
+        self._body_size += len(body)
+        if self._body_size > self.server.limits.body_bytes:
+            self._refuse(413, f"the body may have {self.server.limits.body_bytes} bytes at most")
+        elif not self._refused:
+            self._body.append(body)
+
+    def on_message_complete(self) -> None:
+        self._in_request = False
+        if self._refused:
+            return
+        exchange = Exchange(self, self._parser.get_method(), self._url, self._headers)
+        exchange.body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+        exchange.started_ns = time.monotonic_ns()
+        exchange._keep_alive = self._parser.should_keep_alive()
+        self._body = []
+        self._waiting.append(exchange)
+        if len(self._waiting) > self.server.limits.pipelined:
+            self._pause()
+        self.server.handle(exchange)
+
+    # the server's side
+
+    def send_ready(self, keep: bool) -> None:
+        """Send the responses at the head of the line."""
+        transport, waiting = self._transport, self._waiting
+        if transport is None:
+            return
+        while waiting and waiting[0].response is not None:
+            transport.write(waiting.popleft().response or b"")
+        if self._paused and len(waiting) <= self.server.limits.pipelined // 2:
+            self._resume()
+        self._since = self.server.now
+        if not keep and not waiting:
+            self._close()
+
+    def close_if_idle(self) -> None:
+        """Close unless an answer is due."""
+        if not self._waiting:
+            self._close()
+
+    def check_age(self, now: float) -> None:
+        """Close a connection that is too slow with its request, or idle for too long."""
+        age = now - self._since
+        if self._in_request and age > self.server.limits.request_s:
+            self._refuse(408, f"the request did not arrive within {self.server.limits.request_s:g} s")
+        elif not self._in_request and not self._waiting and age > self.server.limits.idle_s:
+            self._close()
+
+    def _grow_head(self, size: int) -> None:
+        self._head_size += size
+        if self._head_size > self.server.limits.head_bytes:
+            self._refuse(431, f"the request's head may have {self.server.limits.head_bytes} bytes at most")
+
+    def _refuse(self, status: int, message: str) -> None:
+        """Answer a request that cannot be read to its end, after those before it, and close."""
+        if self._refused or self._transport is None:
+            return
+        self._refused, self._in_request = True, False
+        exchange = Exchange(self, b"POST", self._url, {})
+        exchange._keep_alive = False
+        self._waiting.append(exchange)
+        exchange.respond(status, msgspec.json.encode({"error": message}))
+
+    def _close(self) -> None:
+        self._closing = True
+        if self._transport is not None:
+            self._transport.close()
+
+    def _pause(self) -> None:
+        if not self._paused and self._transport is not None:
+            self._paused = True
+            self._transport.pause_reading()
+
+    def _resume(self) -> None:
+        if self._paused and self._transport is not None:
+            self._paused = False
+            self._transport.resume_reading()
+
+
+class HttpServer:
+    """Accepts connections and hands each whole request to the app. Lives on one event loop."""
+
+    def __init__(self, app: Callable[[Exchange], None], limits: HttpLimits | None = None) -> None:
+        """Args:
+        app: answers an exchange, now or later; it must not raise.
+        """
+        self.handle = app
+        self.limits = limits or HttpLimits()
+        self.draining = False
+        self.now = time.monotonic()
+        self._connections: set[HttpConnection] = set()
+        self._server: asyncio.Server | None = None
+        self._sweeper: asyncio.Task[None] | None = None
+
+    @property
+    def connections(self) -> int:
+        """How many are open."""
+        return len(self._connections)
+
+    async def listen(self, host: str, port: int) -> int:
+        """Accept connections; the port, chosen by the system where `port` is 0.
+
+        Raises:
+            OSError: the address cannot be bound.
+        """
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(lambda: HttpConnection(self), host, port, backlog=4096)
+        self._sweeper = asyncio.create_task(self._sweep(), name="loopwright-sweeper")
+        return int(self._server.sockets[0].getsockname()[1])
+
+    async def drain(self, timeout_s: float) -> None:
+        """Accept nothing new, let answers under way leave, then close everything."""
+        self.draining = True
+        if self._server is not None:
+            self._server.close()
+        for connection in list(self._connections):
+            connection.close_if_idle()
+        end = time.monotonic() + timeout_s
+        while self._connections and time.monotonic() < end:
+            await asyncio.sleep(0.01)
+        for connection in list(self._connections):
+            connection._close()
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+
+    def opened(self, connection: HttpConnection) -> None:
+        """A client connected; one too many is turned away."""
+        self._connections.add(connection)
+        if len(self._connections) > self.limits.connections:
+            connection._refuse(503, f"{self.limits.connections} connections are open already")
+
+    def lost(self, connection: HttpConnection) -> None:
+        """A connection is gone."""
+        self._connections.discard(connection)
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(0.5)
+            self.now = time.monotonic()
+            for connection in list(self._connections):
+                connection.check_age(self.now)

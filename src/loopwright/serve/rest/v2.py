@@ -1,0 +1,237 @@
+"""The Open Inference Protocol V2 in JSON: requests into rows, answers into responses. Pure.
+
+https://github.com/kserve/open-inference-protocol, `specification/protocol/inference_rest.md`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import chain
+from math import prod
+from typing import Any
+
+import msgspec
+
+from loopwright.core import Invalid
+from loopwright.models import DATATYPES, Output
+from loopwright.serve.intake import Intake, Row
+from loopwright.serve.loaded import LoadedEndpoint
+from loopwright.serve.query import Answer
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_NUMBERS = frozenset(
+    {"INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64", "FP16", "FP32", "FP64", "BOOL"}
+)
+_DATATYPES = _NUMBERS | {"BYTES"}
+
+
+class InputTensor(msgspec.Struct, frozen=True, gc=False):
+    """A tensor of a request; its first dimension is the row."""
+
+    name: str
+    shape: list[int]
+    datatype: str
+    data: list[Any]
+
+
+class RequestedOutput(msgspec.Struct, frozen=True, gc=False):
+    name: str
+
+
+class InferRequest(msgspec.Struct, frozen=True, gc=False):
+    """A request to infer.
+
+    Of `parameters`, `key` and `event_time` are ours: one value for all rows, or a list with one for each.
+    """
+
+    inputs: list[InputTensor]
+    id: str = ""
+    parameters: dict[str, Any] | None = None
+    outputs: list[RequestedOutput] | None = None
+
+
+class OutputTensor(msgspec.Struct, frozen=True, gc=False):
+    name: str
+    datatype: str
+    shape: list[int]
+    data: list[Any]
+
+
+class InferResponse(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    model_name: str
+    model_version: str
+    outputs: list[OutputTensor]
+    parameters: dict[str, Any]
+    id: str = ""
+
+
+_decode = msgspec.json.Decoder(InferRequest).decode
+_encode = msgspec.json.Encoder().encode
+
+
+def read_request(body: bytes) -> InferRequest:
+    """The request in a body.
+
+    Raises:
+        Invalid: it is no JSON, or not of the protocol's form; the field is named.
+    """
+    try:
+        return _decode(body)
+    except msgspec.MsgspecError as error:
+        hint = "write a missing value as null; JSON has no NaN" if b"NaN" in body[:100_000] else ""
+        raise Invalid(f"the request is not of the protocol's form: {error}", next_step=hint) from None
+
+
+def rows_of(request: InferRequest, intake: Intake) -> list[Row]:
+    """The request's rows in the order of an endpoint's inputs.
+
+    Either one tensor per input, of shape [rows] or [rows, 1], or one tensor of shape [rows, inputs] that holds all.
+
+    Raises:
+        Invalid: a tensor or value does not fit; the tensor and the row are named.
+    """
+    tensors = request.inputs
+    if not tensors:
+        raise Invalid("the request has no inputs", next_step=f"the model takes {', '.join(intake.names)}")
+    first = tensors[0]
+    if len(tensors) == 1 and len(first.shape) == 2 and (first.shape[1] != 1 or first.name not in intake.positions):
+        return intake.rows_of_matrix(first.name, _values(first), first.shape[1])
+    rows = first.shape[0] if first.shape else 0
+    columns = []
+    for tensor in tensors:
+        shape = tensor.shape
+        if len(shape) != 1 and (len(shape) != 2 or shape[1] != 1):
+            raise Invalid(f"input {tensor.name!r} has shape {shape}; a column has shape [{rows}] or [{rows}, 1]")
+        columns.append((tensor.name, _values(tensor)))
+    return intake.rows(columns)
+
+
+def _values(tensor: InputTensor) -> list[Any]:
+    """The tensor's values, flat, as many as its shape says."""
+    shape, data = tensor.shape, tensor.data
+    if tensor.datatype not in _DATATYPES:
+        raise Invalid(
+            f"input {tensor.name!r} has datatype {tensor.datatype!r}, which the protocol does not know",
+            next_step=f"use one of {', '.join(sorted(_DATATYPES))}",
+        )
+    if data and data[0].__class__ is list:
+        data = _flat(data)
+    if not shape or min(shape) < 0 or prod(shape) != len(data):
+        raise Invalid(f"input {tensor.name!r} has shape {shape} and {len(data)} values")
+    if not data:
+        raise Invalid(f"input {tensor.name!r} has no rows")
+    if tensor.datatype == "BYTES" and not all(value is None or value.__class__ is str for value in data):
+        raise Invalid(f"input {tensor.name!r} has datatype BYTES, and not all of its values are strings")
+    return data
+
+
+def _flat(data: list[Any]) -> list[Any]:
+    while data and any(item.__class__ is list for item in data):
+        data = list(chain.from_iterable(item if item.__class__ is list else [item] for item in data))
+    return data
+
+
+def keys_of(request: InferRequest, count: int) -> list[str] | None:
+    """What each row is assigned by; None where the request says nothing.
+
+    Raises:
+        Invalid: `key` is neither a string or number nor a list with one for each row.
+    """
+    given = request.parameters.get("key") if request.parameters else None
+    if given is None:
+        return None
+    if given.__class__ is str:
+        return [given] * count
+    listed = _per_row("key", given, count)
+    if not all(item.__class__ in (str, int) for item in listed):
+        raise Invalid("parameter 'key' takes strings or whole numbers")
+    return [str(item) for item in listed]
+
+
+def event_times_of(request: InferRequest, count: int) -> list[int] | None:
+    """When each row happened, in microseconds since 1970; None where the request says nothing.
+
+    Raises:
+        Invalid: `event_time` is neither microseconds nor an ISO 8601 time with its zone, nor a list with one per row.
+    """
+    given = request.parameters.get("event_time") if request.parameters else None
+    if given is None:
+        return None
+    return [item if item.__class__ is int else _microseconds(item) for item in _per_row("event_time", given, count)]
+
+
+def _per_row(name: str, given: Any, count: int) -> Sequence[Any]:
+    if given.__class__ is not list:
+        return [given] * count
+    if len(given) != count:
+        raise Invalid(f"parameter {name!r} has {len(given)} values for {count} rows")
+    return list(given)
+
+
+def _microseconds(text: Any) -> int:
+    try:
+        moment = datetime.fromisoformat(text)
+    except (ValueError, TypeError):
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise Invalid(
+            f"parameter 'event_time' is {text!r}",
+            next_step="give microseconds since 1970, or an ISO 8601 time with its zone, such as 2013-07-01T12:00:00Z",
+        )
+    return (moment - _EPOCH) // _MICROSECOND
+
+
+def write_answer(answer: Answer, request: InferRequest, endpoint: LoadedEndpoint) -> bytes:
+    """The response to a request.
+
+    Raises:
+        Invalid: the request asks for an output that there is not.
+    """
+    outputs = answer.query.parts[0].loaded.predictor.signature.outputs
+    if request.outputs:
+        outputs = _requested(request.outputs, outputs)
+    count = len(answer.ids)
+    tensors = [_tensor(output, answer.outputs[output.name], count) for output in outputs]
+    variant, model = answer.variants[0], answer.models[0]
+    parameters: dict[str, Any] = {"prediction_ids": answer.ids, "variant": variant, "model": model}
+    if len(answer.query.parts) > 1:
+        parameters["variants"], parameters["models"] = answer.variants, answer.models
+    version = answer.query.parts[0].loaded.version
+    return _encode(InferResponse(endpoint.spec.name, version, tensors, parameters, request.id))
+
+
+def _requested(wanted: list[RequestedOutput], outputs: tuple[Output, ...]) -> tuple[Output, ...]:
+    known = {output.name: output for output in outputs}
+    for item in wanted:
+        if item.name not in known:
+            raise Invalid(f"there is no output {item.name!r}", next_step=f"the model gives {', '.join(known)}")
+    return tuple(known[item.name] for item in wanted)
+
+
+def _tensor(output: Output, values: list[Any], count: int) -> OutputTensor:
+    if output.shape:
+        values = _flat(values)
+    return OutputTensor(output.name, DATATYPES[output.dtype], [count, *output.shape], values)
+
+
+def describe(endpoint: LoadedEndpoint) -> bytes:
+    """The metadata of an endpoint."""
+    inputs = [
+        {"name": column.name, "datatype": DATATYPES[column.dtype], "shape": [-1]} for column in endpoint.intake.columns
+    ]
+    signature = endpoint.live[0].predictor.signature
+    outputs = [
+        {"name": item.name, "datatype": DATATYPES[item.dtype], "shape": [-1, *item.shape]} for item in signature.outputs
+    ]
+    versions = sorted({item.version for item in endpoint.variants}, key=int)
+    return _encode(
+        {
+            "name": endpoint.spec.name,
+            "versions": versions,
+            "platform": "onnxruntime_onnx",
+            "inputs": inputs,
+            "outputs": outputs,
+        }
+    )
