@@ -19,7 +19,7 @@ if TYPE_CHECKING:
         ServingState,
         Variant,
     )
-    from loopwright.serve.prediction_log import PredictionLog, Record, read_predictions
+    from loopwright.serve.prediction_log import PredictionLog, Record, predictions_between, read_predictions
     from loopwright.serve.state import read_state, write_state
     from loopwright.serve.sticky import assign
 
@@ -28,7 +28,7 @@ _HOMES = {
     "client": ("InferenceClient", "Inferred"),
     "launch": ("InferenceProcess",),
     "model": ("LogPolicy", "Prediction", "PredictionStatus", "ServedEndpoint", "ServingState", "Variant"),
-    "prediction_log": ("PredictionLog", "Record", "read_predictions"),
+    "prediction_log": ("PredictionLog", "Record", "predictions_between", "read_predictions"),
     "state": ("read_state", "write_state"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -46,6 +46,7 @@ __all__ = [
     "ServingState",
     "Variant",
     "assign",
+    "predictions_between",
     "read_predictions",
     "read_state",
     "write_state",

@@ -8,7 +8,7 @@ record that refers to it.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from loopwright.store import Cursor, JournalReader, JournalWriter
 
 _COLUMNS = "columns"
 _KEY_DIGITS = 16
+_ALL = 1 << 62
 
 
 class Record(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -102,6 +103,19 @@ def read_predictions(
     batch, behind = JournalReader(folder).read_batch(cursor or Cursor(), limit)
     columns = _Columns(folder)
     return [_prediction(payload, columns) for _, payload in batch], behind
+
+
+def predictions_between(folder: Path, after: Cursor, until: Cursor) -> Iterator[Prediction]:
+    """The predictions behind one cursor, up to another that a reader gave: the same ones each time, however much was
+    written since.
+
+    Raises:
+        Corrupt: a record was damaged after it was written.
+    """
+    columns = _Columns(folder)
+    for at, payload in JournalReader(folder).read(after, limit=_ALL):
+        if at.offset < until.offsets.get(at.segment, 0):
+            yield _prediction(payload, columns)
 
 
 class _Columns(dict[str, tuple[str, ...]]):
