@@ -146,6 +146,7 @@ def draft_report(monitor: Monitor, start: datetime, end: datetime, state: Window
         drift=[],
         performance_verdict=Verdict.NOT_JUDGED,
         performance_reason="",
+        metric="",
         performance={},
         by_variant=[report_variant(model, variant) for model, variant in sorted(state.variants.items())],
     )

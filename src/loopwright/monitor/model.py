@@ -147,8 +147,8 @@ class VariantReport(msgspec.Struct, frozen=True, kw_only=True):
 class WindowReport(msgspec.Struct, frozen=True, kw_only=True):
     """A window of a monitor, [start, end) in event time.
 
-    `model` is the version that answered most rows; drift and performance are its. Rows and labels that came after they
-    could be judged are counted as late and take no part.
+    `model` is the version that answered most rows; drift and performance are its. `metric` is the one that was judged,
+    and comes first. Rows and labels that came after they could be judged are counted as late and take no part.
     """
 
     monitor: str
@@ -165,6 +165,7 @@ class WindowReport(msgspec.Struct, frozen=True, kw_only=True):
     drift: list[FeatureDrift]
     performance_verdict: Verdict
     performance_reason: str
+    metric: str
     performance: dict[str, MetricReport]
     by_variant: list[VariantReport]
 

@@ -28,7 +28,7 @@ from loopwright.monitor.model import (
 )
 from loopwright.monitor.references import References
 from loopwright.monitor.tables import alerts, monitor_windows
-from loopwright.monitor.verdicts import close_alert
+from loopwright.monitor.verdicts import close_alert, report_of
 from loopwright.store import Stores
 
 _MAX_PAGE = 1000
@@ -130,10 +130,10 @@ class MonitorService:
             query = query.where(table.c.start < before)
         query = query.order_by(table.c.start.desc(), table.c.monitor).limit(min(limit, _MAX_PAGE))
         with self.stores.db.read() as connection:
-            return [msgspec.convert(report, WindowReport) for report in connection.execute(query).scalars()]
+            return [report_of(report) for report in connection.execute(query).scalars()]
 
     @operation("monitors.alerts", permission="monitors:read")
-    def alerts(self, open_only: bool = True, endpoint: str = "", limit: int = 100, after: str = "") -> Sequence[Alert]:
+    def alerts(self, open_only: bool = False, endpoint: str = "", limit: int = 100, after: str = "") -> Sequence[Alert]:
         """Alerts, newest first; `after` is the last id of the page before."""
         query = select(alerts).where(alerts.c.project == self.scope.project)
         if open_only:
@@ -147,17 +147,17 @@ class MonitorService:
             return [_alert(row) for row in rows]
 
     @operation("monitors.alert", permission="monitors:read")
-    def alert(self, ref: str) -> Alert:
+    def alert(self, id: str) -> Alert:
         """One alert.
 
         Raises:
             NotFound: there is no such alert.
         """
         with self.stores.db.read() as connection:
-            return _alert(self._alert_row(connection.execute(self._one_alert(ref)).first(), ref))
+            return _alert(self._alert_row(connection.execute(self._one_alert(id)).first(), id))
 
     @operation("monitors.assign_alert", permission="monitors:write", effect="write")
-    def assign_alert(self, ref: str, owner: str) -> Alert:
+    def assign_alert(self, id: str, owner: str) -> Alert:
         """Give an open alert to somebody.
 
         Raises:
@@ -165,7 +165,7 @@ class MonitorService:
             Conflict: it is closed.
         """
         with self.stores.db.begin() as tx:
-            row = self._open_row(tx.execute(self._one_alert(ref)).first(), ref)
+            row = self._open_row(tx.execute(self._one_alert(id)).first(), id)
             tx.execute(update(alerts).where(alerts.c.id == row.id).values(owner=owner))
             self.stores.events.append(
                 tx, "alert.assigned", f"alert:{row.id}", self.scope, {"owner": owner, "monitor": row.monitor}
@@ -173,7 +173,7 @@ class MonitorService:
             return msgspec.structs.replace(_alert(row), owner=owner)
 
     @operation("monitors.close_alert", permission="monitors:write", effect="write")
-    def close_alert(self, ref: str, reason: str) -> Alert:
+    def close_alert(self, id: str, reason: str) -> Alert:
         """Close an alert by hand. It opens again if the windows that follow are bad.
 
         Raises:
@@ -181,9 +181,9 @@ class MonitorService:
             Conflict: it is closed already.
         """
         with self.stores.db.begin() as tx:
-            row = self._open_row(tx.execute(self._one_alert(ref)).first(), ref)
+            row = self._open_row(tx.execute(self._one_alert(id)).first(), id)
             close_alert(self.stores, tx, self.scope, row, reason, {"closed_by": self.scope.actor})
-            return _alert(self._alert_row(tx.execute(self._one_alert(ref)).first(), ref))
+            return _alert(self._alert_row(tx.execute(self._one_alert(id)).first(), id))
 
     @operation("monitors.evidence", permission="monitors:read")
     def evidence(
@@ -212,7 +212,7 @@ class MonitorService:
         with self.stores.db.read() as connection:
             return evidence.gather(connection, self.scope.project, name, since, refs, span_s, cuts)
 
-    @operation("monitors.find_prediction", permission="monitors:read")
+    @operation("monitors.prediction", permission="monitors:read")
     def find_prediction(self, id: str) -> PredictionRecord:
         """One prediction with its features, its answer, and the truth if it came.
 

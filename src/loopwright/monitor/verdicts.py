@@ -12,7 +12,7 @@ from loopwright.core import Scope, new_id
 from loopwright.monitor.alerting import About, Change, Judgement, Step, evidence_of, next_step, summary_of
 from loopwright.monitor.declared import project_monitors
 from loopwright.monitor.folding import COUNTED, JUDGED, OPEN
-from loopwright.monitor.judging import draft_report, judge_drift, judge_performance, report_variant
+from loopwright.monitor.judging import draft_report, judge_drift, judge_performance, metric_of, report_variant
 from loopwright.monitor.model import AlertState, Monitor, Verdict, WindowReport
 from loopwright.monitor.references import References
 from loopwright.monitor.tables import alerts, monitor_windows
@@ -70,7 +70,7 @@ class _Judge:
     def window(self, row: Row[Any], watermark: datetime) -> WindowReport:
         """Judge one window as far as it can be; its report is kept with it."""
         state = WindowState.from_bytes(row.state)
-        report = self._drift(row, state) if row.stage == OPEN else msgspec.convert(row.report, WindowReport)
+        report = self._drift(row, state) if row.stage == OPEN else report_of(row.report)
         done = row.end <= _labelled_by(self._monitor, watermark)
         if done:
             report = self._performance(row, state, report)
@@ -90,11 +90,13 @@ class _Judge:
     def _performance(self, row: Row[Any], state: WindowState, report: WindowReport) -> WindowReport:
         reference = self._references.of(report.model)
         variant = state.variants.get(report.model)
-        judged, metrics = judge_performance(self._monitor.performance, variant, reference)
+        policy = self._monitor.performance
+        judged, metrics = judge_performance(policy, variant, reference)
         return msgspec.structs.replace(
             report,
             performance_verdict=judged.verdict,
             performance_reason=judged.reason,
+            metric="" if policy is None else metric_of(policy, reference),
             performance=metrics,
             labels=state.labels,
             late_rows=row.late_rows,
@@ -191,6 +193,13 @@ class _Judge:
 
     def _close(self, held: Row[Any], report: WindowReport, step: Step) -> None:
         close_alert(self._stores, self._tx, self._scope, held, step.reason, {"window_start": report.start})
+
+
+def report_of(kept: Any) -> WindowReport:
+    """A report as it was kept, with the metric that was judged first."""
+    report = msgspec.convert(kept, WindowReport)
+    ordered = dict(sorted(report.performance.items(), key=lambda item: item[0] != report.metric))
+    return msgspec.structs.replace(report, performance=ordered)
 
 
 def close_alert(
