@@ -3,6 +3,7 @@
 import hashlib
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -14,9 +15,9 @@ import psutil
 import pytest
 from tests.server.conftest import Running
 
-from loopwright.server.inference import InferenceProcess
-
-PROGRAM = [sys.executable, str(Path(__file__).with_name("inference_like.py"))]
+from loopwright.core import Unavailable
+from loopwright.serve import InferenceProcess
+from loopwright.server.inference import InferenceKeeper
 
 
 def until(condition: Callable[[], object], within_s: float = 10.0) -> None:
@@ -27,55 +28,82 @@ def until(condition: Callable[[], object], within_s: float = 10.0) -> None:
 
 
 @pytest.fixture
-def inference() -> Iterator[InferenceProcess]:
-    process = InferenceProcess(PROGRAM)
-    process.start()
-    assert process.wait_ready(10)
-    yield process
-    process.stop()
+def keeper(tmp_path: Path) -> Iterator[InferenceKeeper]:
+    """The real inference process, kept running."""
+
+    def launch() -> InferenceProcess:
+        folders = {"journal": tmp_path / "journal", "cache": tmp_path / "cache"}
+        return InferenceProcess.start(state=tmp_path / "state.json", objects=str(tmp_path / "objects"), **folders)
+
+    keeper = InferenceKeeper(launch)
+    keeper.start()
+    assert keeper.wait_ready(20)
+    yield keeper
+    keeper.stop()
 
 
 @pytest.fixture
-def local(start: Callable[..., Running], inference: InferenceProcess) -> Running:
-    return start(auth="local", inference=inference.url)
+def upstream() -> Iterator[str]:
+    """The address of a server that tells what it was sent."""
+    program = Path(__file__).with_name("telling.py")
+    process = subprocess.Popen([sys.executable, str(program)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    yield process.stdout.readline().decode().strip()
+    process.communicate()
 
 
-def test_a_killed_process_is_started_again_and_answers(inference: InferenceProcess) -> None:
-    first, pid = inference.url(), inference.pid
+@pytest.fixture
+def local(start: Callable[..., Running], upstream: str) -> Running:
+    return start(auth="local", inference=lambda: upstream)
+
+
+def test_a_killed_process_is_started_again_and_answers(keeper: InferenceKeeper) -> None:
+    first, pid = keeper.url(), keeper.pid
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
-    until(lambda: inference.pid not in (None, pid) and inference.url() not in (None, first))
-    assert httpx.get(f"{inference.url()}/v2/x", trust_env=False).status_code == 200
-    assert inference.starts == 2
+    until(lambda: keeper.pid not in (None, pid) and keeper.url() not in (None, first))
+    assert httpx.get(f"{keeper.url()}/v2/health/live", trust_env=False).status_code == 200
+    assert keeper.starts == 2
 
 
-def test_a_stopped_process_is_gone_and_stays_gone(inference: InferenceProcess) -> None:
-    pid = inference.pid
+def test_a_stopped_process_is_gone_and_stays_gone(keeper: InferenceKeeper) -> None:
+    pid = keeper.pid
     assert pid is not None
-    inference.stop()
+    keeper.stop()
     assert not psutil.pid_exists(pid)
-    assert inference.url() is None
-    assert inference.starts == 1
+    assert keeper.url() is None
+    assert keeper.starts == 1
 
 
 def test_a_process_that_cannot_start_is_tried_again_ever_more_slowly() -> None:
-    process = InferenceProcess([*PROGRAM, "fail"])
-    process.start()
-    until(lambda: process.starts == 2)
+    def refuse() -> InferenceProcess:
+        raise Unavailable("no")
+
+    keeper = InferenceKeeper(refuse)
+    keeper.start()
+    until(lambda: keeper.starts == 2)
     time.sleep(0.3)
-    assert process.starts == 2
-    assert process.url() is None
-    assert not process.wait_ready(0)
+    assert keeper.starts == 2
+    assert keeper.url() is None
+    assert not keeper.wait_ready(0)
     started = time.monotonic()
-    process.stop()
+    keeper.stop()
     assert time.monotonic() - started < 2
 
 
-def test_a_program_that_is_not_there_does_not_bring_the_control_app_down() -> None:
-    process = InferenceProcess(["/no/such/program"])
-    process.start()
-    assert not process.wait_ready(0.3)
-    process.stop()
+def test_the_real_process_answers_through_the_control_app(
+    start: Callable[..., Running], keeper: InferenceKeeper
+) -> None:
+    server = start(auth="local", inference=keeper.url)
+    assert server.client().get("/v2/health/ready").status_code == 200
+    assert server.client().get("/v2").json()["name"] == "loopwright"
+    missing = server.client().post("/v2/models/none/infer", json={"inputs": []})
+    assert missing.status_code == 404
+    pid = keeper.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: keeper.starts == 2 and keeper.url() is not None)
+    until(lambda: server.client().get("/v2/health/ready").status_code == 200)
 
 
 def test_requests_go_through_with_their_body_path_and_query(local: Running) -> None:
@@ -127,8 +155,8 @@ def test_a_path_that_climbs_is_refused(local: Running) -> None:
             assert b" 400 " in connection.recv(100), path
 
 
-def test_a_body_over_the_bound_is_refused(start: Callable[..., Running], inference: InferenceProcess) -> None:
-    server = start(auth="local", inference=inference.url, max_proxy_body_bytes=10_000)
+def test_a_body_over_the_bound_is_refused(start: Callable[..., Running], upstream: str) -> None:
+    server = start(auth="local", inference=lambda: upstream, max_proxy_body_bytes=10_000)
     for content in (b"x" * 20_000, iter([b"x" * 9_000, b"x" * 9_000])):
         answer = server.client().post(
             "/v2/models/x/infer", content=content, headers={"Content-Type": "application/octet-stream"}
@@ -146,12 +174,9 @@ def test_without_the_process_the_answer_is_a_quick_503(start: Callable[..., Runn
     assert gone.client().get("/v2/models/x").status_code == 503
 
 
-def test_a_process_that_dies_under_a_request_gives_503_and_then_answers_again(
-    local: Running, inference: InferenceProcess
-) -> None:
+def test_a_process_that_dies_under_a_request_gives_503(local: Running) -> None:
     assert local.client().post("/v2/models/die/infer", json={}).status_code == 503
-    until(lambda: inference.starts == 2 and inference.url() is not None)
-    until(lambda: local.client().get("/v2/models/x").status_code == 200)
+    assert local.client().get("/v2/models/x").status_code == 503
 
 
 def test_many_requests_at_once_go_through(local: Running) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
-from loopwright.server.inference import InferenceProcess, command_line
+from loopwright.server.inference import InferenceKeeper, Running
 from loopwright.server.listen import listen
 from loopwright.server.settings import ServerSettings, hosts_of, is_loopback
 
@@ -116,16 +116,26 @@ def services_of(workspace: Workspace) -> ServiceMap:
     return {room: (service_type(room), factory(room)) for room in SERVICES}
 
 
-def inference_of(workspace: Workspace) -> InferenceProcess:
-    """The inference process of a workspace, not yet started."""
+def inference_of(workspace: Workspace) -> InferenceKeeper:
+    """The keeper of a workspace's inference process, not yet started."""
+    from loopwright.serve import InferenceProcess
+
     data, settings = workspace.location.data, workspace.location.settings
-    state, journal = data / "serving" / "state.json", data / "journal" / "predictions"
-    arguments = command_line(state, settings.objects or str(data / "objects"), journal)
-    return InferenceProcess(arguments, cwd=workspace.location.root)
+
+    def launch() -> Running:
+        return InferenceProcess.start(
+            state=data / "serving" / "state.json",
+            objects=settings.objects or str(data / "objects"),
+            journal=data / "journal" / "predictions",
+            cache=data / "cache" / "bundles",
+            storage_options=settings.storage_options,
+        )
+
+    return InferenceKeeper(launch)
 
 
 def _app(
-    workspace: Workspace, settings: ServerSettings, inference: InferenceProcess, extra: Sequence[RouteSpec]
+    workspace: Workspace, settings: ServerSettings, inference: InferenceKeeper, extra: Sequence[RouteSpec]
 ) -> tuple[Starlette, str]:
     """The app, and the one-time token if tokens are demanded and nobody has one that administers."""
     from loopwright.govern import Authenticator
@@ -151,7 +161,7 @@ def _url(host: str, port: int) -> str:
 def _serve(
     app: Starlette,
     listener: socket.socket,
-    inference: InferenceProcess,
+    inference: InferenceKeeper,
     on_ready: Callable[[bool], None],
     stop: threading.Event | None,
 ) -> None:
@@ -216,7 +226,7 @@ def _signals(server: uvicorn.Server) -> Iterator[None]:
 
 def _announce(
     server: uvicorn.Server,
-    inference: InferenceProcess,
+    inference: InferenceKeeper,
     on_ready: Callable[[bool], None],
     stop: threading.Event | None,
 ) -> None:

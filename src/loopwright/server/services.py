@@ -52,7 +52,7 @@ class Services:
         return name in self._operations
 
     def service(self, name: str, scope: Scope) -> Any:
-        """The service of that name, for what is no operation, such as a stream of bytes; the caller judges permission."""
+        """The service of that name, for what is no operation, such as a stream; the caller judges permission."""
         return self._factories[name](scope)
 
     async def ask(self, identity: Identity | None, scope: Scope, name: str, values: Mapping[str, Any]) -> Any:

@@ -1,4 +1,4 @@
-"""Style sheet, script and Plotly's own bundle, served from the packages that hold them under a digest of their bytes."""
+"""Style sheet, script and Plotly's own bundle, served from their packages under a digest of their bytes."""
 
 from __future__ import annotations
 

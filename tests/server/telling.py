@@ -1,5 +1,4 @@
-"""A program that keeps the inference process's promises to its parent: prints one ready line, answers, ends with its
-parent. Run as `python inference_like.py [MODE]`; it answers each request with what it was sent."""
+"""A server that answers each request with what it was sent, and ends with its parent."""
 
 import hashlib
 import json
@@ -56,13 +55,9 @@ class Echo(BaseHTTPRequestHandler):
 
 
 def main() -> None:
-    mode = sys.argv[1] if len(sys.argv) > 1 else ""
-    if mode == "fail":
-        raise SystemExit(3)
     server = ThreadingHTTPServer(("127.0.0.1", 0), Echo)
     threading.Thread(target=lambda: (sys.stdin.read(), os._exit(0)), daemon=True).start()
-    print("a line for people", flush=True)
-    print(json.dumps({"url": f"http://127.0.0.1:{server.server_port}", "pid": os.getpid()}), flush=True)
+    print(f"http://127.0.0.1:{server.server_port}", flush=True)
     server.serve_forever()
 
 
