@@ -15,7 +15,7 @@ from loopwright.loop.tables import loop_runs, loops
 
 def info_of(row: Row[Any]) -> LoopInfo:
     """The declared loop in a row."""
-    values = dict(row._mapping)
+    values = {str(name): value for name, value in row._mapping.items()}
     spec = msgspec.convert(values.pop("spec"), Loop)
     values.pop("name")
     return LoopInfo(loop=spec, **values)
@@ -23,7 +23,7 @@ def info_of(row: Row[Any]) -> LoopInfo:
 
 def run_of(row: Row[Any]) -> LoopRun:
     """The loop run in a row."""
-    return msgspec.convert(dict(row._mapping), LoopRun)
+    return msgspec.convert({str(name): value for name, value in row._mapping.items()}, LoopRun)
 
 
 def values_of(run: LoopRun) -> dict[str, Any]:

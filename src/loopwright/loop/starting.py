@@ -66,7 +66,8 @@ def add_trigger(
         "state": "waiting",
         "run": "",
     }
-    return tx.execute(stores.db.upsert(loop_triggers, row, ["project", "loop", "cause"])).rowcount == 1
+    insert = stores.db.upsert(loop_triggers, row, ["project", "loop", "cause"]).returning(loop_triggers.c.id)
+    return tx.execute(insert).first() is not None
 
 
 def start_waiting(stores: Stores, now: datetime) -> bool:

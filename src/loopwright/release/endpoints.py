@@ -132,7 +132,8 @@ class EndpointService:
             "actor": self.scope.actor,
         }
         with self.stores.db.begin() as tx:
-            added = tx.execute(self.stores.db.upsert(endpoints, row, ["name"])).rowcount == 1
+            insert = self.stores.db.upsert(endpoints, row, ["name"]).returning(endpoints.c.name)
+            added = tx.execute(insert).first() is not None
             found = endpoint_of(tx.execute(select(endpoints).where(endpoints.c.name == name)).one())
             if (found.project, found.model) != (self.scope.project, model):
                 raise Conflict(

@@ -322,4 +322,4 @@ def _values(rollout: Rollout) -> dict[str, Any]:
 
 
 def _rollout(row: Row[Any]) -> Rollout:
-    return msgspec.convert(dict(row._mapping), Rollout)
+    return msgspec.convert({str(name): value for name, value in row._mapping.items()}, Rollout)
