@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from loopwright.server.app import create_app
     from loopwright.server.client import RemoteWorkspace
-    from loopwright.server.connect import connect
+    from loopwright.server.door import connect
     from loopwright.server.guard import COOKIE, error_reply
     from loopwright.server.route import FORM, Call, Family, RouteSpec
     from loopwright.server.run import Ready, serve_up
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "app": ("create_app",),
     "client": ("RemoteWorkspace",),
-    "connect": ("connect",),
+    "door": ("connect",),
     "guard": ("COOKIE", "error_reply"),
     "route": ("FORM", "Call", "Family", "RouteSpec"),
     "run": ("Ready", "serve_up"),
@@ -45,4 +45,5 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOME_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+    value = globals()[name] = getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+    return value
