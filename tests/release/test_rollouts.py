@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -14,8 +14,9 @@ from tests.release.test_decisions import START, rollout
 from tests.release.world import World
 
 from loopwright.core import Conflict, Invalid, NotFound
-from loopwright.monitor import ArmEvidence, ArmSpan
+from loopwright.monitor import MonitorService
 from loopwright.release import (
+    STRATUM_S,
     Action,
     Arm,
     Decision,
@@ -29,6 +30,7 @@ from loopwright.release import (
 )
 from loopwright.release.steps import next_state
 from loopwright.stats import Sufficient
+from loopwright.store import metadata
 
 GOOD = "the evidence is good"
 
@@ -214,31 +216,38 @@ def test_approvals_are_decided_once(world: World) -> None:
         world.approvals.get("0" * 32)
 
 
-def span(hours: float, losses: int) -> ArmSpan:
-    start = START + timedelta(hours=hours)
-    return ArmSpan(start, start + timedelta(minutes=15), Sufficient(losses, 0.2 * losses, 0.1 * losses))
+def slot(model: str, at: datetime, losses: int) -> dict[str, object]:
+    return {
+        "project": "default",
+        "endpoint": "delay",
+        "start": at,
+        "model": model,
+        "rows": losses,
+        "errors": 0,
+        "latency_n": losses,
+        "latency_ms": 1.0 * losses,
+        "latency_ms_squared": 1.0 * losses,
+        "labels": losses,
+        "loss": 0.2 * losses,
+        "loss_squared": 0.1 * losses,
+    }
 
 
-def evidence(model: str, *spans: ArmSpan) -> ArmEvidence:
-    whole = sum((each.losses for each in spans), Sufficient())
-    return ArmEvidence(
-        model=model, since=START, losses=whole, requests=Sufficient(), latency_ms=Sufficient(), spans=list(spans)
-    )
-
-
-def test_spans_become_days_that_end_where_the_share_changes() -> None:
-    current = rollout(starts=(START, START + timedelta(hours=30)), step_started_at=START + timedelta(hours=30))
-    strata = strata_of(
-        current,
-        {
-            current.control: evidence(current.control, span(-1, 5), span(0, 10), span(23, 20), span(25, 40)),
-            current.candidate: evidence(current.candidate, span(1, 1), span(31, 2), span(53.5, 3), span(54, 4)),
-        },
-    )
-    hours = [(stratum.start - START) / timedelta(hours=1) for stratum in strata]
-    assert hours == [0, 24, 30, 54]
-    assert [stratum.control.losses.n for stratum in strata] == [30, 40, 0, 0]
-    assert [stratum.candidate.losses.n for stratum in strata] == [1, 0, 5, 4]
+def test_evidence_comes_in_days_that_end_where_the_share_changes(world: World) -> None:
+    hour = timedelta(hours=1)
+    current = rollout(starts=(START, START + 30 * hour), step_started_at=START + 30 * hour)
+    given = [(current.control, hours, 10) for hours in (-1, 0, 23, 25)]
+    given += [(current.candidate, hours, 3) for hours in (1, 31, 47.5, 48)]
+    with world.stores.db.begin() as tx:
+        rows = [slot(model, START + hours * hour, losses) for model, hours, losses in given]
+        tx.execute(metadata.tables["prediction_slots"].insert(), rows)
+    monitors = MonitorService(world.stores, world.scope, models=world.models)
+    models = [current.control, current.candidate]
+    found = monitors.evidence("delay", START, models, span_s=STRATUM_S, cuts=current.starts)
+    strata = strata_of(current, {arm.model: arm for arm in found})
+    assert [(stratum.start - START) / hour for stratum in strata] == [0, 24, 30, 48]
+    assert [stratum.control.losses.n for stratum in strata] == [20, 10, 0, 0]
+    assert [stratum.candidate.losses.n for stratum in strata] == [3, 0, 6, 3]
 
 
 @given(

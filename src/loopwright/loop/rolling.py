@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 
-from loopwright.core import Conflict, Scope
+from loopwright.core import Conflict
 from loopwright.loop.model import LoopRun, LoopState
 from loopwright.loop.moving import move
 from loopwright.loop.rooms import Rooms
 from loopwright.loop.transitions import RolloutMoved
-from loopwright.release import Action, Rollout, RolloutState, decide, strata_of
+from loopwright.release import STRATUM_S, Action, Rollout, RolloutState, decide, strata_of
 
 _log = logging.getLogger(__name__)
 
@@ -21,7 +21,7 @@ def judge_rollout(ws: Rooms, rollout: Rollout) -> bool:
         Unavailable: a store does not answer.
     """
     models = [model for model in (rollout.control, rollout.candidate) if model]
-    evidence = ws.monitors.evidence(rollout.endpoint, rollout.started_at, models)
+    evidence = ws.monitors.evidence(rollout.endpoint, rollout.started_at, models, span_s=STRATUM_S, cuts=rollout.starts)
     strata = strata_of(rollout, {arm.model: arm for arm in evidence})
     decision = decide(rollout, strata, ws.stores.clock.now())
     if decision.action is Action.WAIT:
@@ -44,8 +44,3 @@ def follow(ws: Rooms, run: LoopRun) -> bool:
     with ws.stores.db.begin() as tx:
         move(ws.stores, tx, run, RolloutMoved(rollout.state, rollout.reason, rollout.event))
     return True
-
-
-def controller_scope(project: str) -> Scope:
-    """On whose behalf the controller decides over rollouts."""
-    return Scope(project, "controller")

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
         Stratum,
     )
     from loopwright.release.rollouts import RolloutService
-    from loopwright.release.strata import strata_of
+    from loopwright.release.strata import STRATUM_S, strata_of
 
 _HOMES = {
     "approvals": ("ApprovalService",),
@@ -88,11 +88,12 @@ _HOMES = {
         "Stratum",
     ),
     "rollouts": ("RolloutService",),
-    "strata": ("strata_of",),
+    "strata": ("STRATUM_S", "strata_of"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "STRATUM_S",
     "Action",
     "AnyGate",
     "Approval",

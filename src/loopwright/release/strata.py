@@ -2,46 +2,39 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from loopwright.release.model import Arm, Rollout, Stratum
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from loopwright.monitor import ArmEvidence, ArmSpan
 
 # Long enough that a small share has labels on both sides, short enough that a day's weather hits both alike.
-STRATUM = timedelta(days=1)
+STRATUM_S = 86_400.0
 
 
 def strata_of(rollout: Rollout, evidence: Mapping[str, ArmEvidence]) -> list[Stratum]:
-    """What both versions showed, day by day since each change of share, oldest first.
-
-    A day never reaches over a change of share. What lies before the rollout's start is left out.
+    """What both versions showed, span by span, oldest first.
 
     Args:
         rollout: whose versions.
-        evidence: by model ref; spans are finer than a day.
+        evidence: by model ref, in spans of `STRATUM_S` that are cut where the rollout's shares changed
+            (`rollout.starts`), so that both versions have the same spans.
     """
-    control = _by_stratum(rollout.starts, evidence.get(rollout.control))
-    candidate = _by_stratum(rollout.starts, evidence.get(rollout.candidate))
+    control = _by_start(evidence.get(rollout.control))
+    candidate = _by_start(evidence.get(rollout.candidate))
     return [
-        Stratum(start, control.get(start, Arm()), candidate.get(start, Arm()))
+        Stratum(start, _arm(control.get(start)), _arm(candidate.get(start)))
         for start in sorted(control.keys() | candidate.keys())
     ]
 
 
-def _by_stratum(starts: Sequence[datetime], evidence: ArmEvidence | None) -> dict[datetime, Arm]:
-    found: dict[datetime, Arm] = {}
-    for span in evidence.spans if evidence is not None else ():
-        place = bisect_right(starts, span.start) - 1
-        if place >= 0:
-            start = starts[place] + (span.start - starts[place]) // STRATUM * STRATUM
-            found[start] = _add(found.get(start, Arm()), span)
-    return found
+def _by_start(evidence: ArmEvidence | None) -> dict[datetime, ArmSpan]:
+    return {span.start: span for span in evidence.spans} if evidence is not None else {}
 
 
-def _add(arm: Arm, span: ArmSpan) -> Arm:
-    return Arm(arm.losses + span.losses, arm.requests + span.requests, arm.latency_ms + span.latency_ms)
+def _arm(span: ArmSpan | None) -> Arm:
+    return Arm(span.losses, span.requests, span.latency_ms) if span is not None else Arm()
