@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 from sqlalchemy import Connection, select, update
 
-from loopwright.core import Conflict, Invalid, NotFound, Scope, is_id, new_id, operation
+from loopwright.core import Conflict, Invalid, NotFound, Scope, check_path, is_id, new_id, operation, parse_ref
 from loopwright.store import Stores
 from loopwright.track.active import ActiveRun
 from loopwright.track.artifacts import read_artifacts, store_source, the_artifact, write_artifacts
@@ -203,13 +203,29 @@ class RunService:
 
         Raises:
             NotFound: there is no such run.
+            Invalid: one of them is no ref.
         """
+        inputs = [RunInput(str(parse_ref(item.ref)), item.name, item.digest) for item in inputs]
         with self.stores.db.begin() as tx:
             row = the_run(tx, self.scope.project, run)
             write_inputs(self.stores.db, tx, row.seq, inputs)
             for item in inputs:
                 self.stores.lineage.node(tx, item.ref, digest=item.digest, project=self.scope.project)
                 self.stores.lineage.edge(tx, item.ref, f"run:{row.id}", "input", self.scope.project)
+
+    @operation("runs.log_output", permission="runs:write", effect="write")
+    def log_output(self, run: str, ref: str, digest: str = "") -> None:
+        """Note in the lineage what a run made, such as `dataset:predictions@4`.
+
+        Raises:
+            NotFound: there is no such run.
+            Invalid: `ref` is no ref.
+        """
+        made = str(parse_ref(ref))
+        with self.stores.db.begin() as tx:
+            row = the_run(tx, self.scope.project, run)
+            self.stores.lineage.node(tx, made, digest=digest, project=self.scope.project)
+            self.stores.lineage.edge(tx, f"run:{row.id}", made, "output", self.scope.project)
 
     @operation("runs.get", permission="runs:read")
     def get(self, run: str) -> Run:
@@ -345,6 +361,18 @@ class RunService:
         with self.stores.db.begin() as tx:
             write_artifacts(self.stores.db, tx, seq, artifacts)
         return artifacts
+
+    def keep_artifacts(self, run: str, artifacts: list[Artifact]) -> None:
+        """Note files that are in the object store already. No operation: a digest from outside proves no right to read.
+
+        Raises:
+            NotFound: there is no such run.
+            Invalid: a path is not safe.
+        """
+        for item in artifacts:
+            check_path(item.path)
+        with self.stores.db.begin() as tx:
+            write_artifacts(self.stores.db, tx, the_run(tx, self.scope.project, run).seq, artifacts)
 
     @operation("runs.artifacts", permission="runs:read")
     def artifacts(self, run: str, folder: str = "") -> list[Artifact]:
