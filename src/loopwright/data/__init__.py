@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         unique,
     )
     from loopwright.data.contents import PartDigest
+    from loopwright.data.dtypes import dump_dtypes, load_dtypes
     from loopwright.data.expressions import freeze, thaw
     from loopwright.data.model import (
         CheckReport,
@@ -67,6 +68,7 @@ _HOMES = {
         "unique",
     ),
     "contents": ("PartDigest",),
+    "dtypes": ("dump_dtypes", "load_dtypes"),
     "expressions": ("freeze", "thaw"),
     "model": (
         "CheckReport",
@@ -117,10 +119,12 @@ __all__ = [
     "Verdict",
     "between",
     "column_types",
+    "dump_dtypes",
     "expression",
     "freeze",
     "freshness",
     "in_set",
+    "load_dtypes",
     "matches",
     "no_missing_columns",
     "not_null",

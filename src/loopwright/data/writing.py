@@ -36,6 +36,10 @@ class _Unchanged(Exception):  # no error: it undoes a write whose content is the
     pass
 
 
+class _Dirty(Exception):
+    """The Delta table held rows behind the parent's that no version names: a writer died there."""
+
+
 class Origin(msgspec.Struct, frozen=True):
     """What is recorded about the making of a version besides its content."""
 
@@ -67,9 +71,13 @@ class VersionWriter:
             Invalid: the rows do not fit.
             Conflict: the dataset is a tree, or another writer holds it for long.
         """
+        clean = True
         while True:
             with suppress(TypesWidened), self._alone(name) as renew:
-                return self._write_rows(name, source, mode, origin, renew)
+                try:
+                    return self._write_rows(name, source, mode, origin, renew, clean)
+                except _Dirty:
+                    clean = False
 
     def write_files(self, name: str, source: FileSource, origin: Origin) -> DatasetVersion:
         """Make a version of files.
@@ -90,7 +98,9 @@ class VersionWriter:
             )
             return self._commit(made, head, None, origin)
 
-    def _write_rows(self, name: str, source: RowSource, mode: Mode, origin: Origin, renew: Any) -> DatasetVersion:
+    def _write_rows(
+        self, name: str, source: RowSource, mode: Mode, origin: Origin, renew: Any, clean: bool
+    ) -> DatasetVersion:
         head = self._head(name, Kind.TABLE)
         parent = head if mode is Mode.APPEND else None
         incoming = Incoming(source, self._catalogue.columns(parent) if parent else None, name)
@@ -103,7 +113,7 @@ class VersionWriter:
 
         frames = incoming.frames(renew, stop_if_unchanged)
         try:
-            table_version = self._store(name, parent, frames)
+            table_version = self._store(name, parent, frames, clean)
         except _Unchanged:
             if head is None:
                 raise
@@ -125,18 +135,20 @@ class VersionWriter:
         made = self._commit(made, head, dump_dtypes(incoming.columns), origin)
         return self._tidied(made) if parent and made.version % _COMPACT_EVERY == 0 else made
 
-    def _store(self, name: str, parent: DatasetVersion | None, frames: Iterator[pl.DataFrame]) -> int:
-        """Commit the rows to the Delta table; nobody sees them before the version names the Delta version."""
+    def _store(self, name: str, parent: DatasetVersion | None, frames: Iterator[pl.DataFrame], clean: bool) -> int:
+        """Commit the rows to the Delta table; nobody sees them before a version names the Delta version.
+
+        Raises:
+            _Dirty: there were rows behind the parent's; now ours are behind those.
+        """
         tables, key = self._stores.tables, self.table_key(name)
         if parent is None or parent.table_version is None:
             return tables.overwrite(key, frames)
-        before = tables.version(key)
-        if before != parent.table_version:
-            # A writer died between its Delta commit and its version: leave its rows behind.
+        if not clean:
             return tables.overwrite(key, follow(tables.batches(key, parent.table_version), frames))
         after = tables.append(key, frames)
-        if after != before + 1:
-            raise self._overtaken(name)
+        if after != parent.table_version + 1:
+            raise _Dirty
         return after
 
     def _commit(

@@ -1,0 +1,190 @@
+"""Bring the newest rows of a view to the online store: only what is new, each time."""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime
+from typing import TYPE_CHECKING, NamedTuple
+
+from loopwright.core import Conflict, Scope
+from loopwright.features.computing import feature_rows, seen_between, transformed
+from loopwright.features.definitions import FeatureView
+from loopwright.features.encoding import encode_rows
+from loopwright.features.joining import MAX_ROWS
+from loopwright.features.model import MaterialiseReport
+from loopwright.features.registry import FeatureRegistry, State
+from loopwright.features.timeline import SEEN, TRUE, latest, timeline
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from loopwright.data import DatasetService, DatasetVersion
+    from loopwright.store import Stores
+
+
+class _Plan(NamedTuple):
+    """Which rows to look at, and whether these are only the new ones."""
+
+    rows: pl.LazyFrame
+    incremental: bool
+
+
+class Materialiser:
+    """Materialises the views of one project.
+
+    Rows go online before the progress is noted, and the newest row of an entity wins online: so a run that was killed
+    is simply done again, and two at once do no harm.
+    """
+
+    def __init__(self, stores: Stores, scope: Scope, datasets: DatasetService) -> None:
+        self._stores, self._scope, self._datasets = stores, scope, datasets
+        self._registry = FeatureRegistry(stores, scope)
+
+    def run(self, state: State, until: datetime | None, since: datetime | None) -> MaterialiseReport:
+        """Materialise a view.
+
+        Args:
+            until: only rows that were seen by then; by default now.
+            since: look at all rows seen since then again, whatever was done before.
+
+        Raises:
+            Conflict: it is a request view, or it was applied anew meanwhile.
+            NotFound: its dataset has no version yet.
+        """
+        started, view = time.perf_counter(), state.view
+        if not isinstance(view, FeatureView):
+            raise Conflict(f"{view.name!r} is computed from requests; there is nothing to materialise")
+        end = until or self._stores.clock.now()
+        version = self._datasets.get(view.source)
+        plan = self._plan(view, state, version, since)
+        candidates = _held_in_memory(seen_between(plan.rows, since, None))
+        seen, total = _bounds(candidates, end)
+        rows = newest(seen_between(candidates, None, end), view)
+        self._write(state, view, rows)
+        report = MaterialiseReport(
+            view=view.name,
+            ref=state.ref,
+            dataset=version.ref,
+            since=since or (state.until if plan.incremental else None),
+            until=end,
+            rows=total,
+            keys=rows.height,
+            incremental=plan.incremental,
+            seconds=time.perf_counter() - started,
+        )
+        if total or seen[1] or state.version != version.version:
+            self._note(state, version, seen, end, report)
+        return report
+
+    def _plan(self, view: FeatureView, state: State, version: DatasetVersion, since: datetime | None) -> _Plan:
+        everything = feature_rows(view, transformed(view, self._datasets.scan(version.ref)))
+        if since is not None or state.until is None or state.version is None:
+            return _Plan(everything, False)
+        if state.version == version.version and not state.held:
+            return _Plan(everything.head(0), True)
+        added = self._datasets.added(version.ref, state.version)
+        if added is None:
+            return _Plan(everything, False)
+        if view.transform is None:
+            return _Plan(self._with_held(view, state, version, feature_rows(view, added)), True)
+        return self._behind(view, state, version, added) or _Plan(everything, False)
+
+    def _with_held(self, view: FeatureView, state: State, version: DatasetVersion, added: pl.LazyFrame) -> pl.LazyFrame:
+        """The added rows, and those of before that were seen only after the last time."""
+        import polars as pl
+
+        if not state.held or state.version is None:
+            return added
+        before = self._datasets.scan(f"{version.name}@{state.version}")
+        return pl.concat([added, seen_between(feature_rows(view, before), state.until, None)])
+
+    def _behind(self, view: FeatureView, state: State, version: DatasetVersion, added: pl.LazyFrame) -> _Plan | None:
+        """What the transform makes of the rows since the last time, with as much before them as it looks back on."""
+        import polars as pl
+
+        dtype = added.collect_schema().get(view.source_timestamp)
+        if view.lookback is None or state.until is None or not isinstance(dtype, pl.Datetime):
+            return None
+        oldest = added.select(pl.col(view.source_timestamp).min()).collect().item()
+        edge = state.until if oldest is None else min(state.until, _aware(oldest, state.until))
+        start = edge - view.lookback
+        recent = self._datasets.scan(version.ref).filter(
+            pl.col(view.source_timestamp) >= (start if dtype.time_zone else start.replace(tzinfo=None))
+        )
+        rows = feature_rows(view, transformed(view, recent))
+        return _Plan(rows.filter((pl.col(TRUE) >= edge) | (pl.col(SEEN) > state.until)), True)
+
+    def _write(self, state: State, view: FeatureView, rows: pl.DataFrame) -> None:
+        types = {name: rows.schema[name] for name in (*view.keys, *view.features)}
+        self._registry.keep_types(state, types)
+        if rows.height:
+            place = online_place(self._scope.project, state)
+            self._stores.online.write(place, encode_rows(rows, view.keys, list(view.features)))
+
+    def _note(
+        self,
+        state: State,
+        version: DatasetVersion,
+        seen: tuple[datetime | None, bool],
+        end: datetime,
+        report: MaterialiseReport,
+    ) -> None:
+        newest_seen, held = seen
+        if state.until is not None and end < state.until:
+            return  # a look at the past: what was held back of the new rows must be found again
+        # Not later than the newest row: rows that arrive afterwards with times before `end` are then still new.
+        until = max((moment for moment in (state.until, newest_seen) if moment is not None), default=None)
+        stores, project = self._stores, self._scope.project
+        with stores.db.begin() as tx:
+            if not self._registry.advance(tx, state, until, version.version if until else None, held):
+                raise Conflict(
+                    f"feature view {report.view!r} was applied anew meanwhile", next_step="materialise it again"
+                )
+            stores.lineage.edge(tx, version.ref, state.ref, "source", project=project)
+            evidence = {
+                "dataset": report.dataset,
+                "rows": report.rows,
+                "keys": report.keys,
+                "since": report.since,
+                "until": report.until,
+                "incremental": report.incremental,
+            }
+            stores.events.append(tx, "feature_view.materialised", state.ref, self._scope, evidence)
+
+
+def _held_in_memory(rows: pl.LazyFrame) -> pl.LazyFrame:
+    """The rows, computed once if they are few enough to keep."""
+    some = rows.head(MAX_ROWS + 1).collect(engine="streaming")
+    return some.lazy() if some.height <= MAX_ROWS else rows
+
+
+def _bounds(rows: pl.LazyFrame, end: datetime) -> tuple[tuple[datetime | None, bool], int]:
+    """When the newest of the rows up to `end` was seen, whether there are later ones, and how many there are."""
+    import polars as pl
+
+    seen = pl.col(SEEN)
+    row = rows.select(newest=seen.filter(seen <= end).max(), held=(seen > end).any(), rows=(seen <= end).sum()).collect(
+        engine="streaming"
+    )
+    return (row["newest"][0], bool(row["held"][0])), int(row["rows"][0])
+
+
+def online_place(project: str, state: State) -> str:
+    """Where a view's rows are in the online store: each definition has a place of its own."""
+    return f"{project}/{state.view.name}@{state.digest[:16]}"
+
+
+def newest(rows: pl.LazyFrame, view: FeatureView, max_rows: int = MAX_ROWS) -> pl.DataFrame:
+    """The row of each entity that counts at the end; at most `max_rows` rows, or one per entity, are in memory."""
+    import polars as pl
+
+    keys, features = list(view.keys), list(view.features)
+    some = rows.head(max_rows + 1).collect(engine="streaming")
+    if some.height > max_rows:
+        times = rows.group_by(keys).agg(pl.col(TRUE).max())
+        some = rows.join(times, on=[*keys, TRUE], how="semi").collect(engine="streaming")
+    return latest(timeline(some, keys, features), keys)
+
+
+def _aware(moment: datetime, like: datetime) -> datetime:
+    return moment if moment.tzinfo else moment.replace(tzinfo=like.tzinfo)

@@ -1,0 +1,120 @@
+"""Online reads: the newest features of many entities in one round trip per view."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from loopwright.features.choosing import Chosen
+from loopwright.features.computing import check_keys, with_request_features
+from loopwright.features.definitions import FeatureView, RequestView
+from loopwright.features.encoding import decode_payload, encode_keys
+from loopwright.features.materialising import online_place
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from loopwright.features.registry import State
+    from loopwright.store import OnlineStore
+
+AGES = "ages_s"
+
+
+def read_online(
+    online: OnlineStore,
+    project: str,
+    chosen: Sequence[Chosen],
+    states: Callable[[str], State],
+    keys: pl.DataFrame,
+    now: datetime,
+) -> tuple[pl.DataFrame, dict[str, list[float | None]]]:
+    """The keys with their features, in order, and per view the age in seconds of each row's values at `now`.
+
+    A value is null, and has no age, where no row is online, where it is older than the view's ttl, or where it is of a
+    time after `now`.
+
+    Raises:
+        Invalid: a key or a column that a request view needs is missing, or of the wrong type.
+    """
+    import polars as pl
+
+    frame, ages = keys, {}
+    for one in chosen:
+        if isinstance(one.view, RequestView):
+            continue
+        values, ages[one.view.name] = _read_view(online, project, one, states(one.view.name), keys, now)
+        frame = pl.concat([frame, values], how="horizontal") if one.columns else frame
+    for one in chosen:
+        if isinstance(one.view, RequestView):
+            frame = _request_columns(frame, one, one.view)
+    wanted = [column for one in chosen for column in one.columns.values()]
+    return frame.select([*keys.columns, *(name for name in wanted if name not in keys.columns)]), ages
+
+
+def _request_columns(frame: pl.DataFrame, one: Chosen, view: RequestView) -> pl.DataFrame:
+    computed = with_request_features(frame.lazy(), view).select(list(one.columns)).collect()
+    return frame.with_columns([computed[name].alias(column) for name, column in one.columns.items()])
+
+
+def _read_view(
+    online: OnlineStore, project: str, one: Chosen, state: State, keys: pl.DataFrame, now: datetime
+) -> tuple[pl.DataFrame, list[float | None]]:
+    import polars as pl
+
+    view = one.view
+    assert isinstance(view, FeatureView)
+    if not state.types:
+        empty = {column: pl.Series([None] * keys.height, dtype=pl.Null) for column in one.columns.values()}
+        return pl.DataFrame(empty), [None] * keys.height
+    asked = keys.select(check_keys(view, dict(keys.schema), state.types))
+    found = online.read(online_place(project, state), encode_keys(asked, view.keys))
+    rows, ages = _fresh(found, now, view.ttl)
+    places = {name: place for place, name in enumerate(view.features)}
+    columns = [
+        _column([row[places[name]] if row is not None else None for row in rows], state.types[name]).alias(column)
+        for name, column in one.columns.items()
+    ]
+    return pl.DataFrame(columns), ages
+
+
+def _fresh(
+    found: Sequence[tuple[datetime, bytes] | None], now: datetime, ttl: timedelta | None
+) -> tuple[list[list[Any] | None], list[float | None]]:
+    rows: list[list[Any] | None] = []
+    ages: list[float | None] = []
+    longest = ttl.total_seconds() if ttl is not None else float("inf")
+    for row in found:
+        age_s = (now - row[0]).total_seconds() if row is not None else -1.0
+        good = row is not None and 0.0 <= age_s <= longest
+        rows.append(decode_payload(row[1]) if row is not None and good else None)
+        ages.append(age_s if good else None)
+    return rows, ages
+
+
+def _column(values: list[Any], dtype: pl.DataType) -> pl.Series:
+    """Decoded values as a column of the feature's type; what MessagePack has as text is parsed."""
+    import polars as pl
+
+    parsers: dict[Any, Callable[[Any], Any]] = {
+        pl.Date: date.fromisoformat,
+        pl.Time: time.fromisoformat,
+        pl.Decimal: Decimal,
+        pl.Datetime: _moment,
+        pl.Duration: _duration,
+    }
+    parse = parsers.get(dtype.base_type())
+    if parse is not None:
+        values = [None if value is None else parse(value) for value in values]
+    return pl.Series("", values, dtype=dtype)
+
+
+def _moment(value: Any) -> datetime:
+    return value if isinstance(value, datetime) else datetime.fromisoformat(value)
+
+
+def _duration(value: Any) -> timedelta:
+    import msgspec
+
+    return value if isinstance(value, timedelta) else msgspec.convert(value, timedelta)
