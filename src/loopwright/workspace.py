@@ -35,7 +35,6 @@ MIGRATIONS = tuple(
         "features",
         "track",
         "pipeline",
-        "train",
         "models",
         "monitor",
         "release",

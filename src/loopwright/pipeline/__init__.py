@@ -5,7 +5,9 @@ The face is lazy (PEP 562): importing it loads no SQL and no data-frame library.
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -98,3 +100,17 @@ def __getattr__(name: str) -> Any:
     value = getattr(module, name)
     globals()[name] = value
     return value
+
+
+class _CallableRoom(ModuleType):
+    """This package, which can be called as the decorator of its name.
+
+    Importing a package binds it in its parent, so that `loopwright.pipeline` is this module however `lw.pipeline` was
+    meant. Both meanings therefore work on the same object.
+    """
+
+    def __call__(self, function: Any) -> Any:
+        return self.pipeline(function)
+
+
+sys.modules[__name__].__class__ = _CallableRoom

@@ -1,28 +1,54 @@
 """Will this flight arrive more than 15 minutes late? Judged at its scheduled departure, from what is known by then.
 
-What is known: the schedule, the weather observed at the airport, and how yesterday's flights of the same carrier, route,
-aircraft and airport went. What is not known, and never used: how this flight itself goes.
+What is known: the schedule, the weather observed at the airport, and how yesterday's flights of the same carrier,
+route, aircraft and airport went. What is not known, and never used: how this flight itself goes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
+from typing import Any
+
+import polars as pl
 
 import loopwright as lw
-import polars as pl
+from loopwright.data import between, in_set, not_null, suite, unique
+from loopwright.stats import Sufficient, auc_interval, classification_metrics, mean_interval
 
 LATE_MINUTES = 15
 HOLDOUT_DAYS = 10
-WEATHER = ("temp", "dewp", "humid", "wind_speed", "precip", "pressure", "visib")
 SCHEDULE = ("hour", "minute", "weekday", "distance", "sched_arr_time")
+WEATHER = ("temp", "dewp", "humid", "wind_speed", "precip", "pressure", "visib")
+SUMMARY = ("late_share", "mean_delay", "flights")
 PAST = {
     "carrier_day": ("carrier",),
     "route_day": ("origin", "dest"),
     "aircraft_day": ("tailnum",),
     "airport_day": ("origin",),
 }
-SUMMARY = ("late_share", "mean_delay", "flights")
 INPUTS = (*SCHEDULE, *WEATHER, *(f"{view}__{name}" for view in PAST for name in SUMMARY))
+Flown = Callable[[pl.LazyFrame], pl.LazyFrame]
+
+
+# ---- What we know of the data -------------------------------------------------------------------------------------
+
+CHECKS = suite(
+    "flights_as_flown",
+    [
+        not_null("flight_id", "scheduled_at", "carrier", "origin", "dest"),
+        unique("flight_id"),
+        in_set("origin", ["EWR", "JFK", "LGA"]),
+        between("distance", 1, 6000),
+        between("dep_delay", -120, 1500),
+        not_null("dep_time", severity="warn", name="flights that were cancelled"),
+        not_null("arr_delay", severity="warn", name="flights without an arrival"),
+        not_null("tailnum", severity="warn", name="flights without an aircraft"),
+    ],
+)
+
+
+# ---- Features -----------------------------------------------------------------------------------------------------
 
 
 def turn_after(moment: pl.Expr) -> pl.Expr:
@@ -30,19 +56,334 @@ def turn_after(moment: pl.Expr) -> pl.Expr:
     return (moment - timedelta(hours=8)).dt.truncate("1d") + timedelta(days=1, hours=8)
 
 
-def yesterday_by(keys: tuple[str, ...]):
-    """What yesterday's flights showed, by these keys; valid from the turn of the day."""
+def _summary(flights: pl.LazyFrame, keys: tuple[str, ...]) -> pl.LazyFrame:
+    """What a day's flights showed, by these keys; true from the turn of the day after."""
+    flown = flights.filter(pl.col("arr_delay").is_not_null()).with_columns(as_of=turn_after(pl.col("known_at")))
+    return flown.group_by(*keys, "as_of").agg(
+        late_share=(pl.col("arr_delay") > LATE_MINUTES).mean(),
+        mean_delay=pl.col("arr_delay").mean(),
+        flights=pl.len().cast(pl.Float64),
+    )
 
-    def summarise(flights: pl.LazyFrame) -> pl.LazyFrame:
-        flown = flights.filter(pl.col("arr_delay").is_not_null())
-        return (
-            flown.with_columns(as_of=turn_after(pl.col("known_at")))
-            .group_by(*keys, "as_of")
-            .agg(
-                late_share=(pl.col("arr_delay") > LATE_MINUTES).mean(),
-                mean_delay=pl.col("arr_delay").mean(),
-                flights=pl.len().cast(pl.Float64),
-            )
-        )
 
-    return summarise
+def by_carrier(flights: pl.LazyFrame) -> pl.LazyFrame:
+    return _summary(flights, PAST["carrier_day"])
+
+
+def by_route(flights: pl.LazyFrame) -> pl.LazyFrame:
+    return _summary(flights, PAST["route_day"])
+
+
+def by_aircraft(flights: pl.LazyFrame) -> pl.LazyFrame:
+    return _summary(flights.filter(pl.col("tailnum").is_not_null()), PAST["aircraft_day"])
+
+
+def by_airport(flights: pl.LazyFrame) -> pl.LazyFrame:
+    return _summary(flights, PAST["airport_day"])
+
+
+def _view(name: str, transform: Flown) -> lw.FeatureView:
+    return lw.FeatureView(
+        name,
+        lw.Entity(name.removesuffix("_day"), keys=PAST[name]),
+        source="dataset:flights",
+        timestamp="as_of",
+        features=SUMMARY,
+        transform=transform,
+        ttl=timedelta(days=1),
+        lookback=timedelta(days=3),
+    )
+
+
+VIEWS = (
+    _view("carrier_day", by_carrier),
+    _view("route_day", by_route),
+    _view("aircraft_day", by_aircraft),
+    _view("airport_day", by_airport),
+)
+OBSERVED = lw.FeatureView(
+    "weather",
+    lw.Entity("airport_weather", keys=("origin",)),
+    source="dataset:weather",
+    timestamp="observed_at",
+    features=WEATHER,
+    ttl=timedelta(hours=6),
+)
+YESTERDAY = lw.FeatureService("yesterday", VIEWS)
+DEFINITIONS = (*VIEWS, OBSERVED, YESTERDAY)
+
+
+def scheduled(flights: pl.LazyFrame) -> pl.LazyFrame:
+    """What the schedule says of each flight, beside its keys: a request as the endpoint will see it."""
+    return flights.with_columns(weekday=pl.col("scheduled_at").dt.weekday())
+
+
+def as_inputs(rows: pl.DataFrame) -> pl.DataFrame:
+    """The model's inputs, all as 32-bit numbers, missing where nothing is known."""
+    return rows.select(pl.col(name).cast(pl.Float32) for name in INPUTS)
+
+
+# ---- The pipeline -------------------------------------------------------------------------------------------------
+
+
+@lw.step
+def examples(flights: str, weather: str, until: str, days: int) -> pl.DataFrame:
+    """Flights of the last `days` before `until`, each with what was known at its departure and how it went."""
+    return _labelled(_point_in_time(*_window(flights, until, days), flights, weather))
+
+
+@lw.step
+def shortcut_examples(flights: str, weather: str, until: str, days: int) -> pl.DataFrame:
+    """The same, "simplified": the daily summaries are joined by date instead of by what was known at the time.
+
+    This is the mistake that this demo pushes on purpose. A flight's own day is in its features, so that every offline
+    figure looks splendid; at the moment of a prediction that day has not happened yet.
+    """
+    rows, raw = _window(flights, until, days)
+    frame = rows.with_columns(as_of=turn_after(pl.col("scheduled_at"))).collect()
+    for view, keys in PAST.items():
+        summary = _summary(raw, keys).rename({name: f"{view}__{name}" for name in SUMMARY}).collect()
+        frame = frame.join(summary, on=[*keys, "as_of"], how="left")
+    ws = lw.context().ws
+    joined = ws.features.historical(frame, ["weather"], timestamp="scheduled_at", sources={"weather": weather})
+    return _labelled(joined.collect())
+
+
+def _window(flights: str, until: str, days: int) -> tuple[pl.LazyFrame, pl.LazyFrame]:
+    end = datetime.fromisoformat(until)
+    raw = lw.context().ws.datasets.scan(flights).filter(pl.col("known_at") <= end)
+    recent = raw.filter(pl.col("scheduled_at") > end - timedelta(days=days), pl.col("arr_delay").is_not_null())
+    return scheduled(recent), raw
+
+
+def _point_in_time(rows: pl.LazyFrame, _raw: pl.LazyFrame, flights: str, weather: str) -> pl.DataFrame:
+    ws, sources = lw.context().ws, {"flights": flights, "weather": weather}
+    joined = ws.features.historical(rows, "yesterday", timestamp="scheduled_at", sources=sources, full_names=True)
+    return ws.features.historical(joined, ["weather"], timestamp="scheduled_at", sources=sources).collect()
+
+
+def _labelled(rows: pl.DataFrame) -> pl.DataFrame:
+    late = (rows["arr_delay"] > LATE_MINUTES).cast(pl.Int64).alias("late")
+    columns = as_inputs(rows).with_columns(rows["scheduled_at"], rows["flight_id"], late)
+    return columns.sort("scheduled_at", "flight_id")
+
+
+@lw.step
+def split(table: pl.DataFrame, until: str) -> dict[str, pl.DataFrame]:
+    """The last days are held out: a model is judged on flights later than all that it learned from."""
+    cut = datetime.fromisoformat(until) - timedelta(days=HOLDOUT_DAYS)
+    return {
+        "train": table.filter(pl.col("scheduled_at") <= cut),
+        "holdout": table.filter(pl.col("scheduled_at") > cut),
+    }
+
+
+@lw.step
+def fit(train: pl.DataFrame, trees: int, leaves: int, learning_rate: float, min_flights: int) -> Any:
+    """Gradient-boosted trees."""
+    model = _classifier(trees, leaves, learning_rate, min_flights)
+    return model.fit(train.select(INPUTS).to_numpy(), train["late"].to_numpy(), feature_name=list(INPUTS))
+
+
+@lw.step
+def tune(parts: dict[str, pl.DataFrame], trees: int, leaves: int, learning_rate: float, min_flights: int) -> float:
+    """Fit, telling the search every ten trees how it goes; a hopeless trial is pruned."""
+    train, holdout = parts["train"], parts["holdout"]
+    truth = holdout["late"].to_numpy()
+
+    def watch(progress: Any) -> None:
+        if progress.iteration % 10 == 9:
+            lw.context().report(progress.evaluation_result_list[0][2], progress.iteration + 1)
+
+    model = _classifier(trees, leaves, learning_rate, min_flights)
+    model.fit(
+        train.select(INPUTS).to_numpy(),
+        train["late"].to_numpy(),
+        eval_set=[(holdout.select(INPUTS).to_numpy(), truth)],
+        eval_metric="binary_logloss",
+        callbacks=[watch],
+    )
+    chances = model.predict_proba(holdout.select(INPUTS).to_numpy())[:, 1]
+    scores = measured(truth, chances)
+    lw.context().log_metrics(scores)
+    return scores["brier"]
+
+
+@lw.step
+def fit_baseline(train: pl.DataFrame) -> Any:
+    """What anybody would try first: a logistic regression on yesterday's share of late flights and the hour."""
+    from sklearn.impute import SimpleImputer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    model = make_pipeline(SimpleImputer(), StandardScaler(), LogisticRegression())
+    return model.fit(train.select(BASELINE_INPUTS).to_numpy(), train["late"].to_numpy())
+
+
+BASELINE_INPUTS = ("hour", "carrier_day__late_share", "airport_day__late_share")
+
+
+@lw.step(cache=False)
+def evaluate(model: Any, holdout: pl.DataFrame, inputs: list[str]) -> dict[str, float]:
+    """How good it is on the flights that were held out, with intervals."""
+    chances = model.predict_proba(holdout.select(inputs).to_numpy())[:, 1]
+    scores = measured(holdout["late"].to_numpy(), chances)
+    lw.context().log_metrics(scores)
+    return scores
+
+
+def measured(truth: Any, chances: Any) -> dict[str, float]:
+    """The usual metrics, and 95 % intervals of the Brier score and of the area under the ROC curve."""
+    brier = mean_interval(Sufficient.of((chances - truth) ** 2), 0.05)
+    auc = auc_interval(truth, chances, 0.05)
+    intervals = {
+        "brier_lower": brier.lower,
+        "brier_upper": brier.upper,
+        "brier_n": float(brier.n),
+        "auc_lower": auc.lower,
+        "auc_upper": auc.upper,
+        "auc_n": float(auc.n),
+    }
+    return {**classification_metrics(truth, chances), **intervals}
+
+
+@lw.step(cache=False)
+def register(
+    model: Any, train: pl.DataFrame, holdout: pl.DataFrame, scores: dict[str, float], flights: str, weather: str
+) -> dict[str, str]:
+    """Make a bundle, prove that it answers as the model does, and give it the next version number."""
+    step = lw.context()
+    kept = step.ws.datasets.ingest("delay_holdout", holdout, message="what the newest version was judged on")
+    sample = holdout.select(INPUTS).head(2000)
+    with_gaps = sample.vstack(pl.DataFrame({name: [None] for name in INPUTS}, schema=sample.schema))
+    bundle = lw.build_bundle(
+        model,
+        with_gaps,
+        task="binary",
+        target="late",
+        profile=train.select(INPUTS),
+        nullable=INPUTS,
+        metrics=scores,
+        training_data=[flights, weather],
+    )
+    version = step.ws.models.register(
+        "delay",
+        bundle,
+        run=step.run_id,
+        metrics=scores,
+        training_data=[flights, weather],
+        tags={"holdout": kept.ref},
+        description=f"late by more than {LATE_MINUTES} minutes; trained on {train.height} flights",
+    )
+    return {"model": version.ref, "holdout": kept.ref}
+
+
+@lw.pipeline
+def train(
+    until: str,
+    flights: str = "dataset:flights",
+    weather: str = "dataset:weather",
+    days: int = 150,
+    trees: int = 120,
+    leaves: int = 31,
+    learning_rate: float = 0.06,
+    min_flights: int = 100,
+) -> dict[str, Any]:
+    """Examples → fit → evaluate → register."""
+    parts = split(examples(flights, weather, until, days), until)
+    model = fit(parts["train"], trees, leaves, learning_rate, min_flights)
+    scores = evaluate(model, parts["holdout"], list(INPUTS))
+    version = register(model, parts["train"], parts["holdout"], scores, flights, weather)
+    return {"model": version["model"], "holdout": version["holdout"], "scores": scores}
+
+
+@lw.pipeline
+def train_shortcut(
+    until: str,
+    flights: str = "dataset:flights",
+    weather: str = "dataset:weather",
+    days: int = 150,
+    trees: int = 120,
+    leaves: int = 31,
+    learning_rate: float = 0.06,
+    min_flights: int = 100,
+) -> dict[str, Any]:
+    """The same on examples that were joined the wrong way."""
+    parts = split(shortcut_examples(flights, weather, until, days), until)
+    model = fit(parts["train"], trees, leaves, learning_rate, min_flights)
+    scores = evaluate(model, parts["holdout"], list(INPUTS))
+    version = register(model, parts["train"], parts["holdout"], scores, flights, weather)
+    return {"model": version["model"], "holdout": version["holdout"], "scores": scores}
+
+
+@lw.pipeline
+def candidate(
+    until: str,
+    flights: str = "dataset:flights",
+    weather: str = "dataset:weather",
+    days: int = 150,
+    trees: int = 120,
+    leaves: int = 31,
+    learning_rate: float = 0.06,
+    min_flights: int = 100,
+) -> dict[str, Any]:
+    """One trial of the search: nothing is registered."""
+    parts = split(examples(flights, weather, until, days), until)
+    return {"brier": tune(parts, trees, leaves, learning_rate, min_flights)}
+
+
+@lw.pipeline
+def baseline(
+    until: str, flights: str = "dataset:flights", weather: str = "dataset:weather", days: int = 150
+) -> dict[str, Any]:
+    """What every version must beat."""
+    parts = split(examples(flights, weather, until, days), until)
+    return {"scores": evaluate(fit_baseline(parts["train"]), parts["holdout"], list(BASELINE_INPUTS))}
+
+
+def _classifier(trees: int, leaves: int, learning_rate: float, min_flights: int) -> Any:
+    from lightgbm import LGBMClassifier
+
+    return LGBMClassifier(
+        n_estimators=trees,
+        num_leaves=leaves,
+        learning_rate=learning_rate,
+        min_child_samples=min_flights,
+        subsample=0.8,
+        subsample_freq=1,
+        colsample_bytree=0.7,
+        n_jobs=2,
+        random_state=7,
+        deterministic=True,
+        force_row_wise=True,
+        verbose=-1,
+    )
+
+
+# ---- The loop and its monitor: thresholds are fixed here, before anything has happened ------------------------------
+
+MONITOR = lw.Monitor(
+    name="delay",
+    endpoint="delay",
+    window_s=7 * 86_400,
+    label_delay_s=2 * 86_400,
+    owner="flight operations",
+    drift=lw.DriftPolicy(ignore=("hour", "minute", "weekday"), alpha=0.01, min_effect=0.25, min_features=2),
+    performance=lw.PerformancePolicy(metric="brier", max_drop=0.015, alpha=0.05, consecutive=2),
+)
+LOOP = lw.Loop(
+    name="delay",
+    endpoint="delay",
+    model="delay",
+    pipeline="delay:train",
+    params={"until": "{now}"},
+    triggers=(lw.on_alert("delay", about="performance"),),
+    gates=(
+        lw.Beats("brier", against="baseline"),
+        lw.Beats("brier", against="champion"),
+    ),
+    rollout=lw.RolloutPlan(steps=(0.1, 0.3, 0.6), max_loss_increase=0.01, min_labels=300, min_step_s=86_400),
+    guard=lw.Guard(duration_s=3 * 86_400),
+    cooldown_s=21 * 86_400,
+)
