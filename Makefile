@@ -83,7 +83,7 @@ format: setup
 	$(BIN)/ruff format .
 
 bench: setup
-	@for program in bench/bench_*.py; do echo "== $$program"; $(BIN)/python "$$program"; done
+	@for program in bench/[a-z]*.py; do echo "== $$program"; $(BIN)/python "$$program"; done
 
 docs: setup
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
