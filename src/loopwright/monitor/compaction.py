@@ -102,7 +102,8 @@ def _predictions(stores: Stores, place: Place) -> dict[str, list[Prediction]]:
     """The step's predictions, by the key of their table."""
     from loopwright.serve import predictions_between
 
-    owners, found = _owners(stores), dict[str, list[Prediction]]()
+    owners = _owners(stores)
+    found: dict[str, list[Prediction]] = {}
     after, until = place.cursor("predictions"), place.end("predictions")
     for row in predictions_between(prediction_folder(stores), after, until):
         found.setdefault(predictions_key(owners[row.endpoint], row.endpoint), []).append(row)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, and_, or_, select
+from sqlalchemy import Connection, and_, bindparam, or_, select
 
 from loopwright.monitor.batches import SLOT_US, Group, microseconds, moment
 from loopwright.monitor.model import Monitor, Verdict
@@ -85,12 +85,13 @@ def add_slots(db: Database, tx: Connection, project: str, sums: Mapping[SlotKey,
         if key in merged:
             add_to(merged, key, **{name: getattr(row, name) for name in SUMS})
     rows = [
-        {"project": project, "endpoint": endpoint, "start": moment(start), "model": model, **amounts}
+        {"new_project": project, "new_endpoint": endpoint, "new_start": moment(start), "new_model": model}
+        | {f"new_{name}": amount for name, amount in amounts.items()}
         for (endpoint, start, model), amounts in merged.items()
     ]
     names = ["project", "endpoint", "start", "model"]
-    for begin in range(0, len(rows), 500):
-        tx.execute(db.upsert(prediction_slots, rows[begin : begin + 500], names, SUMS))
+    values = {name: bindparam(f"new_{name}") for name in (*names, *SUMS)}
+    tx.execute(db.upsert(prediction_slots, values, names, SUMS), rows)  # one statement, compiled once, for all rows
 
 
 def _slots_between(project: str, sums: Mapping[SlotKey, Any]) -> Any:

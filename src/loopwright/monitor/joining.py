@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _IDS_PER_QUERY = 500
+_needed = select(
+    *(predictions.c[name] for name in ("id", "endpoint", "model", "failed", "event_time", "outputs", "label"))
+)
 LossScale = Mapping[str, float]
 
 
@@ -66,7 +69,7 @@ def _predictions(tx: Connection, project: str, ids: Sequence[str]) -> list[Row[A
     found: list[Row[Any]] = []
     for start in range(0, len(ids), _IDS_PER_QUERY):
         some = ids[start : start + _IDS_PER_QUERY]
-        found += tx.execute(select(predictions).where(predictions.c.id.in_(some), predictions.c.project == project))
+        found += tx.execute(_needed.where(predictions.c.id.in_(some), predictions.c.project == project))
     return found
 
 

@@ -91,7 +91,8 @@ class BinnedColumn:
                 self.counts[self._places.get(value, -1)] += count
         else:
             numbers, found = numbers_of(values)
-            single = numbers.astype(np.float32)
+            with np.errstate(over="ignore"):  # what no 32-bit float reaches is in the outermost bin
+                single = numbers.astype(np.float32)
             self.counts += np.bincount(np.searchsorted(self.edges, single), minlength=len(self.counts))
             self.total += float(numbers.sum(dtype=np.float64))
         self.nulls += nulls + found

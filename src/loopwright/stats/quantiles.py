@@ -41,7 +41,8 @@ class QuantileSketch:
         import numpy as np
 
         self.n += len(values)
-        self._push(0, np.asarray(values, dtype=np.float32))
+        with np.errstate(over="ignore"):  # what no 32-bit float reaches becomes infinite, in its place
+            self._push(0, np.asarray(values, dtype=np.float32))
 
     def merge(self, other: QuantileSketch) -> QuantileSketch:
         """The sketch of both streams; neither operand changes.
