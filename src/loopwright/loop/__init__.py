@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from loopwright.loop.clock import WorkspaceClock
+    from loopwright.loop.clock import WorkspaceClock, workspace_clock
     from loopwright.loop.controller import Controller
     from loopwright.loop.declare import check_loop, every, load_loops, manual, on_alert, on_new_version
     from loopwright.loop.model import (
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
         LoopOutcome,
         LoopRun,
         LoopState,
-        LoopStatus,
         Manual,
         OnAlert,
         OnNewVersion,
         Settled,
     )
     from loopwright.loop.service import LoopService
+    from loopwright.loop.status import LoopStatus
 
 _HOMES = {
-    "clock": ("WorkspaceClock",),
+    "clock": ("WorkspaceClock", "workspace_clock"),
     "controller": ("Controller",),
     "declare": ("check_loop", "every", "load_loops", "manual", "on_alert", "on_new_version"),
     "model": (
@@ -42,13 +42,13 @@ _HOMES = {
         "LoopOutcome",
         "LoopRun",
         "LoopState",
-        "LoopStatus",
         "Manual",
         "OnAlert",
         "OnNewVersion",
         "Settled",
     ),
     "service": ("LoopService",),
+    "status": ("LoopStatus",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -75,6 +75,7 @@ __all__ = [
     "manual",
     "on_alert",
     "on_new_version",
+    "workspace_clock",
 ]
 
 

@@ -9,7 +9,6 @@ from typing import Any
 import msgspec
 
 from loopwright.release import AnyGate, Guard, RolloutPlan
-from loopwright.store import Event
 
 ParamValue = str | int | float | bool
 
@@ -149,15 +148,6 @@ class LoopInfo(msgspec.Struct, frozen=True, kw_only=True):
     declared_at: datetime
     declared_by: str
     last_triggered_at: datetime | None = None
-
-
-class LoopStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """A loop, what it does now, how it last ended, and its newest decisions."""
-
-    info: LoopInfo
-    active: list[LoopRun]
-    last: LoopRun | None
-    decisions: list[Event]
 
 
 class Settled(msgspec.Struct, frozen=True):

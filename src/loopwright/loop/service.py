@@ -10,11 +10,12 @@ from sqlalchemy import Connection, select
 from loopwright.core import Conflict, Invalid, NotFound, Scope, new_id, operation, parse_ref
 from loopwright.loop.clock import WorkspaceClock
 from loopwright.loop.declare import check_loop
-from loopwright.loop.model import Loop, LoopInfo, LoopRun, LoopState, LoopStatus, Settled
+from loopwright.loop.model import Loop, LoopInfo, LoopRun, LoopState, Settled
 from loopwright.loop.moving import move
 from loopwright.loop.rows import find_loop, find_run, info_of, run_of
 from loopwright.loop.running import running_controller, wake_controller
 from loopwright.loop.starting import add_trigger, event_that_made, propose
+from loopwright.loop.status import LoopStatus
 from loopwright.loop.tables import loop_runs, loops
 from loopwright.loop.transitions import Cancelled
 from loopwright.models import ModelService

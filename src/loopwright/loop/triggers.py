@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 from loopwright.core import parse_ref
 from loopwright.loop.model import AnyTrigger, Every, Loop, OnAlert, OnNewVersion, ParamValue
-from loopwright.store import Event
+
+if TYPE_CHECKING:
+    from loopwright.store import Event
 
 ALERT_OPENED = "alert.opened"
 ALERT_CLOSED = "alert.closed"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from sqlalchemy import Connection, Row, select, update
@@ -12,13 +12,15 @@ from loopwright.core import Conflict, Invalid, NotFound, Scope, new_id, operatio
 from loopwright.models import ModelService
 from loopwright.release.checks import check_guard, check_plan
 from loopwright.release.decisions import Action, Decision, total_of
-from loopwright.release.endpoints import EndpointService
 from loopwright.release.model import Arm, Endpoint, Guard, Rollout, RolloutPlan, RolloutState, Share, Stratum
 from loopwright.release.publishing import publish
 from loopwright.release.steps import next_state
 from loopwright.release.tables import rollouts
 from loopwright.release.traffic import change_traffic, find_endpoint, previous_of, split
 from loopwright.store import Event, Stores
+
+if TYPE_CHECKING:
+    from loopwright.release.endpoints import EndpointService
 
 Rollouts = list[Rollout]
 _ACTIVE = tuple(state.value for state in RolloutState if state.active)
