@@ -102,6 +102,7 @@ class Predictor:
             for item in self._session.get_inputs()
         ]
         self._outputs = [item.name for item in self._session.get_outputs()]
+        self._groups = _by_element(self._tensors, manifest)
 
     @classmethod
     def load(cls, folder: Path, threads: int = 1) -> Predictor:
@@ -166,9 +167,12 @@ class Predictor:
         if self.manifest.layout is Layout.MATRIX:
             _, name, element, _ = self._tensors[0]
             return self.run({name: _from_values(rows, element)})
-        names = self.signature.names
-        by_name = dict(zip(names, zip(*rows, strict=True), strict=True))
-        feed = {t: _shaped(_from_values(by_name[n], element), rank) for n, t, element, rank in self._tensors}
+        columns = list(zip(*rows, strict=True))
+        feed: dict[str, Array] = {}
+        for element, group in self._groups.items():
+            arrays = _arrays([columns[at] for at, _, _ in group], element)
+            for (_, tensor, rank), array in zip(group, arrays, strict=True):
+                feed[tensor] = _shaped(array, rank)
         return self.run(feed)
 
     def run(self, feed: dict[str, Array]) -> dict[str, Array]:
@@ -223,6 +227,26 @@ def _cast(item: Input, array: Array, element: str) -> Array:
         return array.astype(element, copy=False)
     except (ValueError, TypeError, OverflowError) as error:
         raise Invalid(f"input {item.name!r} takes {item.dtype}: {error}") from None
+
+
+def _by_element(
+    tensors: list[tuple[str, str, str, int]], manifest: BundleManifest
+) -> dict[str, list[tuple[int, str, int]]]:
+    """The tensors of each element type: the place of their input in a row, their name and rank."""
+    if manifest.layout is Layout.MATRIX:
+        return {}
+    places = {name: place for place, name in enumerate(manifest.signature.names)}
+    groups: dict[str, list[tuple[int, str, int]]] = {}
+    for name, tensor, element, rank in tensors:
+        groups.setdefault(element, []).append((places[name], tensor, rank))
+    return groups
+
+
+def _arrays(columns: list[tuple[Any, ...]], element: str) -> Sequence[Array]:
+    """Columns of one element type as arrays; numbers are converted all at once."""
+    if element == "object":
+        return [_from_values(column, element) for column in columns]
+    return list(_from_values(columns, element))
 
 
 def _from_values(values: Sequence[Any], element: str) -> Array:

@@ -24,12 +24,21 @@ from loopwright.serve.shadow import Shadows
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """What bounds the data plane's memory and the length of its turns."""
+    """What bounds the data plane's memory and the length of its turns.
+
+    Attributes:
+        queue_rows: how many rows may wait; a request that would exceed it is refused.
+        request_rows: how many rows one request may have.
+        batch_rows: how many rows a model answers at once.
+        inline_rows: a request with more is large: it is answered on a thread, so that small ones need not wait.
+        large_rows: how many rows of large requests may wait; they have a queue of their own.
+    """
 
     queue_rows: int = 16_384
     request_rows: int = 65_536
     batch_rows: int = 2_048
     inline_rows: int = 4_096
+    large_rows: int = 131_072
 
 
 class DataPlane:
@@ -41,6 +50,7 @@ class DataPlane:
         self._log, self._limits = log, limits or Limits()
         self._lanes: dict[LoadedVariant, list[Part]] = {}
         self._scheduled = False
+        self._waiting = {False: 0, True: 0}  # rows that wait, of small and of large requests
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="loopwright-large-requests")
         self._shadows = Shadows(log, metrics, self._limits.queue_rows)
 
@@ -76,11 +86,14 @@ class DataPlane:
         count = len(query.rows)
         if count > self._limits.request_rows:
             raise Invalid(f"the request has {count} rows; at most {self._limits.request_rows} are taken at once")
-        if self.metrics.queued_rows and self.metrics.queued_rows + count > self._limits.queue_rows:
+        query.is_large = count > self._limits.inline_rows
+        waiting = self._waiting[query.is_large]
+        if waiting + count > (self._limits.large_rows if query.is_large else self._limits.queue_rows):
             self.metrics.shed += 1
-            raise Unavailable(f"{self.metrics.queued_rows} rows wait already", next_step="try again in a second")
+            raise Unavailable(f"{waiting} rows wait already", next_step="try again in a second")
         parts = _parts(query, endpoint)
         query.waiting = len(parts)
+        self._waiting[query.is_large] += count
         self.metrics.queued_rows += count
         for part in parts:
             self._lanes.setdefault(part.loaded, []).append(part)
@@ -105,7 +118,7 @@ class DataPlane:
         finished: list[Query] = []
         for loaded, parts in lanes.items():
             for batch in _batches(parts, self._limits.batch_rows):
-                if len(batch[0].rows) > self._limits.inline_rows:
+                if batch[0].query.is_large:
                     self._answer_aside(loaded, batch[0])
                 else:
                     self._answer(loaded, batch)
@@ -151,6 +164,7 @@ class DataPlane:
         answers: list[tuple[Query, Answer | LoopwrightError]] = []
         records: list[Record] = []
         for query in queries:
+            self._waiting[query.is_large] -= len(query.rows)
             self.metrics.queued_rows -= len(query.rows)
             ids = record_query(query, records, self.metrics)
             answers.append((query, query.failure or _assemble(query, ids)))
@@ -192,11 +206,11 @@ def _parts(query: Query, endpoint: LoadedEndpoint) -> list[Part]:
 
 
 def _batches(parts: list[Part], most: int) -> Iterator[list[Part]]:
-    """Parts in groups of at most `most` rows, or of one part."""
+    """Parts in groups of at most `most` rows, or of one part; parts of large queries stay alone."""
     batch: list[Part] = []
     size = 0
     for part in parts:
-        if batch and size + len(part.rows) > most:
+        if batch and (size + len(part.rows) > most or part.query.is_large or batch[-1].query.is_large):
             yield batch
             batch, size = [], 0
         batch.append(part)

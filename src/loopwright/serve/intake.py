@@ -37,12 +37,13 @@ _INT64_LIMIT = 1 << 63
 class Column:
     """One input: which values it takes."""
 
-    __slots__ = ("allowed", "dtype", "is_whole", "name", "nullable")
+    __slots__ = ("allowed", "dtype", "is_whole", "name", "nullable", "plain")
 
     def __init__(self, item: Input) -> None:
         self.name, self.dtype, self.nullable = item.name, item.dtype, item.nullable
         self.allowed = _TYPES[item.dtype] | ({NoneType} if item.nullable else set())
         self.is_whole = item.dtype is DType.INT64
+        self.plain = frozenset({NoneType} & self.allowed) if self.is_whole else self.allowed  # needs no second look
 
     def check_all(self, values: Sequence[Any]) -> Sequence[Any]:
         """The values, in the column's type.
@@ -50,7 +51,7 @@ class Column:
         Raises:
             Invalid: one has another type; the column and the row are named.
         """
-        if set(map(type, values)) <= self.allowed and not self.is_whole:
+        if set(map(type, values)) <= self.plain:
             return values
         return [self.check(value, row) for row, value in enumerate(values)]
 
@@ -134,7 +135,7 @@ class Intake:
         for number, row in enumerate(rows):
             for position, column in enumerate(self.columns):
                 value = row[position]
-                if value.__class__ not in column.allowed or column.is_whole:
+                if value.__class__ not in column.plain:
                     row[position] = column.check(value, number)
         return rows
 

@@ -47,6 +47,7 @@ class Query:
         "endpoint",
         "event_times",
         "failure",
+        "is_large",
         "keys",
         "parts",
         "received_at_us",
@@ -73,6 +74,7 @@ class Query:
         self.started_ns = started_ns or time.monotonic_ns()
         self.received_at_us = time.time_ns() // 1000
         self.waiting = 0
+        self.is_large = False
         self.parts: list[Part] = []
         self.failure: LoopwrightError | None = None
 

@@ -15,7 +15,7 @@ import msgspec
 
 from loopwright.core import Invalid
 from loopwright.models import DATATYPES, Output
-from loopwright.serve.intake import Intake, Row
+from loopwright.serve.intake import ABSENT, Intake, Row
 from loopwright.serve.loaded import LoadedEndpoint
 from loopwright.serve.query import Answer
 
@@ -25,6 +25,7 @@ _NUMBERS = frozenset(
     {"INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64", "FP16", "FP32", "FP64", "BOOL"}
 )
 _DATATYPES = _NUMBERS | {"BYTES"}
+_ONE = ([1], [1, 1])
 
 
 class InputTensor(msgspec.Struct, frozen=True, gc=False):
@@ -95,6 +96,9 @@ def rows_of(request: InferRequest, intake: Intake) -> list[Row]:
     tensors = request.inputs
     if not tensors:
         raise Invalid("the request has no inputs", next_step=f"the model takes {', '.join(intake.names)}")
+    row = _single_row(tensors, intake)
+    if row is not None:
+        return [row]
     first = tensors[0]
     if len(tensors) == 1 and len(first.shape) == 2 and (first.shape[1] != 1 or first.name not in intake.positions):
         return intake.rows_of_matrix(first.name, _values(first), first.shape[1])
@@ -106,6 +110,22 @@ def rows_of(request: InferRequest, intake: Intake) -> list[Row]:
             raise Invalid(f"input {tensor.name!r} has shape {shape}; a column has shape [{rows}] or [{rows}, 1]")
         columns.append((tensor.name, _values(tensor)))
     return intake.rows(columns)
+
+
+def _single_row(tensors: list[InputTensor], intake: Intake) -> Row | None:
+    """The row of a request with one value per input, which is what most requests are; None for any other."""
+    positions, columns = intake.positions, intake.columns
+    if len(tensors) != len(columns):
+        return None
+    row: Row = [ABSENT] * len(columns)
+    for tensor in tensors:
+        data, position = tensor.data, positions.get(tensor.name)
+        if position is None or tensor.shape not in _ONE or len(data) != 1 or tensor.datatype not in _DATATYPES:
+            return None
+        value = data[0]
+        column = columns[position]
+        row[position] = value if value.__class__ in column.plain else column.check(value, 0)
+    return None if ABSENT in row else row
 
 
 def _values(tensor: InputTensor) -> list[Any]:
@@ -122,8 +142,6 @@ def _values(tensor: InputTensor) -> list[Any]:
         raise Invalid(f"input {tensor.name!r} has shape {shape} and {len(data)} values")
     if not data:
         raise Invalid(f"input {tensor.name!r} has no rows")
-    if tensor.datatype == "BYTES" and not all(value is None or value.__class__ is str for value in data):
-        raise Invalid(f"input {tensor.name!r} has datatype BYTES, and not all of its values are strings")
     return data
 
 

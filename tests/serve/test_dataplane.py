@@ -1,0 +1,276 @@
+"""The data plane without any transport: batching, variants, shadows, limits, and the log before the answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.serve.conftest import Plane, adding_bundle, failing_bundle
+
+from loopwright.core import Invalid, LoopwrightError, NotFound
+from loopwright.models import Bundle, ModelFailed
+from loopwright.serve import LogPolicy, Variant, read_predictions
+from loopwright.serve.dataplane import Limits
+from loopwright.serve.loaded import LoadedEndpoint
+from loopwright.serve.query import Answer, Query
+
+MakePlane = Callable[..., Plane]
+
+
+def variant(name: str, version: int = 1, weight: float = 1.0, *, shadow: bool = False) -> Variant:
+    return Variant(name, f"model:m@{version}", "0" * 64, weight, shadow)
+
+
+@pytest.fixture(scope="session")
+def plus(tmp_path_factory: pytest.TempPathFactory) -> Callable[[float], Bundle]:
+    """A model that adds, made once per number."""
+    made: dict[float, Bundle] = {}
+
+    def make(amount: float) -> Bundle:
+        if amount not in made:
+            made[amount] = adding_bundle(amount, tmp_path_factory.mktemp("plus") / "bundle")
+        return made[amount]
+
+    return make
+
+
+async def ask(
+    plane: Plane, endpoint: LoadedEndpoint, values: Sequence[Any], **settings: Any
+) -> Answer | LoopwrightError:
+    """Submit one query and wait for its reply."""
+    reply: asyncio.Future[Answer | LoopwrightError] = asyncio.get_running_loop().create_future()
+    rows = endpoint.intake.rows([("x", list(values))])
+    plane.plane.submit(Query("e", rows, reply.set_result, **settings), endpoint)
+    return await reply
+
+
+def run(work: Any) -> Any:
+    return asyncio.run(work)
+
+
+def test_queries_of_one_turn_are_one_run_of_the_model(make_plane: MakePlane, plus: Any) -> None:
+    made = make_plane()
+    endpoint = made.serve((variant("champion"), plus(1)))
+
+    async def work() -> list[Any]:
+        return await asyncio.gather(*(ask(made, endpoint, [float(n), n + 0.5]) for n in range(40)))
+
+    answers = run(work())
+    assert [answer.outputs["value"] for answer in answers] == [[n + 1.0, n + 1.5] for n in range(40)]
+    assert (sum(made.metrics.batch.counts), made.metrics.batch.total) == (1, 80)
+    assert made.metrics.queued_rows == 0
+
+
+def test_the_log_has_the_answer_before_the_caller_has(make_plane: MakePlane, plus: Any) -> None:
+    made = make_plane()
+    endpoint = made.serve((variant("champion", 7), plus(1)))
+    seen: list[list[str]] = []
+
+    async def work() -> None:
+        done = asyncio.Event()
+
+        def reply(answer: Any) -> None:
+            logged, _ = read_predictions(made.folder / "journal")
+            seen.append([*answer.ids, *(item.id for item in logged)])
+            done.set()
+
+        rows = endpoint.intake.rows([("x", [4.0])])
+        query = Query("e", rows, reply, keys=["N14228"], event_times=[1_357_034_400_000_000])
+        made.plane.submit(query, endpoint)
+        await done.wait()
+
+    run(work())
+    [[answered, logged]] = seen
+    assert answered == logged
+    [found], _ = read_predictions(made.folder / "journal")
+    assert (found.model, found.variant, found.key, found.columns) == ("model:m@7", "champion", "N14228", ("x",))
+    assert (found.event_time, found.features, found.outputs) == (1_357_034_400_000_000, [4.0], {"value": 5.0})
+
+
+def test_rows_of_one_query_go_to_the_variants_of_their_keys(make_plane: MakePlane, plus: Any) -> None:
+    made = make_plane()
+    endpoint = made.serve((variant("champion", 1, 0.5), plus(100)), (variant("candidate", 2, 0.5), plus(200)))
+    keys = [f"key{number % 10}" for number in range(60)]
+
+    async def work() -> Any:
+        return await ask(made, endpoint, [float(n) for n in range(60)], keys=keys)
+
+    answer = run(work())
+    by_key = dict(zip(keys, answer.variants, strict=True))
+    assert set(by_key.values()) == {"champion", "candidate"}
+    assert answer.variants == [by_key[key] for key in keys]
+    amounts = {"champion": 100.0, "candidate": 200.0}
+    assert answer.outputs["value"] == [n + amounts[name] for n, name in enumerate(answer.variants)]
+    logged = {item.id: item for item in read_predictions(made.folder / "journal")[0]}
+    assert [logged[identifier].variant for identifier in answer.ids] == answer.variants
+    assert [logged[identifier].features for identifier in answer.ids] == [[float(n)] for n in range(60)]
+
+
+def test_rows_without_a_key_are_spread_by_weight(make_plane: MakePlane, plus: Any) -> None:
+    made = make_plane()
+    endpoint = made.serve((variant("champion", 1, 0.75), plus(1)), (variant("candidate", 2, 0.25), plus(2)))
+    answer = run(ask(made, endpoint, [0.0] * 4000))
+    assert 0.21 < answer.variants.count("candidate") / 4000 < 0.29
+
+
+def test_a_version_can_be_asked_for_whatever_the_traffic_says(make_plane: MakePlane, plus: Any) -> None:
+    made = make_plane()
+    endpoint = made.serve((variant("champion", 1, 1.0), plus(1)), (variant("next", 2, shadow=True), plus(2)))
+    assert run(ask(made, endpoint, [0.0], version="2")).outputs["value"] == [2.0]
+    with pytest.raises(NotFound, match="does not serve version '3'"):
+        run(ask(made, endpoint, [0.0], version="3"))
+
+
+def test_a_shadow_answers_into_the_log_only_and_points_at_the_answer_given(make_plane: MakePlane, plus: Any) -> None:
+    made = make_plane()
+    endpoint = made.serve((variant("champion"), plus(1)), (variant("dark", 2, shadow=True), plus(2)))
+
+    async def work() -> Any:
+        answer = await ask(made, endpoint, [1.0, 2.0])
+        for _ in range(5):
+            await asyncio.sleep(0)
+        return answer
+
+    answer = run(work())
+    assert set(answer.variants) == {"champion"}
+    logged, _ = read_predictions(made.folder / "journal")
+    dark = [item for item in logged if item.shadow]
+    assert [item.shadow_of for item in dark] == answer.ids
+    assert [item.outputs["value"] for item in dark] == [3.0, 4.0]
+    assert len({item.id for item in logged}) == 4
+
+
+def test_a_row_that_a_model_fails_on_fails_alone_and_is_logged_as_an_error(
+    make_plane: MakePlane, tmp_path: Path
+) -> None:
+    made = make_plane()
+    endpoint = made.serve((variant("champion"), failing_bundle(tmp_path / "bundle")))
+
+    async def work() -> list[Any]:
+        return await asyncio.gather(*(ask(made, endpoint, [value]) for value in (0, 9, 2)))
+
+    good, bad, other = run(work())
+    assert (good.outputs["value"], other.outputs["value"]) == ([10.0], [30.0])
+    assert isinstance(bad, ModelFailed)
+    statuses = {tuple(item.features): item.status for item in read_predictions(made.folder / "journal")[0]}
+    assert statuses == {(0,): "ok", (9,): "error", (2,): "ok"}
+
+
+def test_a_number_beyond_float32_is_refused_and_its_neighbours_are_answered(make_plane: MakePlane, plus: Any) -> None:
+    made = make_plane()
+    endpoint = made.serve((variant("champion"), plus(1)))
+
+    async def work() -> list[Any]:
+        return await asyncio.gather(*(ask(made, endpoint, [value]) for value in (1.0, 1e39, 10**400, 2.0)))
+
+    one, huge, whole, two = run(work())
+    assert (one.outputs["value"], two.outputs["value"]) == ([2.0], [3.0])
+    assert isinstance(huge, Invalid)
+    assert isinstance(whole, Invalid)
+    assert len(read_predictions(made.folder / "journal")[0]) == 2
+
+
+def test_what_would_wait_too_long_is_shed_at_once(make_plane: MakePlane, plus: Any) -> None:
+    made = make_plane(limits=Limits(queue_rows=10))
+    endpoint = made.serve((variant("champion"), plus(1)))
+
+    async def work() -> list[Any]:
+        asks = [ask(made, endpoint, [0.0, 1.0, 2.0]) for _ in range(6)]
+        return await asyncio.gather(*asks, return_exceptions=True)
+
+    answers = run(work())
+    assert [type(answer).__name__ for answer in answers] == ["Answer"] * 3 + ["Unavailable"] * 3
+    assert made.metrics.shed == 3
+    assert made.metrics.queued_rows == 0
+    assert isinstance(run(ask(made, endpoint, [0.0] * 10)), Answer)
+
+
+def test_more_rows_than_a_request_may_have_are_refused(make_plane: MakePlane, plus: Any) -> None:
+    made = make_plane(limits=Limits(request_rows=100))
+    endpoint = made.serve((variant("champion"), plus(1)))
+    with pytest.raises(Invalid, match="has 101 rows"):
+        run(ask(made, endpoint, [0.0] * 101))
+
+
+def test_a_small_request_need_not_wait_for_a_very_large_one(make_plane: MakePlane, plus: Any) -> None:
+    made = make_plane(limits=Limits(inline_rows=1000))
+    endpoint = made.serve((variant("champion"), plus(1)))
+    order: list[str] = []
+
+    async def tell(name: str, values: list[float]) -> Any:
+        answer = await ask(made, endpoint, values)
+        order.append(name)
+        return answer
+
+    async def work() -> Any:
+        return await asyncio.gather(tell("large", [0.0] * 60_000), tell("small", [1.0]))
+
+    large, _ = run(work())
+    assert order == ["small", "large"]
+    assert large.outputs["value"] == [1.0] * 60_000
+    assert len(set(large.ids)) == 60_000
+    assert made.metrics.queued_rows == 0
+
+
+def test_answers_go_on_without_ids_when_the_log_cannot_be_written(make_plane: MakePlane, plus: Any) -> None:
+    made = make_plane()
+    endpoint = made.serve((variant("champion"), plus(1)))
+    (made.folder / "journal").rename(made.folder / "gone")
+    (made.folder / "journal").write_text("in the way")
+    answer = run(ask(made, endpoint, [1.0, 2.0]))
+    assert (answer.outputs["value"], answer.ids) == ([2.0, 3.0], ["", ""])
+    assert made.metrics.unlogged == 2
+
+
+def test_sampling_logs_a_share_and_gives_ids_to_what_is_logged(make_plane: MakePlane, plus: Any) -> None:
+    made = make_plane()
+    endpoint = made.serve((variant("champion"), plus(1)), log=LogPolicy(sample=0.3))
+    answer = run(ask(made, endpoint, [0.0] * 3000))
+    kept = [identifier for identifier in answer.ids if identifier]
+    assert 0.25 < len(kept) / 3000 < 0.35
+    assert {item.id for item in read_predictions(made.folder / "journal")[0]} == set(kept)
+
+
+def test_queries_under_way_end_with_the_model_that_they_started_with(make_plane: MakePlane, plus: Any) -> None:
+    made = make_plane()
+    old = made.serve((variant("champion", 1), plus(1)))
+
+    async def work() -> Any:
+        first = asyncio.ensure_future(ask(made, old, [0.0]))
+        await asyncio.sleep(0)
+        new = made.serve((variant("champion", 2), plus(2)))
+        return await first, await ask(made, new, [0.0])
+
+    before, after = run(work())
+    assert (before.outputs["value"], before.models) == ([1.0], ["model:m@1"])
+    assert (after.outputs["value"], after.models) == ([2.0], ["model:m@2"])
+
+
+def test_a_candidate_that_needs_a_new_input_refuses_only_rows_that_lack_it(
+    make_plane: MakePlane, plus: Any, tmp_path: Path
+) -> None:
+    made = make_plane()
+    endpoint = made.serve(
+        (variant("champion", 1), plus(1)), (variant("candidate", 2, 1.0), adding_bundle(2, tmp_path / "b", "wind"))
+    )
+    assert endpoint.intake.names == ("x", "wind")
+
+    async def work() -> list[Any]:
+        asks = [ask(made, endpoint, [0.0], keys=[str(n)]) for n in range(40)]
+        return await asyncio.gather(*asks, return_exceptions=True)
+
+    answers = run(work())
+    refused = [answer for answer in answers if isinstance(answer, Invalid)]
+    assert 0 < len(refused) < 40
+    assert "'wind', row 0: is not in the request" in str(refused[0])
+    assert all(a.outputs["value"] == [1.0] for a in answers if isinstance(a, Answer))
+
+
+def test_an_unknown_endpoint_is_named_with_those_that_are_served(make_plane: MakePlane, plus: Any) -> None:
+    made = make_plane()
+    made.serve((variant("champion"), plus(1)))
+    with pytest.raises(NotFound, match=r"no endpoint 'x' is served here \(served: e\)"):
+        made.plane.endpoint("x")
