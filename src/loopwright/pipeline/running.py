@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,7 @@ from loopwright.pipeline.notes import NoteTaker, OnReport
 from loopwright.pipeline.outputs import stored_outputs
 from loopwright.pipeline.processes import WorkerPool
 from loopwright.pipeline.records import Records
-from loopwright.store import Stores
+from loopwright.store import ObjectStore, Stores
 from loopwright.track import RunInput, RunService, RunStatus
 
 if TYPE_CHECKING:
@@ -43,8 +44,13 @@ TRACEBACK_PATH = "error/traceback.txt"
 class Session:
     """Worker processes and a folder for them, shared by the runs that are made in it."""
 
-    def __init__(self, pool: WorkerPool, scratch: Path) -> None:
-        self.pool, self.scratch = pool, scratch
+    def __init__(self, pool: WorkerPool, scratch: Path, objects: ObjectStore) -> None:
+        self.pool, self.scratch, self._objects = pool, scratch, objects
+
+    @cached_property
+    def capture(self) -> Capture:
+        """What the session's runs run on: taken once, as the workers import the code once."""
+        return capture_run(self._objects, Path(self.pool.setup.code_root), 0)
 
 
 class Pins:
@@ -84,7 +90,7 @@ class Runner:
         pins = Pins(self._datasets, {**request.pins, **(before.inputs if before else {})})
         # The first thing that a worker does is to import the project's code; the capture is made meanwhile.
         with session.pool.lent() as worker:
-            capture = capture_run(self._stores.objects, Path(session.pool.setup.code_root), request.seed)
+            capture = msgspec.structs.replace(session.capture, seed=request.seed)
             bound = worker.ask_for(Bind(request.pipeline, request.params), Bound).params
             pins.add(dataset_refs(bound))
             params = pinned_value(bound, pins.versions)

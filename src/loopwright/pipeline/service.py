@@ -113,7 +113,7 @@ class PipelineService:
         with scratch_folder(self.stores.data) as scratch:
             pool = WorkerPool(self._setup(scratch, code_root), workers or min(_MAX_WORKERS, os.cpu_count() or 1))
             try:
-                yield Session(pool, scratch)
+                yield Session(pool, scratch, self.stores.objects)
             finally:
                 pool.close()
 

@@ -1,0 +1,1 @@
+"""Schema changes of training, in order."""
