@@ -35,6 +35,7 @@ MIGRATIONS = tuple(
         "features",
         "track",
         "pipeline",
+        "train",
         "models",
         "monitor",
         "release",

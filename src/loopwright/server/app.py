@@ -64,7 +64,7 @@ def create_app(
             *derived,
             *stream,
             metrics.route(),
-            *_own_routes(derived),
+            *_own_routes(derived, inference_url),
             *session_routes(gate),
             *extra_routes,
         ]
@@ -92,15 +92,16 @@ def _feed(services: ServiceMap, asked: Services) -> Feed | None:
     return Feed(asked, head)
 
 
-def _own_routes(derived: list[RouteSpec]) -> list[RouteSpec]:
+def _own_routes(derived: list[RouteSpec], inference_url: Callable[[], str | None]) -> list[RouteSpec]:
     description = msgspec.json.encode(describe(derived, loopwright.__version__))
-    healthy = msgspec.json.encode({"status": "ok", "version": loopwright.__version__})
 
     async def openapi(_call: Call) -> Response:
         return Response(description, media_type=JSON)
 
     async def health(_call: Call) -> Response:
-        return Response(healthy, media_type=JSON)
+        # A client on this machine may ask the inference process itself, without the way through here.
+        told = {"status": "ok", "version": loopwright.__version__, "inference": inference_url()}
+        return Response(msgspec.json.encode(told), media_type=JSON)
 
     return [
         RouteSpec("GET", "/openapi.json", PUBLIC, openapi),

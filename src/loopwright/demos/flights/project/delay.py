@@ -159,7 +159,8 @@ def _window(flights: str, until: str, days: int) -> tuple[pl.LazyFrame, pl.LazyF
 def _point_in_time(rows: pl.LazyFrame, _raw: pl.LazyFrame, flights: str, weather: str) -> pl.DataFrame:
     ws, sources = lw.context().ws, {"flights": flights, "weather": weather}
     joined = ws.features.historical(rows, "yesterday", timestamp="scheduled_at", sources=sources, full_names=True)
-    return ws.features.historical(joined, ["weather"], timestamp="scheduled_at", sources=sources).collect()
+    observed = ws.features.historical(joined, ["weather"], timestamp="scheduled_at", sources=sources)
+    return pl.DataFrame(observed.collect())
 
 
 def _labelled(rows: pl.DataFrame) -> pl.DataFrame:

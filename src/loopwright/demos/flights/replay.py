@@ -1,0 +1,189 @@
+"""The year goes by: each day's flights are asked one by one at their departure, and their outcome comes later."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from datetime import date, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import msgspec
+
+from loopwright.core import Unavailable
+from loopwright.demos.flights.source import Sources, days, landed_by, turn_of
+from loopwright.monitor import Feedback
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import polars as pl
+
+    from loopwright.demos.process import UpProcess
+    from loopwright.server import RemoteWorkspace
+    from loopwright.workspace import Workspace
+
+LABEL_DELAY = timedelta(days=1)
+_PATIENCE_S = 90.0
+_SETTLE_S = 120.0
+_FEEDBACK_ROWS = 5_000
+
+
+class Counts(msgspec.Struct):
+    """What went over the wire and was acknowledged."""
+
+    predictions: int = 0
+    labels: int = 0
+    refused: int = 0
+
+
+class Replay:
+    """Sends the flights of day after day through the real server, and moves the workspace's clock.
+
+    Everything is asked again when the server dies and comes back: an answer that was lost is asked for anew.
+    """
+
+    def __init__(self, up: UpProcess, ws: Workspace, sources: Sources, project: Any) -> None:
+        """Args:
+        up: the server, which is started again when it is gone.
+        ws: the same workspace, opened here: new rows are brought to it as a data team would bring them.
+        project: the module that holds the project's features.
+        """
+        self.up, self.ws, self.sources, self.project = up, ws, sources, project
+        self.counts = Counts()
+        self.acknowledged: list[str] = []
+        self._waiting: deque[tuple[datetime, list[str], list[int]]] = deque()
+        self._client: Any = None
+
+    def run(self, first: date, last: date, each_day: Callable[[date], None]) -> None:
+        """Replay from `first` to `last`; `each_day` is called when a day is over and everything has settled."""
+        for day in days(first, last):
+            self._day(day)
+            each_day(day)
+
+    def ask(self, call: Callable[[RemoteWorkspace], Any]) -> Any:
+        """Ask the server, and ask again while it is away.
+
+        Raises:
+            Unavailable: it stays away.
+        """
+        from loopwright.server import RemoteWorkspace
+
+        deadline = time.monotonic() + _PATIENCE_S
+        while True:
+            try:
+                with RemoteWorkspace(self.up.ensure()) as remote:
+                    return call(remote)
+            except Unavailable:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
+
+    def close(self) -> None:
+        """Close the connections."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
+    def _day(self, day: date) -> None:
+        """One operational day: the news of yesterday, today's requests, the labels that are due, and then the clock."""
+        begin, end = turn_of(day), turn_of(day + timedelta(days=1))
+        self._bring_news(begin)
+        flights = self.sources.flights.filter(self._between("scheduled_at", begin, end))
+        self._predict(flights, begin)
+        self._send_labels(end)
+        self.ask(lambda remote: remote.loops.advance_clock(to=end))
+        self._settle()
+
+    def _bring_news(self, now: datetime) -> None:
+        """Yesterday's flights and weather go into the datasets, and what they show goes online."""
+        flown = landed_by(self.sources.flights, now, now - timedelta(days=1))
+        if flown.height:
+            self.ws.datasets.ingest("flights", flown, mode="append", message=f"flown by {now:%Y-%m-%d %H:%M}")
+        observed = self.sources.weather.filter(self._between("observed_at", now - timedelta(days=1), now))
+        if observed.height:
+            self.ws.datasets.ingest("weather", observed, mode="append", message=f"observed by {now:%Y-%m-%d %H:%M}")
+        for view in self.project.VIEWS:
+            self.ws.features.materialise(view.name, until=now)
+
+    def _predict(self, flights: pl.DataFrame, now: datetime) -> None:
+        """One request per flight, in the order of their scheduled departures."""
+        inputs = self.inputs_at(flights, now)
+        columns = {name: inputs[name].to_list() for name in inputs.columns}
+        keys = flights["flight_id"].to_list()
+        answered = self._infer(columns, keys, flights["scheduled_at"].to_list())
+        self.counts.predictions += sum(1 for identifier in answered.prediction_ids if identifier)
+        self.counts.refused += len(answered.errors)
+        self.acknowledged.extend(identifier for identifier in answered.prediction_ids if identifier)
+        late = (flights["arr_delay"] > self.project.LATE_MINUTES).cast(int).to_list()
+        known = [
+            (identifier, truth)
+            for identifier, truth in zip(answered.prediction_ids, late, strict=True)
+            if identifier and truth is not None
+        ]
+        self._waiting.append(
+            (now + timedelta(days=1) + LABEL_DELAY, [each[0] for each in known], [each[1] for each in known])
+        )
+
+    def inputs_at(self, flights: pl.DataFrame, now: datetime) -> pl.DataFrame:
+        """What is known of flights at their departure: the online features of the day, and the weather observed."""
+        ws, rows = self.ws, self.project.scheduled(flights.lazy()).collect()
+        known = ws.features.online_frame("yesterday", rows, at=now, full_names=True)
+        weather = self.sources.weather.sort("observed_at")
+        joined = known.sort("scheduled_at").join_asof(
+            weather, left_on="scheduled_at", right_on="observed_at", by="origin", strategy="backward", tolerance="6h"
+        )
+        inputs: pl.DataFrame = self.project.as_inputs(joined)
+        return inputs
+
+    def _infer(self, columns: dict[str, list[Any]], keys: list[str], times: list[datetime]) -> Any:
+        deadline = time.monotonic() + _PATIENCE_S
+        while True:
+            try:
+                return self._inference().infer_many("delay", columns, keys=keys, event_times=times)
+            except Unavailable:
+                self.close()
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
+
+    def _inference(self) -> Any:
+        """The inference process's own address: 200,000 requests need no second server on their way."""
+        from loopwright.serve import InferenceClient
+
+        if self._client is None:
+            try:
+                told = httpx.get(f"{self.up.ensure()}/health", timeout=10.0).json()
+            except httpx.HTTPError as error:
+                raise Unavailable(f"the server does not answer: {error}") from None
+            if not told.get("inference"):
+                raise Unavailable("the inference process is not ready yet")
+            self._client = InferenceClient(told["inference"])
+        return self._client
+
+    def _send_labels(self, now: datetime) -> None:
+        """Feedback for the flights whose outcome is due."""
+        while self._waiting and self._waiting[0][0] <= now:
+            due, identifiers, truths = self._waiting.popleft()
+            rows = [Feedback(identifier, truth, due) for identifier, truth in zip(identifiers, truths, strict=True)]
+            for start in range(0, len(rows), _FEEDBACK_ROWS):
+                self.counts.labels += self._feedback(rows[start : start + _FEEDBACK_ROWS])
+
+    def _feedback(self, rows: list[Feedback]) -> int:
+        accepted: int = self.ask(lambda remote: remote.monitors.feedback("delay", rows)).accepted
+        return accepted
+
+    def _settle(self) -> None:
+        deadline = time.monotonic() + _SETTLE_S
+        while True:
+            done = self.ask(lambda remote: remote.loops.settle(timeout_s=30.0))
+            if done.settled:
+                return
+            if time.monotonic() > deadline:
+                raise Unavailable("the controller does not settle", where=", ".join(done.waiting_for))
+
+    @staticmethod
+    def _between(column: str, begin: datetime, end: datetime) -> pl.Expr:
+        import polars as pl
+
+        return (pl.col(column) >= begin) & (pl.col(column) < end)
