@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -182,19 +185,16 @@ def test_objects_are_read_only_files(tmp_path: Path) -> None:
     assert (tmp_path / digest[:2] / digest[2:]).stat().st_mode & 0o222 == 0
 
 
-def test_leftovers_of_dead_writers_are_swept_and_young_ones_stay(tmp_path: Path) -> None:
-    store = FolderStore(tmp_path)
-    store.put_bytes(b"x")
-    (tmp_path / "tmp" / "left").write_bytes(b"half")
-    assert store.sweep() == 0
-    assert store.sweep(older_than_s=-1) == 1
-    assert len(list(store.iterate())) == 1
+def test_leftovers_of_dead_writers_are_swept_a_day_later_and_young_ones_stay(tmp_path: Path) -> None:
+    (tmp_path / "tmp").mkdir()
+    for name, age_s in (("old", 90_000), ("young", 60)):
+        (tmp_path / "tmp" / name).write_bytes(b"half")
+        os.utime(tmp_path / "tmp" / name, (time.time() - age_s,) * 2)
+    FolderStore(tmp_path).put_bytes(b"x")
+    assert [path.name for path in (tmp_path / "tmp").iterdir()] == ["young"]
 
 
 def test_a_full_disk_says_so_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import errno
-    import os
-
     def full(_descriptor: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 

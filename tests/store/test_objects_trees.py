@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.servers_bytes import S3Place
 
-from loopwright.core import Conflict, Corrupt, Invalid, NotFound, encode
+from loopwright.core import Conflict, Corrupt, Invalid, NotFound, encode, new_id
 from loopwright.store.objects import (
     FolderStore,
     Tree,
@@ -223,6 +224,17 @@ def test_of_two_checkouts_at_once_both_succeed(
     checkout(objects, digest, tmp_path / "out")
     assert files_of(tmp_path / "out") == FILES
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_leftovers_of_killed_checkouts_are_swept_a_day_later(objects: FolderStore, tmp_path: Path) -> None:
+    digest = put_tree_entries(objects, {"a": b"x"})
+    old, young, other = (tmp_path / name for name in (f".out.{new_id()}", f".out.{new_id()}", ".out.mine"))
+    for folder in (old, young, other):
+        (folder / "deep").mkdir(parents=True)
+    for folder in (old, other):
+        os.utime(folder, (time.time() - 90_000,) * 2)
+    checkout(objects, digest, tmp_path / "out")
+    assert [folder.exists() for folder in (old, young, other)] == [False, True, True]
 
 
 @pytest.mark.s3

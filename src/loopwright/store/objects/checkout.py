@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
+from glob import escape
 from itertools import groupby
 from pathlib import Path
 
-from loopwright.core import Conflict, Corrupt, check_path, new_id
+from loopwright.core import Conflict, Corrupt, check_path, is_id, new_id
 from loopwright.store.objects.faults import spoken
 from loopwright.store.objects.model import ObjectStore, Tree, TreeEntry
 from loopwright.store.objects.trees import checked, read_tree
 
 _CHUNK_BYTES = 1 << 20
+_STALE_S = 24 * 3600.0
 
 
 def checkout(objects: ObjectStore, digest: str, target: Path) -> None:
@@ -32,6 +35,7 @@ def checkout(objects: ObjectStore, digest: str, target: Path) -> None:
     with spoken(str(target.parent)):
         try:
             temporary.mkdir(parents=True)
+            _sweep(target)
             _fill(objects, tree, temporary)
             _publish(temporary, target, tree)
         finally:
@@ -43,6 +47,14 @@ def _refuse_occupied(target: Path) -> None:
         return
     if target.exists() or target.is_symlink():
         raise Conflict(f"{target} exists already", next_step="choose a new folder, or remove this one")
+
+
+def _sweep(target: Path) -> None:
+    """Remove what checkouts to the same place left that were killed more than a day ago."""
+    before = time.time() - _STALE_S
+    for left in target.parent.glob(f".{escape(target.name)}.*"):
+        if is_id(left.name.rsplit(".", 1)[-1]) and left.stat().st_mtime < before:
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _fill(objects: ObjectStore, tree: Tree, folder: Path) -> None:

@@ -25,12 +25,14 @@ class FolderStore:
     """The object store of an embedded workspace.
 
     A write goes to a temporary file in the same file system, is forced to the disk, and is renamed to its digest;
-    then the folder is forced to the disk too. Temporary files that a dead writer left are removed a day later.
+    then the folder is forced to the disk too. Temporary files that a dead writer left are removed
+    by the first write of a store that is opened a day later.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = root.absolute()
         self._temporary = self.root / _TEMPORARY
+        self._swept = False
 
     def __repr__(self) -> str:
         return f"FolderStore({str(self.root)!r})"
@@ -132,6 +134,9 @@ class FolderStore:
         from blake3 import blake3
 
         self._temporary.mkdir(parents=True, exist_ok=True)
+        if not self._swept:
+            self._swept = True
+            self.sweep()
         temporary = self._temporary / new_id()
         hasher = blake3()
         try:
