@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from contextlib import suppress
 from glob import escape
 from itertools import groupby
 from pathlib import Path
@@ -53,8 +54,9 @@ def _sweep(target: Path) -> None:
     """Remove what checkouts to the same place left that were killed more than a day ago."""
     before = time.time() - _STALE_S
     for left in target.parent.glob(f".{escape(target.name)}.*"):
-        if is_id(left.name.rsplit(".", 1)[-1]) and left.stat().st_mtime < before:
-            shutil.rmtree(left, ignore_errors=True)
+        with suppress(FileNotFoundError):  # its owner, or another checkout, was quicker
+            if is_id(left.name.rsplit(".", 1)[-1]) and left.stat().st_mtime < before:
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def _fill(objects: ObjectStore, tree: Tree, folder: Path) -> None:
