@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
@@ -113,3 +113,17 @@ def trigger_text(trigger: Any) -> str:
     if kind == "OnNewVersion":
         return f"a new version of dataset {trigger.dataset}"
     return "a person"
+
+
+def measure(value: Any, dtype: str) -> str:
+    """A statistic in its column's own terms: times, kept as microseconds since 1970, are written as times."""
+    if value is None or dtype not in ("timestamp", "date"):
+        return number(value)
+    return moment(datetime.fromtimestamp(float(value) / 1e6, UTC))
+
+
+def cell(value: Any) -> str:
+    """A value of a table's cell: floats to six digits, everything else as it is."""
+    if value is None:
+        return "–"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

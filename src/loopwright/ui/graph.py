@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from loopwright.ui.formats import short
-from loopwright.ui.layered import arrange
+from loopwright.ui.layered import Place, arrange
 
 BOX_W, BOX_H, GAP_X, GAP_Y, MARGIN = 176, 46, 84, 16, 14
 _NAME_CHARACTERS = 22
+Corner = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -55,25 +57,32 @@ def draw(root: str, nodes: Sequence[Any], edges: Sequence[Mapping[str, str]], hr
         edges: with `source`, `target` and `role` each.
         href: the page of a ref.
     """
-    refs = list(
-        dict.fromkeys(
-            [root, *(node.ref for node in nodes), *(end for e in edges for end in (e["source"], e["target"]))]
+    ends = (end for edge in edges for end in (edge["source"], edge["target"]))
+    refs = list(dict.fromkeys([root, *(node.ref for node in nodes), *ends]))
+    found = arrange(refs, [(edge["source"], edge["target"]) for edge in edges])
+    everything = [*found.places.values(), *(place for route in found.routes.values() for place in route)]
+    top = min(place.row for place in everything)
+
+    def corner(place: Place) -> tuple[float, float]:
+        return MARGIN + place.layer * (BOX_W + GAP_X), MARGIN + (place.row - top) * (BOX_H + GAP_Y)
+
+    corners = {ref: corner(place) for ref, place in found.places.items()}
+    lines = tuple(
+        _line(
+            edge["role"],
+            corners[edge["source"]],
+            [corner(place) for place in found.routes[edge["source"], edge["target"]]],
+            corners[edge["target"]],
         )
+        for edge in edges
     )
-    places = arrange(refs, [(edge["source"], edge["target"]) for edge in edges])
-    top = min(place.row for place in places.values())
-    corners = {
-        ref: (MARGIN + place.layer * (BOX_W + GAP_X), MARGIN + (place.row - top) * (BOX_H + GAP_Y))
-        for ref, place in places.items()
-    }
     boxes = tuple(_box(ref, corners[ref], href, ref == root) for ref in refs)
-    lines = tuple(_line(edge["role"], corners[edge["source"]], corners[edge["target"]]) for edge in edges)
     width = max(x for x, _ in corners.values()) + BOX_W + MARGIN
-    height = max(y for _, y in corners.values()) + BOX_H + MARGIN
+    height = max(corner(place)[1] for place in everything) + BOX_H + MARGIN
     return Drawing(width, height, boxes, lines)
 
 
-def _box(ref: str, corner: tuple[float, float], href: Callable[[str], str], root: bool) -> Box:
+def _box(ref: str, corner: Corner, href: Callable[[str], str], root: bool) -> Box:
     kind, _, name = ref.partition(":")
     shown = short(name)
     if len(shown) > _NAME_CHARACTERS:
@@ -81,9 +90,20 @@ def _box(ref: str, corner: tuple[float, float], href: Callable[[str], str], root
     return Box(ref, kind, shown, href(ref), *corner, root)
 
 
-def _line(role: str, source: tuple[float, float], target: tuple[float, float]) -> Line:
-    x1, y1 = source[0] + BOX_W, source[1] + BOX_H / 2
-    x2, y2 = target[0] - 5, target[1] + BOX_H / 2
-    bend = max((x2 - x1) / 2, 24)
-    path = f"M{x1:.0f},{y1:.1f} C{x1 + bend:.0f},{y1:.1f} {x2 - bend:.0f},{y2:.1f} {x2:.0f},{y2:.1f}"
-    return Line(path, role, (x1 + x2) / 2, (y1 + y2) / 2 - 4)
+def _line(role: str, source: Corner, passed: Sequence[Corner], target: Corner) -> Line:
+    """A curve from the right side of one box to the left side of another, through the places that it passes."""
+    middle = BOX_H / 2
+    points = [(source[0] + BOX_W, source[1] + middle)]
+    for x, y in passed:
+        points += [(x, y + middle), (x + BOX_W, y + middle)]
+    points.append((target[0] - 5, target[1] + middle))
+    path = f"M{points[0][0]:.0f},{points[0][1]:.1f}"
+    for index, (near, far) in enumerate(pairwise(points)):
+        path += f" L{far[0]:.0f},{far[1]:.1f}" if index % 2 else _bend(near, far)
+    x, y = points[1]
+    return Line(path, role, x - 12, y - 5)
+
+
+def _bend(near: Corner, far: Corner) -> str:
+    half = max((far[0] - near[0]) / 2, 24)
+    return f" C{near[0] + half:.0f},{near[1]:.1f} {far[0] - half:.0f},{far[1]:.1f} {far[0]:.0f},{far[1]:.1f}"

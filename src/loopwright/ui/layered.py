@@ -1,22 +1,34 @@
 """A layered drawing of a directed graph without a browser: Sugiyama, Tagawa and Toda 1981, in its simplest form.
 
-Layers by longest path, order inside a layer by barycentres, swept a few times. Pure: refs and edges in, places out.
+Layers by longest path; an edge over several layers passes through a place of its own in each of them; order inside a
+layer by barycentres, swept a few times. Pure: refs and edges in, places out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
-_SWEEPS = 6
+_SWEEPS = 8
+Part = tuple[str, str, int]
+Node = str | Part
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a node stands: its layer (from the left) and its row in it."""
+    """Where something stands: its layer (from the left) and its row in it; rows are one apart, centred on zero."""
 
     layer: int
     row: float
+
+
+@dataclass(frozen=True)
+class Arrangement:
+    """A place for each node, and for each edge the places that it passes between its ends."""
+
+    places: Mapping[str, Place]
+    routes: Mapping[tuple[str, str], tuple[Place, ...]]
 
 
 def layers_of(nodes: Sequence[str], edges: Iterable[tuple[str, str]]) -> dict[str, int]:
@@ -48,32 +60,50 @@ def _settle(start: str, sources: Mapping[str, list[str]], found: dict[str, int])
         stack.pop()
 
 
-def arrange(nodes: Sequence[str], edges: Sequence[tuple[str, str]]) -> dict[str, Place]:
-    """A place for each node; rows of a layer are one apart and centred on zero."""
+def arrange(nodes: Sequence[str], edges: Sequence[tuple[str, str]]) -> Arrangement:
+    """Places for nodes and the ways of edges between them; edges to unknown nodes are left out."""
     layer_of = layers_of(nodes, edges)
-    layers: dict[int, list[str]] = {}
+    layers: dict[int, list[Node]] = {}
     for node in nodes:
         layers.setdefault(layer_of[node], []).append(node)
-    near: dict[str, list[str]] = {node: [] for node in nodes}
-    for source, target in edges:
-        if source in near and target in near and source != target:
-            near[source].append(target)
-            near[target].append(source)
-    rows = {node: float(index) for layer in layers.values() for index, node in enumerate(layer)}
+    chains = {edge: _chain(edge, layer_of) for edge in edges if edge[0] in layer_of and edge[1] in layer_of}
+    for chain in chains.values():
+        for passed in chain:
+            layers[passed[2]].append(passed)
+    whole: list[list[Node]] = [[edge[0], *chain, edge[1]] for edge, chain in chains.items()]
+    rows = _ordered(layers, whole)
+    places = {node: Place(layer_of[node], rows[node]) for node in nodes}
+    routes = {edge: tuple(Place(passed[2], rows[passed]) for passed in chain) for edge, chain in chains.items()}
+    return Arrangement(places, routes)
+
+
+def _chain(edge: tuple[str, str], layer_of: Mapping[str, int]) -> list[Part]:
+    """The parts of an edge, one in each layer between its ends."""
+    source, target = edge
+    return [(source, target, layer) for layer in range(layer_of[source] + 1, layer_of[target])]
+
+
+def _ordered(layers: Mapping[int, list[Node]], chains: Iterable[Sequence[Node]]) -> dict[Node, float]:
+    """The row of each node and part, such that neighbours are near each other."""
+    near: dict[Node, list[Node]] = {node: [] for layer in layers.values() for node in layer}
+    for chain in chains:
+        for left, right in pairwise(chain):
+            near[left].append(right)
+            near[right].append(left)
+    rows: dict[Node, float] = {}
+    for layer in layers.values():
+        _place(layer, rows)
     for sweep in range(_SWEEPS):
         for number in sorted(layers, reverse=bool(sweep % 2)):
-            _order(layers[number], near, rows)
-    return {
-        node: Place(number, index - (len(layer) - 1) / 2)
-        for number, layer in layers.items()
-        for index, node in enumerate(layer)
-    }
+            middle = {
+                node: sum(rows[other] for other in near[node]) / len(near[node]) if near[node] else rows[node]
+                for node in layers[number]
+            }
+            layers[number].sort(key=middle.__getitem__)
+            _place(layers[number], rows)
+    return rows
 
 
-def _order(layer: list[str], near: Mapping[str, list[str]], rows: dict[str, float]) -> None:
-    middle = {
-        node: sum(rows[other] for other in near[node]) / len(near[node]) if near[node] else rows[node] for node in layer
-    }
-    layer.sort(key=lambda node: middle[node])
+def _place(layer: Sequence[Node], rows: dict[Node, float]) -> None:
     for index, node in enumerate(layer):
         rows[node] = index - (len(layer) - 1) / 2

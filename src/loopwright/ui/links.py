@@ -42,4 +42,5 @@ def page_of(project: str, ref: str) -> str:
 
 
 def _tail(ref: Ref) -> list[str]:
-    return [ref.name, ref.selector] if ref.selector else [ref.name]
+    """The name, and the version where versions have pages of their own."""
+    return [ref.name, ref.selector] if ref.selector and ref.kind != "feature" else [ref.name]

@@ -128,11 +128,24 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for name in ("number", "percent", "size", "duration", "moment", "short", "short_ref", "words", "telling"):
+    for name in (
+        "number",
+        "percent",
+        "size",
+        "duration",
+        "moment",
+        "short",
+        "short_ref",
+        "words",
+        "telling",
+        "measure",
+        "cell",
+    ):
         environment.filters[name] = getattr(formats, name)
     environment.filters["trigger_text"] = formats.trigger_text
     environment.filters["lineage_drawing"] = graph.draw
     environment.filters["as_json"] = lambda value: msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
+    environment.filters["plain"] = msgspec.to_builtins
     environment.filters["data"] = _embedded
     return environment
 

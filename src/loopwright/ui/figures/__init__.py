@@ -1,7 +1,15 @@
 """Figures as Plotly's JSON: the same functions serve pages, notebooks and reports."""
 
-from loopwright.ui.figures.drawing import Drawing, Mark
+from loopwright.ui.figures.drawing import MAX_MARKS, Drawing, Mark
 from loopwright.ui.figures.runs import metric_history
 from loopwright.ui.figures.serving import drift_over_time, performance_over_time, traffic_over_time
 
-__all__ = ["Drawing", "Mark", "drift_over_time", "metric_history", "performance_over_time", "traffic_over_time"]
+__all__ = [
+    "MAX_MARKS",
+    "Drawing",
+    "Mark",
+    "drift_over_time",
+    "metric_history",
+    "performance_over_time",
+    "traffic_over_time",
+]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-_MAX_MARKS = 60
+MAX_MARKS = 60
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def layout(*, y_title: str = "", x_title: str = "", height: int = 290, **more: A
 
 def with_marks(base: dict[str, Any], marks: Sequence[Mark]) -> dict[str, Any]:
     """The layout with a vertical line and a small label for each of the newest marks."""
-    shown = sorted(marks, key=lambda mark: mark.at)[-_MAX_MARKS:]
+    shown = sorted(marks, key=lambda mark: mark.at)[-MAX_MARKS:]
     shapes = [
         {
             "type": "line",

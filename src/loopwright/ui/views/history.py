@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from loopwright.core import LoopwrightError
 from loopwright.server import Call
+from loopwright.ui.formats import short_ref
 from loopwright.ui.page import View, attempt
 
 _PAGE = 100
@@ -105,4 +106,4 @@ async def lineage(call: Call) -> View:
         "truncated": any(trace.truncated for trace in traces.values()),
         "problem": problem if not traces else "",
     }
-    return View(f"Lineage of {ref}" if ref else "Lineage", "lineage.html", values, section="lineage")
+    return View(f"Lineage of {short_ref(ref)}" if ref else "Lineage", "lineage.html", values, section="lineage")

@@ -51,7 +51,9 @@ async def _decisions(call: Call, run: Any) -> list[Any]:
     """The events about the run and about what it set in motion, oldest first."""
     subjects = [f"looprun:{run.id}"]
     subjects += [f"run:{run.training_run}"] if run.training_run else []
-    subjects += [ref for ref in (run.approval, run.rollout, run.model_version) if ":" in ref]
+    subjects += [f"approval:{run.approval}"] if run.approval else []
+    subjects += [f"rollout:{run.rollout}"] if run.rollout else []
+    subjects += [run.model_version] if run.model_version else []
     found: dict[str, Any] = {}
     for subject in subjects:
         for event in await call.ask("events.latest", subject=subject, limit=100):

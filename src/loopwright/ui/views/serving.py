@@ -7,7 +7,8 @@ from datetime import datetime
 from typing import Any
 
 from loopwright.server import Call
-from loopwright.ui.figures import Drawing, Mark, drift_over_time, performance_over_time, traffic_over_time
+from loopwright.ui.figures import MAX_MARKS, Drawing, Mark, drift_over_time, performance_over_time, traffic_over_time
+from loopwright.ui.formats import short
 from loopwright.ui.page import View, attempt
 
 _LIVE = ("endpoint", "rollout", "alert", "monitor", "gate")
@@ -41,15 +42,16 @@ async def endpoint(call: Call) -> View:
     )
     decisions = await _decisions(call, found.name)
     now = await call.ask("loops.now")
-    drawings = _drawings(windows, changes, marks_of(decisions), now)
+    drawings = _drawings(windows, changes, marks_of(decisions[:MAX_MARKS]), now)
     values = {
         "endpoint": found,
         "rollout": rollout,
         "rollouts": await call.ask("rollouts.list", endpoint=found.name, limit=20),
         "windows": windows[:60],
-        "alerts": [alert for alert in await call.ask("monitors.alerts", limit=50) if alert.endpoint == found.name],
+        "alerts": await call.ask("monitors.alerts", endpoint=found.name, limit=50),
         "monitors": [info for info in await call.ask("monitors.list") if info.monitor.endpoint == found.name],
         "decisions": decisions[:40],
+        "numbers": {event.id: number for number, event in enumerate(reversed(decisions[:MAX_MARKS]), start=1)},
         "changes": changes[:20],
         "now": now,
     }
@@ -96,11 +98,10 @@ async def monitor(call: Call) -> View:
     """One monitor: its policies and windows."""
     name = call.request.path_params["name"]
     info = await call.ask("monitors.get", name=name)
-    windows = await call.ask("monitors.windows", endpoint=info.monitor.endpoint, limit=_WINDOWS)
-    mine = [window for window in windows if window.monitor == name]
-    values = {"info": info, "windows": mine[:100]}
+    windows = await call.ask("monitors.windows", monitor=name, limit=_WINDOWS)
+    values = {"info": info, "windows": windows[:100]}
     trail = (("Endpoints", ("endpoints",)), (info.monitor.endpoint, ("endpoints", info.monitor.endpoint)))
-    drawings = _drawings(mine, [], [], await call.ask("loops.now"))
+    drawings = _drawings(windows, [], [], await call.ask("loops.now"))
     return View(name, "monitor.html", values, "endpoints", trail, _LIVE, drawings=drawings)
 
 
@@ -111,4 +112,4 @@ async def prediction(call: Call) -> View:
     trace, trouble = await attempt(call, "lineage.trace", ref=f"prediction:{found.id}", direction="up")
     trail = (("Endpoints", ("endpoints",)), (found.endpoint, ("endpoints", found.endpoint)))
     values = {"prediction": found, "trace": trace, "trouble": trouble}
-    return View(f"Prediction {found.id}", "prediction.html", values, "endpoints", trail)
+    return View(f"Prediction {short(found.id)}", "prediction.html", values, "endpoints", trail)
