@@ -12,10 +12,11 @@ import msgspec
 from loopwright.core import Unavailable, progress
 from loopwright.pipeline.arguments import cache_key, fill, needs
 from loopwright.pipeline.failures import Attempt, RunPruned, StepFailed
-from loopwright.pipeline.messages import Done, Execute, Pruned, Raised
-from loopwright.pipeline.model import Argument, Graph, StepCall, StepRun, StepStatus, Stored
+from loopwright.pipeline.messages import Advice, Done, Execute, Note, Pruned, Raised, note_lists
+from loopwright.pipeline.model import Argument, Graph, Made, StepCall, StepRun, StepStatus, Stored
 from loopwright.pipeline.processes import Listener, WorkerDied, WorkerPool, WorkerProcess, WorkerTimeout
 from loopwright.pipeline.records import Records
+from loopwright.store import ObjectStore
 
 
 class Task(msgspec.Struct, frozen=True):
@@ -34,11 +35,27 @@ class Task(msgspec.Struct, frozen=True):
     recorded: dict[str, StepRun] = {}
 
 
+class Outcome(msgspec.Struct, frozen=True):
+    """What came of running a step. `heard` is what it told on the way."""
+
+    output: Stored
+    seconds: float
+    attempts: int
+    heard: list[Note]
+
+
 class Execution:
     """Runs the steps of a graph as their inputs become ready; each step's end is on record before another begins."""
 
-    def __init__(self, task: Task, records: Records, pool: WorkerPool, listener: Listener, logs: Path) -> None:
-        self.task, self._records, self._pool, self._listener, self._logs = task, records, pool, listener, logs
+    def __init__(
+        self, task: Task, records: Records, objects: ObjectStore, pool: WorkerPool, listener: Listener, logs: Path
+    ) -> None:
+        """Args:
+        listener: is told what steps tell, and answers their reports.
+        logs: the folder for what they print, one file a step.
+        """
+        self.task, self._records, self._objects = task, records, objects
+        self._pool, self._listener, self._logs = pool, listener, logs
         self._before = records.steps(task.run_id)
         self.steps = {call.name: StepRun(call.name, StepStatus.WAITING) for call in task.graph.steps}
         self._stopping = Event()
@@ -57,7 +74,7 @@ class Execution:
             StepFailed: a step did not succeed; the others were stopped.
             RunPruned: a search has seen enough.
         """
-        running: dict[Future[tuple[Stored, float, int]], StepCall] = {}
+        running: dict[Future[Outcome], StepCall] = {}
         graph = self.task.graph
         with (
             progress(graph.pipeline, len(graph.steps)) as bar,
@@ -74,9 +91,7 @@ class Execution:
                 self._stop()
                 raise
 
-    def _start_ready(
-        self, running: dict[Future[tuple[Stored, float, int]], StepCall], threads: ThreadPoolExecutor
-    ) -> bool:
+    def _start_ready(self, running: dict[Future[Outcome], StepCall], threads: ThreadPoolExecutor) -> bool:
         """Bring one more step on its way; False when none is ready or no process is free."""
         for call in self.task.graph.steps:
             if self.steps[call.name].status is not StepStatus.WAITING or not needs(call) <= self.outputs.keys():
@@ -96,40 +111,47 @@ class Execution:
         return cache_key(call, arguments, environment=task.environment, seed=task.seed, digests=task.digests)
 
     def _reuse(self, call: StepCall, key: str) -> bool:
-        """Take an output that is there: of this very run, or where the step allows it, of any."""
-        mine = self._before.get(call.name)
-        found: tuple[Stored, str] | None
-        done = self.task.recorded.get(call.name)
-        if call.options.effect and done is not None and done.output is not None:
-            found = (done.output, done.origin)
-        elif mine is not None and (mine.status, mine.key) == (StepStatus.FINISHED, key) and mine.output is not None:
-            found = (mine.output, mine.origin) if self._records.is_whole(mine.output) else None
-        elif call.options.cache and self.task.use_cache:
-            found = self._records.find_output(key)
-        else:
+        """Take an output that is there; what its step logged is logged for this run, too."""
+        made = self._made_before(call, key)
+        if made is None:
             return False
-        if found is None:
-            return False
-        output, origin = found
-        self._save(call, StepRun(call.name, StepStatus.FINISHED, True, key=key, output=output, origin=origin))
+        step = StepRun(call.name, StepStatus.FINISHED, True, key=key, output=made.output, origin=made.run_id)
+        self._save(call, step)
+        if made.notes and made.run_id != self.task.run_id:
+            for note in note_lists.decode(self._objects.get(made.notes)):
+                self._listener(note)
         return True
 
-    def _attempts(self, call: StepCall, arguments: dict[str, Argument]) -> tuple[Stored, float, int]:
-        """Run a step in a process, again if it may be; returns its output, the seconds and the number of attempts."""
+    def _made_before(self, call: StepCall, key: str) -> Made | None:
+        """What this very run made before it was stopped, or where the step allows it, what any run made."""
+        recorded, mine = self.task.recorded.get(call.name), self._before.get(call.name)
+        if call.options.effect and recorded is not None and recorded.output is not None:
+            return Made(recorded.output, "", recorded.origin)
+        if mine is not None and (mine.status, mine.key) == (StepStatus.FINISHED, key) and mine.output is not None:
+            return Made(mine.output, "", mine.origin) if self._records.is_whole(mine.output) else None
+        return self._records.find_output(key) if call.options.cache and self.task.use_cache else None
+
+    def _attempts(self, call: StepCall, arguments: dict[str, Argument]) -> Outcome:
+        """Run a step in a process, again if it may be."""
         for attempt in range(1, call.options.retries + 2):
+            heard: list[Note] = []
             try:
-                done = self._attempt(call, arguments)
-                return done.output, done.seconds, attempt
+                done = self._attempt(call, arguments, heard)
+                return Outcome(done.output, done.seconds, attempt, heard)
             except Attempt:
                 if attempt > call.options.retries or self._stopping.is_set():
                     raise
         raise AssertionError("a step is tried at least once")
 
-    def _attempt(self, call: StepCall, arguments: dict[str, Argument]) -> Done:
+    def _attempt(self, call: StepCall, arguments: dict[str, Argument], heard: list[Note]) -> Done:
+        def listen(note: Note) -> Advice | None:
+            heard.append(note)
+            return self._listener(note)
+
         request = Execute(self.task.run_id, call, arguments, self.task.seed, str(self._logs / f"{call.name}.txt"))
         worker = self._take_worker()
         try:
-            answer = worker.ask(request, listener=self._listener, timeout_s=call.options.timeout_s)
+            answer = worker.ask(request, listener=listen, timeout_s=call.options.timeout_s)
         except WorkerTimeout:
             self._discard(worker)
             raise Attempt("Timeout", f"it did not end within its {call.options.timeout_s:g} s") from None
@@ -145,10 +167,10 @@ class Execution:
             raise Unavailable(f"a worker answered a step with {type(answer).__name__}")
         return answer
 
-    def _finish(self, call: StepCall, future: Future[tuple[Stored, float, int]]) -> None:
+    def _finish(self, call: StepCall, future: Future[Outcome]) -> None:
         step = self.steps[call.name]
         try:
-            output, seconds, attempts = future.result()
+            outcome = future.result()
         except Attempt as attempt:
             self._save(call, msgspec.structs.replace(step, status=StepStatus.FAILED, error=str(attempt)))
             raise StepFailed(
@@ -161,13 +183,22 @@ class Execution:
         except RunPruned:
             self._save(call, msgspec.structs.replace(step, status=StepStatus.PRUNED))
             raise
-        finished = StepRun(call.name, StepStatus.FINISHED, False, seconds, step.key, output, self.task.run_id, attempts)
-        self._save(call, finished)
+        notes = self._objects.put_bytes(msgspec.json.encode(outcome.heard)) if outcome.heard else ""
+        finished = StepRun(
+            name=call.name,
+            status=StepStatus.FINISHED,
+            seconds=outcome.seconds,
+            key=step.key,
+            output=outcome.output,
+            origin=self.task.run_id,
+            attempts=outcome.attempts,
+        )
+        self._save(call, finished, notes)
 
-    def _save(self, call: StepCall, step: StepRun) -> None:
+    def _save(self, call: StepCall, step: StepRun, notes: str = "") -> None:
         self.steps[call.name] = step
         position = next(number for number, item in enumerate(self.task.graph.steps) if item.name == call.name)
-        self._records.save_step(self.task.run_id, position, step, call.function)
+        self._records.save_step(self.task.run_id, position, step, call.function, notes)
 
     def _stop(self) -> None:
         """Kill what still runs; a step that was not at its end has no output."""

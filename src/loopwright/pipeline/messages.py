@@ -94,7 +94,7 @@ class Kept(msgspec.Struct, frozen=True, tag="kept"):
     artifacts: list[tuple[str, str, int]]
 
 
-class Made(msgspec.Struct, frozen=True, tag="made"):
+class HandedOut(msgspec.Struct, frozen=True, tag="handed_out"):
     """Something with a ref that the run made, such as a dataset version."""
 
     ref: str
@@ -114,9 +114,10 @@ class Advice(msgspec.Struct, frozen=True, tag="advice"):
 
 Request = Setup | Bind | Build | Execute | Advice
 Answer = Bound | Built | Done | Raised | Pruned
-Note = Metrics | Tags | Kept | Made | Report
+Note = Metrics | Tags | Kept | HandedOut | Report
 
 requests = msgspec.json.Decoder(Request)
+note_lists = msgspec.json.Decoder(list[Note])
 replies: msgspec.json.Decoder[Answer | Note] = msgspec.json.Decoder(Answer | Note)
 
 

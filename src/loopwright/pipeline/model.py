@@ -109,6 +109,14 @@ class StepRun(msgspec.Struct, frozen=True):
     error: str = ""
 
 
+class Made(msgspec.Struct, frozen=True):
+    """What a step made: its output, the digest of what it logged (empty if nothing), and by which run."""
+
+    output: Stored
+    notes: str
+    run_id: str
+
+
 class PipelineRun(msgspec.Struct, frozen=True):
     """A run of a pipeline. An output that JSON can hold is given as it is, another as codec, digest and size."""
 

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 
 from loopwright.core import Clock, LoopwrightError
-from loopwright.pipeline.messages import Advice, Kept, Made, Metrics, Note, Report, Tags
+from loopwright.pipeline.messages import Advice, HandedOut, Kept, Metrics, Note, Report, Tags
 from loopwright.track import Artifact, MetricPoint, RunService
 
 OnReport = Callable[[float, int], bool]
@@ -44,7 +44,7 @@ class NoteTaker:
                 now = self._clock.now()
                 kept = [Artifact(path, digest, size_bytes, now) for path, digest, size_bytes in artifacts]
                 self._runs.keep_artifacts(self._run_id, kept)
-            case Made(ref, digest):
+            case HandedOut(ref, digest):
                 self._runs.log_output(self._run_id, ref, digest)
             case Report(value, step):
                 self._runs.log_metrics(self._run_id, {INTERMEDIATE: value}, step)

@@ -9,7 +9,7 @@ import msgspec
 from sqlalchemy import Connection, Row, select, update
 
 from loopwright.core import NotFound
-from loopwright.pipeline.model import Capture, PipelineRecord, StepRun, StepStatus, Stored
+from loopwright.pipeline.model import Capture, Made, PipelineRecord, StepRun, StepStatus, Stored
 from loopwright.pipeline.tables import pipeline_runs, pipeline_steps, step_outputs
 from loopwright.store import Stores
 
@@ -69,8 +69,12 @@ class Records:
         with self._db.read() as connection:
             return {row.name: _step(row) for row in connection.execute(query)}
 
-    def save_step(self, run_id: str, position: int, step: StepRun, function: str) -> None:
-        """Keep how a step stands; a finished one can from now on be used by others, in the same transaction."""
+    def save_step(self, run_id: str, position: int, step: StepRun, function: str, notes: str = "") -> None:
+        """Keep how a step stands; a finished one can from now on be used by others, in the same transaction.
+
+        Args:
+            notes: the digest of what it logged.
+        """
         row = {
             "run_id": run_id,
             "name": step.name,
@@ -89,31 +93,35 @@ class Records:
         with self._db.begin() as tx:
             tx.execute(self._db.upsert(pipeline_steps, row, ["run_id", "name"], changing))
             if step.status is StepStatus.FINISHED and not step.cached and step.output is not None:
-                self._save_output(tx, run_id, step, step.output, function)
+                self._save_output(tx, step, Made(step.output, notes, run_id), function)
 
-    def _save_output(self, tx: Connection, run_id: str, step: StepRun, output: Stored, function: str) -> None:
+    def _save_output(self, tx: Connection, step: StepRun, made: Made, function: str) -> None:
         row = {
             "project": self._project,
             "key": step.key,
             "function": function,
-            "run_id": run_id,
-            "output": msgspec.to_builtins(output),
+            "run_id": made.run_id,
+            "output": msgspec.to_builtins(made.output),
+            "notes": made.notes,
             "seconds": step.seconds,
             "created_at": self._stores.clock.now(),
         }
-        changing = ["run_id", "output", "seconds", "created_at"]
+        changing = ["run_id", "output", "notes", "seconds", "created_at"]
         tx.execute(self._db.upsert(step_outputs, row, ["project", "key"], changing))
 
-    def find_output(self, key: str) -> tuple[Stored, str] | None:
-        """An output that was made under this key, whole in the object store, and the run that made it."""
+    def find_output(self, key: str) -> Made | None:
+        """What was made under this key, if it is whole in the object store."""
         columns = step_outputs.c
-        query = select(columns.output, columns.run_id).where(columns.project == self._project, columns.key == key)
+        query = select(columns.output, columns.notes, columns.run_id)
         with self._db.read() as connection:
-            row = connection.execute(query).one_or_none()
+            row = connection.execute(query.where(columns.project == self._project, columns.key == key)).one_or_none()
         if row is None:
             return None
-        stored = msgspec.convert(row.output, Stored)
-        return (stored, row.run_id) if self.is_whole(stored) else None
+        made = Made(msgspec.convert(row.output, Stored), row.notes, row.run_id)
+        return made if self.is_whole(made.output) and self._has(made.notes) else None
+
+    def _has(self, digest: str) -> bool:
+        return not digest or self._stores.objects.exists(digest)
 
     def is_whole(self, stored: Stored) -> bool:
         """Whether every object of a stored value is there."""

@@ -155,7 +155,7 @@ class Runner:
 
     def _execute(self, task: Task, session: Session, on_report: OnReport | None) -> PipelineRun:
         notes = NoteTaker(self._runs, self._stores.clock, task.run_id, on_report)
-        execution = Execution(task, self._records, session.pool, notes, session.scratch)
+        execution = Execution(task, self._records, self._stores.objects, session.pool, notes, session.scratch)
         try:
             execution.run()
             outputs = stored_outputs(self._stores.objects, task.graph.outputs, execution.outputs)

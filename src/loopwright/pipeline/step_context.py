@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from loopwright.core import Invalid, Scope, check_path
-from loopwright.pipeline.messages import Advice, Kept, Made, Metrics, Note, Report, Tags
+from loopwright.pipeline.messages import Advice, HandedOut, Kept, Metrics, Note, Report, Tags
 from loopwright.store import ObjectStore
 
 
@@ -100,7 +100,7 @@ class StepContext:
 
     def log_output(self, ref: str, digest: str = "") -> None:
         """Note something with a ref that the step made, such as a dataset version, in the lineage."""
-        self._link.tell(Made(ref, digest))
+        self._link.tell(HandedOut(ref, digest))
 
     def report(self, value: float, step: int) -> None:
         """Tell a search how well it goes so far, and log it as the metric `intermediate`.

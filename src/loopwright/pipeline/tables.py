@@ -46,6 +46,7 @@ step_outputs = Table(
     Column("function", String(400), nullable=False),
     Column("run_id", String(32), nullable=False),
     Column("output", Json, nullable=False),
+    Column("notes", String(64), nullable=False),
     Column("seconds", Float(53), nullable=False),
     Column("created_at", UtcTime, nullable=False),
     Index("ix_step_outputs_created", "created_at"),

@@ -49,6 +49,7 @@ def upgrade() -> None:
         sa.Column("function", sa.String(400), nullable=False),
         sa.Column("run_id", sa.String(32), nullable=False),
         sa.Column("output", Json, nullable=False),
+        sa.Column("notes", sa.String(64), nullable=False),
         sa.Column("seconds", sa.Float(53), nullable=False),
         sa.Column("created_at", UtcTime, nullable=False),
     )
