@@ -164,12 +164,12 @@ def test_a_number_beyond_float32_is_refused_and_its_neighbours_are_answered(make
     endpoint = made.serve((variant("champion"), plus(1)))
 
     async def work() -> list[Any]:
-        return await asyncio.gather(*(ask(made, endpoint, [value]) for value in (1.0, 1e39, 10**400, 2.0)))
+        return await asyncio.gather(*(ask(made, endpoint, [value]) for value in (1.0, 1e39, -1e300, 2.0)))
 
-    one, huge, whole, two = run(work())
+    one, huge, low, two = run(work())
     assert (one.outputs["value"], two.outputs["value"]) == ([2.0], [3.0])
     assert isinstance(huge, Invalid)
-    assert isinstance(whole, Invalid)
+    assert isinstance(low, Invalid)
     assert len(read_predictions(made.folder / "journal")[0]) == 2
 
 

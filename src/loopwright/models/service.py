@@ -138,6 +138,18 @@ class ModelService:
             rows = connection.execute(query.order_by(model_versions.c.version.desc()).limit(min(limit, _MAX_PAGE)))
             return with_aliases(connection, project, rows)
 
+    @operation("models.made_by", permission="models:read")
+    def made_by(self, run: str) -> Sequence[ModelVersion]:
+        """The versions that a run registered, newest first."""
+        project = self.scope.project
+        query = select(model_versions).where(model_versions.c.project == project)
+        query = query.where(model_versions.c.run == run.removeprefix("run:"))
+        with self.stores.db.read() as connection:
+            rows = connection.execute(
+                query.order_by(model_versions.c.created_at.desc(), model_versions.c.version.desc())
+            )
+            return with_aliases(connection, project, rows)
+
     @operation("models.set_alias", permission="models:write", effect="write")
     def set_alias(self, name: str, alias: str, version: int) -> ModelVersion:
         """Point an alias at a version; it is made if it is new. Nothing happens if it points there already.

@@ -180,7 +180,7 @@ class DataPlane:
     def _append(self, records: list[Record]) -> bool:
         try:
             self._log.append(records)
-        except LoopwrightError:
+        except (LoopwrightError, OverflowError, TypeError):
             # Serving goes on without the log (DESIGN §6, never in the way): such answers carry no prediction id.
             self.metrics.unlogged += len(records)
             return False

@@ -43,7 +43,7 @@ class Column:
         self.name, self.dtype, self.nullable = item.name, item.dtype, item.nullable
         self.allowed = _TYPES[item.dtype] | ({NoneType} if item.nullable else set())
         self.is_whole = item.dtype is DType.INT64
-        self.plain = frozenset({NoneType} & self.allowed) if self.is_whole else self.allowed  # needs no second look
+        self.plain = self.allowed - {int}  # needs no second look
 
     def check_all(self, values: Sequence[Any]) -> Sequence[Any]:
         """The values, in the column's type.
@@ -56,16 +56,19 @@ class Column:
         return [self.check(value, row) for row, value in enumerate(values)]
 
     def check(self, value: Any, row: int) -> Any:
-        """One value, in the column's type. A float that is whole passes for a whole number, 0 and 1 for a truth value.
+        """One value, in the column's type.
+
+        A whole number becomes a float where the column has floats; a float that is whole passes for a whole number, and
+        0 and 1 pass for truth values.
 
         Raises:
             Invalid: it has another type.
         """
         kind = value.__class__
-        if kind in self.allowed:
-            if self.is_whole and value is not None and not -_INT64_LIMIT <= value < _INT64_LIMIT:
-                raise self._refusal(row, f"{value} does not fit 64 bits")
+        if kind in self.plain:
             return value
+        if kind is int and kind in self.allowed:
+            return self._whole(value, row)
         if self.is_whole and kind is float and value.is_integer():
             return self.check(int(value), row)
         if self.dtype is DType.BOOL and kind is int and value in (0, 1):
@@ -75,6 +78,16 @@ class Column:
         if value is ABSENT:
             raise self._refusal(row, "is not in the request")
         raise self._refusal(row, f"takes {_WORDS[self.dtype]}, not {_shown(value)}")
+
+    def _whole(self, value: int, row: int) -> int | float:
+        if self.is_whole:
+            if -_INT64_LIMIT <= value < _INT64_LIMIT:
+                return value
+            raise self._refusal(row, f"{_shown(value)} does not fit 64 bits")
+        try:
+            return float(value)
+        except OverflowError:
+            raise self._refusal(row, "is too large for a number") from None
 
     def _refusal(self, row: int, fact: str) -> Invalid:
         return Invalid(f"input {self.name!r}, row {row}: {fact}")
@@ -193,5 +206,5 @@ def _rules(signature: Signature) -> list[tuple[str, frozenset[type], bool]]:
 
 
 def _shown(value: Any) -> str:
-    text = repr(value)
+    text = hex(value) if value.__class__ is int and abs(value) >= _INT64_LIMIT else repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

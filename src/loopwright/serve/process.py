@@ -95,8 +95,10 @@ async def serve(settings: ProcessSettings) -> None:
     app = App(plane, _LOOPBACK_HOSTS if settings.host in _LOOPBACK else None)
     server = HttpServer(app)
     app.connections = lambda: server.connections
+    await (
+        follower.refresh()
+    )  # before the first caller can connect, so that none meets an endpoint that is not there yet
     port = await _listen(server, settings)
-    await follower.refresh()
     following = asyncio.create_task(follower.run(), name="loopwright-follower")
     gc.collect()
     gc.freeze()  # what is loaded by now stays; the collector need not walk it again

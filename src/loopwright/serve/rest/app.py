@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from urllib.parse import unquote_to_bytes
 
 import msgspec
@@ -40,7 +41,7 @@ class App:
 
     def __call__(self, exchange: Exchange) -> None:
         """Answer one exchange, now or when the data plane has."""
-        try:
+        with self._refusing(exchange, ""):
             self._check_origin(exchange)
             if exchange.method == b"POST":
                 self._infer(exchange)
@@ -48,21 +49,17 @@ class App:
                 self._get(exchange)
             else:
                 exchange.respond(405, _encode({"error": "use GET or POST"}), extra=b"allow: GET, HEAD, POST\r\n")
-        except LoopwrightError as error:
-            self._refuse(exchange, error, "")
-        except Exception:  # noqa: BLE001  (a fault of ours must not end others' requests; it is reported in full)
-            traceback.print_exc(file=sys.stderr)
-            exchange.respond(500, _encode({"error": "the server failed on this request"}))
 
     def _infer(self, exchange: Exchange) -> None:
         name, version = self._target(exchange.path)
         endpoint = self._plane.endpoint(name)
-        try:
+        with self._refusing(exchange, name):
             request = v2.read_request(exchange.body)
             rows = v2.rows_of(request, endpoint.intake)
 
             def reply(answer: Answer | LoopwrightError) -> None:
-                self._reply(exchange, endpoint, request, answer)
+                with self._refusing(exchange, name):
+                    self._reply(exchange, endpoint, request, answer)
 
             query = Query(
                 name,
@@ -74,25 +71,28 @@ class App:
                 started_ns=exchange.started_ns,
             )
             self._plane.submit(query, endpoint)
-        except LoopwrightError as error:
-            self._refuse(exchange, error, name)
 
     def _reply(
         self, exchange: Exchange, endpoint: LoadedEndpoint, request: v2.InferRequest, answer: Answer | LoopwrightError
     ) -> None:
-        name = endpoint.spec.name
         if isinstance(answer, LoopwrightError):
-            self._refuse(exchange, answer, name)
-            return
-        try:
-            body = v2.write_answer(answer, request, endpoint)
-        except LoopwrightError as error:
-            self._refuse(exchange, error, name)
-            return
-        metrics = self._plane.metrics
+            raise answer
+        body = v2.write_answer(answer, request, endpoint)
+        metrics, name = self._plane.metrics, endpoint.spec.name
         metrics.requests[name, 200] += 1
         metrics.latency[name].observe((time.monotonic_ns() - exchange.started_ns) * 1e-9)
         exchange.respond(200, body)
+
+    @contextmanager
+    def _refusing(self, exchange: Exchange, endpoint: str) -> Iterator[None]:
+        """Answer with the error that the block raises; the endpoint, if it is a known one, is counted."""
+        try:
+            yield
+        except LoopwrightError as error:
+            self._refuse(exchange, error, endpoint)
+        except Exception:  # noqa: BLE001  (a fault of ours must not end others' requests; it is reported in full)
+            traceback.print_exc(file=sys.stderr)
+            self._refuse(exchange, LoopwrightError("the server failed on this request"), endpoint)
 
     def _target(self, path: bytes) -> tuple[str, str]:
         """The endpoint and the version in the path of a request to infer."""

@@ -26,6 +26,7 @@ _NUMBERS = frozenset(
 )
 _DATATYPES = _NUMBERS | {"BYTES"}
 _ONE = ([1], [1, 1])
+_LAST_MICROSECOND = 253_402_300_800_000_000  # the year 10000
 
 
 class InputTensor(msgspec.Struct, frozen=True, gc=False):
@@ -80,7 +81,7 @@ def read_request(body: bytes) -> InferRequest:
     """
     try:
         return _decode(body)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         hint = "write a missing value as null; JSON has no NaN" if b"NaN" in body[:100_000] else ""
         raise Invalid(f"the request is not of the protocol's form: {error}", next_step=hint) from None
 
@@ -177,7 +178,7 @@ def event_times_of(request: InferRequest, count: int) -> list[int] | None:
     given = request.parameters.get("event_time") if request.parameters else None
     if given is None:
         return None
-    return [item if item.__class__ is int else _microseconds(item) for item in _per_row("event_time", given, count)]
+    return [_microseconds(item) for item in _per_row("event_time", given, count)]
 
 
 def _per_row(name: str, given: Any, count: int) -> Sequence[Any]:
@@ -188,14 +189,16 @@ def _per_row(name: str, given: Any, count: int) -> Sequence[Any]:
     return list(given)
 
 
-def _microseconds(text: Any) -> int:
+def _microseconds(given: Any) -> int:
+    if given.__class__ is int and abs(given) < _LAST_MICROSECOND:
+        return int(given)
     try:
-        moment = datetime.fromisoformat(text)
+        moment = datetime.fromisoformat(given)
     except (ValueError, TypeError):
         moment = None
     if moment is None or moment.tzinfo is None:
         raise Invalid(
-            f"parameter 'event_time' is {text!r}",
+            f"parameter 'event_time' is {str(given)[:60] if given.__class__ is not int else 'out of range'!r}",
             next_step="give microseconds since 1970, or an ISO 8601 time with its zone, such as 2013-07-01T12:00:00Z",
         )
     return (moment - _EPOCH) // _MICROSECOND
