@@ -90,7 +90,7 @@ def add_slots(db: Database, tx: Connection, project: str, sums: Mapping[SlotKey,
         for (endpoint, start, model), amounts in merged.items()
     ]
     names = ["project", "endpoint", "start", "model"]
-    values = {name: bindparam(f"new_{name}") for name in (*names, *SUMS)}
+    values: dict[str, Any] = {name: bindparam(f"new_{name}") for name in (*names, *SUMS)}
     tx.execute(db.upsert(prediction_slots, values, names, SUMS), rows)  # one statement, compiled once, for all rows
 
 

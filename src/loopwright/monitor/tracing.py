@@ -45,10 +45,10 @@ class TraceService:
             NotFound: nothing is known of the ref.
             Invalid: it is malformed.
         """
-        parsed = parse_ref(ref)
-        if parsed.kind == "prediction":
-            return self._from_prediction(str(parsed), direction, depth)
-        walked = self.stores.lineage.trace(str(parsed), direction, depth=depth, project=self.scope.project)
+        pinned = self._pinned(ref)
+        if pinned.startswith("prediction:"):
+            return self._from_prediction(pinned, direction, depth)
+        walked = self.stores.lineage.trace(pinned, direction, depth=depth, project=self.scope.project)
         report = _report(walked)
         return report if direction == "up" else self._with_predictions(report)
 
@@ -64,8 +64,21 @@ class TraceService:
         Raises:
             NotFound: nothing is known of the ref.
         """
-        models = self._models_below(str(parse_ref(ref)))
+        models = self._models_below(self._pinned(ref))
         return lookup.of_models(self.stores, self.scope.project, models, min(limit, _MAX_PAGE), after)
+
+    def _pinned(self, ref: str) -> str:
+        """The ref with a version number, where datasets and models have one."""
+        parsed = parse_ref(ref)
+        if parsed.kind == "model" and parsed.version is None:
+            from loopwright.models import ModelService
+
+            return ModelService(self.stores, self.scope).resolve(ref)
+        if parsed.kind == "dataset" and parsed.version is None:
+            from loopwright.data import DatasetService
+
+            return DatasetService(self.stores, self.scope).get(ref).ref
+        return str(parsed)
 
     def _from_prediction(self, ref: str, direction: Way, depth: int) -> TraceReport:
         record = lookup.find(self.stores, self.scope.project, ref)

@@ -93,8 +93,8 @@ class BinnedColumn:
             numbers, found = numbers_of(values)
             with np.errstate(over="ignore"):  # what no 32-bit float reaches is in the outermost bin
                 single = numbers.astype(np.float32)
+                self.total += float(numbers.sum(dtype=np.float64))
             self.counts += np.bincount(np.searchsorted(self.edges, single), minlength=len(self.counts))
-            self.total += float(numbers.sum(dtype=np.float64))
         self.nulls += nulls + found
 
     def merge(self, other: BinnedColumn) -> BinnedColumn:

@@ -163,7 +163,7 @@ def _auc(counts: NDArray[np.int64], alpha: float) -> Interval:
     import numpy as np
 
     negative, positive = counts.astype(np.float64)
-    m, n = positive.sum(), negative.sum()
+    m, n = float(positive.sum()), float(negative.sum())
     above = (np.cumsum(negative) - negative / 2) / n
     below = 1 - (np.cumsum(positive) - positive / 2) / m
     area = float((positive * above).sum() / m)
