@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from loopwright.core import Invalid
 from loopwright.data.contents import PartDigest
-from loopwright.data.dtypes import cast_expressions, dtype_word, fits, storable_columns
+from loopwright.data.dtypes import cast_expressions, dtype_word, fits, storable, storable_columns
 from loopwright.data.sources.source import RowSource
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def _refuse_misfits(source: RowSource, target: Mapping[str, pl.DataType], name: 
             next_step="append rows with the same columns, or ingest with mode='replace'",
         )
     for column, dtype in source.columns.items():
-        if not fits(dtype, target[column]):
+        if not fits(storable(dtype, column), target[column]) and not fits(dtype, target[column]):
             raise Invalid(
                 f"{source.described} has {dtype_word(dtype)} ({dtype}) where dataset {name!r} "
                 f"has {dtype_word(target[column])} ({target[column]})",

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from itertools import chain as follow
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 from sqlalchemy import insert, update
 
-from loopwright.core import Conflict, Invalid, LoopwrightError, Scope, new_id
+from loopwright.core import Conflict, Invalid, LoopwrightError, Scope
 from loopwright.data.catalogue import Catalogue
 from loopwright.data.contents import chain
 from loopwright.data.dtypes import dump_dtypes, schema_of
@@ -19,6 +18,7 @@ from loopwright.data.incoming import Incoming
 from loopwright.data.model import DatasetVersion, Kind, Mode
 from loopwright.data.sources.source import FileSource, RowSource, TypesWidened
 from loopwright.data.tables import dataset_versions, datasets
+from loopwright.data.turns import turn
 
 if TYPE_CHECKING:
     import polars as pl
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
 
     from loopwright.store import Stores
 
-_LEASE_S = 20.0
-_RENEW_S = 5.0
-_PATIENCE_S = 30.0
 _COMPACT_EVERY = 32
 
 
@@ -52,13 +49,16 @@ class Origin(msgspec.Struct, frozen=True):
 class VersionWriter:
     """Writes versions of one project's datasets. One writer per dataset at a time; others wait.
 
-    The lease only keeps writers out of each other's way. That no two of them mix is proved at the end, by the numbers
-    of the Delta version and of the head, so a lease that ran out costs a retry and never a row.
+    Turns only keep writers out of each other's way. That no two of them mix is proved at the end, by the numbers of the
+    Delta version and of the head: a turn that was lost costs a retry and never a row.
     """
 
     def __init__(self, stores: Stores, scope: Scope) -> None:
         self._stores, self._scope = stores, scope
         self._catalogue = Catalogue(stores.db, scope.project)
+
+    def _lock(self, name: str) -> str:
+        return f"dataset {self._scope.project}/{name}"
 
     def table_key(self, name: str) -> str:
         """Where a dataset's rows are among the tables."""
@@ -73,7 +73,7 @@ class VersionWriter:
         """
         clean = True
         while True:
-            with suppress(TypesWidened), self._alone(name) as renew:
+            with suppress(TypesWidened), turn(self._stores, self._lock(name)) as renew:
                 try:
                     return self._write_rows(name, source, mode, origin, renew, clean)
                 except _Dirty:
@@ -87,7 +87,7 @@ class VersionWriter:
         """
         from loopwright.store import put_tree_entries, read_tree
 
-        with self._alone(name):
+        with turn(self._stores, self._lock(name)):
             head = self._head(name, Kind.TREE)
             digest = put_tree_entries(self._stores.objects, dict(source.entries))
             if head is not None and head.digest == digest:
@@ -156,7 +156,7 @@ class VersionWriter:
     ) -> DatasetVersion:
         db, project = self._stores.db, self._scope.project
         with db.begin() as tx:
-            db.lock(tx, f"dataset {project}/{made.name}")
+            db.lock(tx, self._lock(made.name))
             now = self._catalogue.head(made.name, tx)
             if (now.version if now else 0) != (head.version if head else 0):
                 raise self._overtaken(made.name)
@@ -244,29 +244,6 @@ class VersionWriter:
 
     def _overtaken(self, name: str) -> Conflict:
         return Conflict(f"another writer changed dataset {name!r} at the same time", next_step="try again")
-
-    @contextmanager
-    def _alone(self, name: str) -> Iterator[Any]:
-        """Hold the dataset's lease; gives a function to call now and then during long work."""
-        db, lease, holder = self._stores.db, f"dataset {self._scope.project}/{name}", new_id()
-        until = time.monotonic() + _PATIENCE_S
-        while not db.try_lease(lease, holder, _LEASE_S):
-            if time.monotonic() > until:
-                raise Conflict(f"another writer has held dataset {name!r} for {_PATIENCE_S:g} s", next_step="try later")
-            time.sleep(0.05)
-        renewed = time.monotonic()
-
-        def renew() -> None:
-            nonlocal renewed
-            if time.monotonic() - renewed > _RENEW_S:
-                db.try_lease(lease, holder, _LEASE_S)
-                renewed = time.monotonic()
-
-        try:
-            yield renew
-        finally:
-            with suppress(LoopwrightError):  # it runs out by itself; the first error must stay visible
-                db.release_lease(lease, holder)
 
 
 def _stored(made: DatasetVersion) -> Mapping[str, Any]:

@@ -58,9 +58,8 @@ class FeatureView:
             rows must have the keys and the timestamp; the timestamp must be the time at which the row's values were all
             known, unless `known_at` tells.
         ttl: how long a value stays good; None for ever.
-        lookback: how far behind a row of the dataset `transform` needs to see to compute what depends on it, with all of
-            the first window that it cuts into, so that materialising reads no more. Its rows must not be true before
-            the dataset's rows that they come from.
+        lookback: how far behind a row of the dataset `transform` must see to compute all that depends on that row, so
+            that materialising reads no more. What it makes must not be true before the rows that it is made from.
         source_timestamp: the time column of the dataset that `lookback` looks at, where it is not `timestamp`.
     """
 

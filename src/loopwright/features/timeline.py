@@ -57,8 +57,8 @@ def as_of(
     )
     if ttl is not None:
         joined = joined.filter(pl.col(AT) - pl.col(TRUE) <= ttl)
-    found = joined.select([ROW, *features])
-    rows = spine.select(pl.int_range(pl.len(), dtype=found.schema[ROW]).alias(ROW))
+    found = joined.select([pl.col(ROW).cast(pl.UInt32), *features])
+    rows = spine.select(pl.int_range(pl.len(), dtype=pl.UInt32).alias(ROW))
     return rows.join(found, on=ROW, how="left", maintain_order="left").select(features)
 
 

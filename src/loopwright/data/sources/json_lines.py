@@ -112,6 +112,8 @@ class JsonLinesSource(RowSource):
                     found = _fault(line, shown, number, seen) or self._bad_time(line, shown, number, times)
                     if found is not None:
                         return found
+        if not seen:
+            return Invalid("the file holds no object with fields", where=self._files[0][1])
         reason = str(cause).strip().splitlines()[0]
         return Invalid(f"the file cannot be read as JSON lines: {reason}", where=self._files[0][1])
 

@@ -30,7 +30,7 @@ _SUFFIXES = {
     ".parquet": "parquet",
     ".pq": "parquet",
 }
-_LITTER = {".DS_Store", "Thumbs.db", "_SUCCESS", ".gitignore"}
+_LITTER = {"Thumbs.db", "_SUCCESS"}
 
 
 @contextmanager
@@ -96,12 +96,17 @@ def _open_file(path: Path, format: str | None, options: ReadOptions) -> RowSourc
 
 
 def _open_folder(path: Path, format: str | None, options: ReadOptions) -> RowSource | FileSource:
-    if any(found.is_symlink() for found in path.rglob("*")):
-        link = next(found for found in path.rglob("*") if found.is_symlink())
-        raise Invalid("the folder holds a link", where=str(link), next_step="put the file itself there")
-    members = [(found, found.relative_to(path).as_posix()) for found in path.rglob("*") if found.is_file()]
-    kept = sorted((m for m in members if m[0].name not in _LITTER), key=lambda member: member[1])
-    return _open_members(kept, format, options, f"{path.name}/")
+    """The files of a folder and of those in it; hidden ones (`.git`, `.DS_Store`) are left out."""
+    members = []
+    for found in sorted(path.rglob("*")):
+        inner = found.relative_to(path)
+        if any(part.startswith(".") for part in inner.parts) or found.name in _LITTER:
+            continue
+        if found.is_symlink():
+            raise Invalid("the folder holds a link", where=str(found), next_step="put the file itself there")
+        if found.is_file():
+            members.append((found, inner.as_posix()))
+    return _open_members(members, format, options, f"{path.name}/")
 
 
 def _open_members(
