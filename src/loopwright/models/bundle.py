@@ -21,11 +21,11 @@ import msgspec
 from loopwright.core import Corrupt, DType, Invalid, digest_bytes, encode
 from loopwright.models.environment import environment_lock, library_versions
 from loopwright.models.formats import Converted, convert
-from loopwright.models.frames import array_of, columns_of
+from loopwright.models.frames import columns_of
 from loopwright.models.model import DATATYPES, BundleManifest, Input, Output, Parity, Signature, Task
 from loopwright.models.parity import prove, unproved
 from loopwright.models.predictor import GRAPH_FILE, MANIFEST_FILE, Predictor, read_manifest, read_verified
-from loopwright.models.signature import dtype_of, infer_inputs
+from loopwright.models.signature import infer_inputs
 
 if TYPE_CHECKING:
     import numpy as np
@@ -117,7 +117,7 @@ def build_bundle(
     *,
     task: Task | str | None = None,
     target: str = "",
-    profile: TableSketch | pl.DataFrame | None = None,
+    profile: TableSketch | pl.DataFrame | pl.LazyFrame | None = None,
     nullable: Sequence[str] = (),
     tolerance: float = 1e-4,
     metrics: Mapping[str, float] | None = None,
@@ -133,7 +133,7 @@ def build_bundle(
             with missing values belong in it where requests will have them.
         task: what the model answers; found out where the model says it.
         target: the name of what is predicted.
-        profile: the training data, or its sketch; by default the sample.
+        profile: the training data (a lazy frame is streamed), or its sketch; by default the sample.
         nullable: inputs that may be missing in requests although training saw none missing.
         tolerance: how far an output may be off: |difference| <= tolerance + tolerance * |original|.
         metrics: the model's scores on held-out rows.
@@ -184,14 +184,14 @@ def build_bundle(
     return _write(manifest, files, folder)
 
 
-def _sketch_of(data: TableSketch | pl.DataFrame) -> TableSketch:
+def _sketch_of(data: TableSketch | pl.DataFrame | pl.LazyFrame) -> TableSketch:
     from loopwright.stats import TableSketch
 
     if isinstance(data, TableSketch):
         return data
-    sketch = TableSketch()
-    sketch.fold({c.name: c.to_list() if dtype_of(c) is DType.BOOL else array_of(c) for c in data})
-    return sketch
+    from loopwright.data import sketch_of
+
+    return sketch_of(data)
 
 
 def _proof_rows(sample: pl.DataFrame, inputs: tuple[Input, ...]) -> pl.DataFrame:
