@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.ensemble import RandomForestClassifier
+from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -60,9 +60,10 @@ def test_a_number_declared_nullable_follows_lightgbm_though_training_never_misse
     [
         (small_lightgbm(), Task.BINARY),
         (RandomForestClassifier(20, random_state=0), Task.BINARY),
+        (HistGradientBoostingClassifier(max_iter=20), Task.BINARY),
         (make_pipeline(SimpleImputer(), StandardScaler(), LogisticRegression()), Task.BINARY),
     ],
-    ids=["lightgbm", "forest", "logistic"],
+    ids=["lightgbm", "forest", "histogram boosting", "logistic"],
 )
 def test_numeric_models_take_one_matrix(model: Any, task: Task, trips: Trips) -> None:
     rows = trips.numbers.with_columns(pl.col("wind").fill_null(0.0))

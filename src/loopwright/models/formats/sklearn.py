@@ -11,6 +11,7 @@ from loopwright.core import DType, Invalid
 from loopwright.models.formats.contract import FORMATS, Converted
 from loopwright.models.formats.graphs import name_outputs, tensors_of
 from loopwright.models.formats.lightgbm import is_lightgbm, register_lightgbm, with_float32_splits
+from loopwright.models.formats.mending import whole_number_attributes
 from loopwright.models.model import Input, Layout, Task
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ def _graph(model: Any, layout: Layout, inputs: tuple[Input, ...]) -> onnx.ModelP
     last = prepared.steps[-1][1] if hasattr(prepared, "steps") else prepared
     options = {id(part): {"zipmap": False} for part in (last, *lights) if hasattr(part, "predict_proba")}
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), whole_number_attributes():
             warnings.simplefilter("ignore")
             graph: onnx.ModelProto = convert_sklearn(
                 prepared,
