@@ -25,6 +25,7 @@ from loopwright.loop.model import ParamValue
 _TERMINATE_S = 10.0
 _MAX_STARTS = 5
 _TAIL_CHARS = 600
+_ERROR = "error: "
 
 
 class JobResult(msgspec.Struct, frozen=True):
@@ -106,12 +107,13 @@ class Jobs:
         return None
 
     def complaint(self, run_id: str) -> str:
-        """The end of what the job wrote to its error output."""
+        """What the job said went wrong: its last line `error: …`, else the end of its error output."""
         try:
             text = self._file(run_id, "err").read_text(encoding="utf-8", errors="replace").strip()
         except FileNotFoundError:
             return ""
-        return text[-_TAIL_CHARS:]
+        told = [line for line in text.splitlines() if line.startswith(_ERROR)]
+        return told[-1].removeprefix(_ERROR) if told else text[-_TAIL_CHARS:]
 
     def failed(self, run_id: str) -> bool:
         """Whether the job, started here, ended by itself with an error. One that was killed was not at fault."""
