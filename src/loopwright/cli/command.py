@@ -75,7 +75,8 @@ def command(name: str | None = None, **attributes: Any) -> Callable[[Callable[..
                 session.close()
 
         update_wrapper(run, function)
-        built = click.command(name, **attributes)(run)
+        made: Any = click.command(name, **attributes)  # click's overloads do not take attributes by mapping
+        built: click.Command = made(run)
         built.params.extend([WORKSPACE, PROJECT, JSON])
         return built
 

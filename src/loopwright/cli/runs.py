@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import click
 
 from loopwright.cli.command import Session, command
@@ -43,7 +45,7 @@ def compare(session: Session, runs: tuple[str, ...], everything: bool) -> None:
 @click.argument("path")
 def artifact(session: Session, run: str, path: str) -> None:
     """Write a run's artifact to stdout."""
-    click.get_binary_stream("stdout").write(session.ws.runs.artifact(run, path))
+    sys.stdout.buffer.write(session.ws.runs.artifact(run, path))
 
 
 for made in (list_, compare, artifact):

@@ -222,6 +222,17 @@ def fit_baseline(train: pl.DataFrame) -> Any:
     return model.fit(train.select(BASELINE_INPUTS).to_numpy(), train["late"].to_numpy())
 
 
+@lw.step(cache=False)
+def register_baseline(model: Any, train: pl.DataFrame, scores: dict[str, float]) -> str:
+    """Keep it as a model of its own, so that a version can be compared with it on the same flights."""
+    step = lw.context()
+    inputs = train.select(BASELINE_INPUTS)
+    sample = inputs.tail(2000)
+    bundle = lw.build_bundle(model, sample, task="binary", target="late", profile=inputs, nullable=BASELINE_INPUTS)
+    version = step.ws.models.register("delay_baseline", bundle, run=step.run_id, metrics=scores)
+    return str(version.ref)
+
+
 BASELINE_INPUTS = ("hour", "carrier_day__late_share", "airport_day__late_share")
 
 
@@ -340,7 +351,9 @@ def baseline(
 ) -> dict[str, Any]:
     """What every version must beat."""
     parts = split(examples(flights, weather, until, days), until)
-    return {"scores": evaluate(fit_baseline(parts["train"]), parts["holdout"], list(BASELINE_INPUTS))}
+    model = fit_baseline(parts["train"])
+    scores = evaluate(model, parts["holdout"], list(BASELINE_INPUTS))
+    return {"model": register_baseline(model, parts["train"], scores), "scores": scores}
 
 
 def _classifier(trees: int, leaves: int, learning_rate: float, min_flights: int) -> Any:
