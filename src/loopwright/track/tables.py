@@ -44,7 +44,7 @@ runs = Table(
     UniqueConstraint("id", name="uq_runs_id"),
     Index("ix_runs_started", "project", "started_at", "seq"),
     Index("ix_runs_experiment", "experiment_id", "started_at", "seq"),
-    Index("ix_runs_status", "project", "status", "seq"),
+    Index("ix_runs_status", "project", "status", "started_at", "seq"),
     Index("ix_runs_name", "project", "name", "seq"),
     Index("ix_runs_parent", "parent", "seq"),
 )

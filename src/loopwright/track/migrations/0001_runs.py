@@ -58,7 +58,7 @@ def _create_runs() -> None:
     )
     op.create_index("ix_runs_started", "runs", ["project", "started_at", "seq"])
     op.create_index("ix_runs_experiment", "runs", ["experiment_id", "started_at", "seq"])
-    op.create_index("ix_runs_status", "runs", ["project", "status", "seq"])
+    op.create_index("ix_runs_status", "runs", ["project", "status", "started_at", "seq"])
     op.create_index("ix_runs_name", "runs", ["project", "name", "seq"])
     op.create_index("ix_runs_parent", "runs", ["parent", "seq"])
 

@@ -168,12 +168,12 @@ def _identifier(reader: _Reader) -> tuple[Entity, str]:
     first = reader.take("metrics.KEY, params.KEY, tags.KEY or an attribute", "word", "tick", "text")
     head, dot, rest = first.text.partition(".")
     if first.kind != "word" or (not dot and not reader.next_is("sign", ".")):
-        return Entity.ATTRIBUTE, _attribute(reader, first.plain)
+        return Entity.ATTRIBUTE, _attribute(reader, first.plain, first)
     entity = ENTITIES.get(head.lower())
     if entity is None:
-        reader.fail(f"there is no {head!r} to search by", "use metrics, params, tags or attributes")
+        reader.fail(f"there is no {head!r} to search by", "use metrics, params, tags or attributes", first)
     key = rest or _quoted_key(reader, dot)
-    return entity, _attribute(reader, key) if entity is Entity.ATTRIBUTE else key
+    return entity, _attribute(reader, key, first) if entity is Entity.ATTRIBUTE else key
 
 
 def _quoted_key(reader: _Reader, dot: str) -> str:
@@ -182,11 +182,11 @@ def _quoted_key(reader: _Reader, dot: str) -> str:
     return reader.take("a key", "word", "tick", "text").plain
 
 
-def _attribute(reader: _Reader, name: str) -> str:
+def _attribute(reader: _Reader, name: str, at: _Token) -> str:
     found = TEXT_ATTRIBUTES.get(name) or TIME_ATTRIBUTES.get(name)
     if found is None:
         known = sorted({*TEXT_ATTRIBUTES.values(), *TIME_ATTRIBUTES.values()})
-        reader.fail(f"runs have no attribute {name!r}", f"known: {', '.join(known)}; or write metrics.{name}")
+        reader.fail(f"runs have no attribute {name!r}", f"known: {', '.join(known)}; or write metrics.{name}", at)
     return found
 
 
@@ -197,7 +197,7 @@ def _operator(reader: _Reader) -> Operator:
         return Operator.NOT_IN
     text = {"==": "=", "<>": "!="}.get(token.text, token.text.upper())
     if text not in Operator._value2member_map_:
-        reader.fail(f"{token.text!r} is no operator", f"use one of {', '.join(Operator)}")
+        reader.fail(f"{token.text!r} is no operator", f"use one of {', '.join(Operator)}", token)
     return Operator(text)
 
 
@@ -261,8 +261,10 @@ class _Reader:
             self.fail(f"expected {sign!r}", "a list is written as ('a', 'b')")
         self.take(sign)
 
-    def fail(self, fact: str, next_step: str) -> NoReturn:
-        start = self._next.start if self._next else len(self.text)
+    def fail(self, fact: str, next_step: str, at: _Token | None = None) -> NoReturn:
+        """Refuse the text; `at` is what is wrong, by default what comes next."""
+        place = at or self._next
+        start = place.start if place else len(self.text)
         near = self.text[start : start + 30] or "its end"
         raise Invalid(f"{fact} at {near!r}", where=f"filter, character {start + 1}", next_step=next_step)
 

@@ -1,0 +1,27 @@
+"""Stores that a whole module of tests shares, on the database that its fixture is for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+from tests.servers_postgres import _database
+
+from loopwright.core import Location, Settings
+from loopwright.store import Stores, open_stores
+
+
+@contextmanager
+def fresh_stores(request: pytest.FixtureRequest, root: Path, migrations: tuple[str, ...]) -> Iterator[Stores]:
+    """Stores in a folder, on a database of their own; `request.param` says which."""
+    with ExitStack() as stack:
+        url = ""
+        if request.param == "postgresql":
+            template = request.getfixturevalue("postgres_template")
+            database = contextmanager(_database)(request.getfixturevalue("postgres_server"), f"TEMPLATE {template}")
+            url = stack.enter_context(database)
+        stores = open_stores(Location(root, root / ".loopwright", Settings(db=url)), migrations)
+        stack.callback(stores.close)
+        yield stores

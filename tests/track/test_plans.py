@@ -1,0 +1,148 @@
+"""Searches and histories that can grow are answered from an index, on both databases."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, event, text
+from tests.track.databases import fresh_stores
+
+from loopwright.core import Scope
+from loopwright.store import Stores
+from loopwright.track import MetricPoint, RunService, tables
+from loopwright.track.keys import intern_keys
+from loopwright.track.values import to_bits
+from loopwright.track.writing import ensure_experiment
+
+RUNS = 3000
+
+
+@pytest.fixture(scope="module", params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
+def filled(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, migrations: tuple[str, ...]
+) -> Iterator[RunService]:
+    """Enough runs that a planner has a choice; params and metrics that tell them apart."""
+    with fresh_stores(request, tmp_path_factory.mktemp("plans"), migrations) as stores:
+        with stores.db.begin() as tx:
+            _insert_runs(stores, tx)
+        with stores.db.begin() as tx:
+            tx.execute(text("ANALYZE"))
+        yield RunService(stores, Scope())
+
+
+def _insert_runs(stores: Stores, tx: Connection) -> None:
+    """Row by row through the service would take long; the rows are those that it writes."""
+    now = stores.clock.now()
+    experiments = [ensure_experiment(stores.db, tx, "default", f"e{number}", now).id for number in range(100)]
+    keys = intern_keys(stores.db, tx, ["lr", "x", "team", "auc", "loss"])
+    numbers = range(1, RUNS + 1)
+    tx.execute(tables.runs.insert(), [_run(number, experiments[number % 100], now) for number in numbers])
+    params = [(number, "lr", f"{number % 300}") for number in numbers] + [(number, "x", "1") for number in numbers]
+    tags = [(number, "team", f"t{number % 200}") for number in numbers]
+    for table, texts in ((tables.run_params, params), (tables.run_tags, tags)):
+        rows = [{"run_seq": seq, "key_id": keys[key], "value": value, "head": value} for seq, key, value in texts]
+        tx.execute(table.insert(), rows)
+    values = [(number, "auc", number / RUNS) for number in numbers] + [(number, "loss", -1.0) for number in numbers]
+    tx.execute(tables.run_series.insert(), [_series(seq, keys[key], value) for seq, key, value in values])
+
+
+def _run(number: int, experiment: str, now: datetime) -> dict[str, Any]:
+    return {
+        "seq": number,
+        "id": f"{number:032x}",
+        "project": "default",
+        "experiment_id": experiment,
+        "name": f"run {number}",
+        "kind": "run",
+        "status": "running" if number % 100 == 0 else "finished",
+        "actor": "user:local",
+        "parent": f"{number % 50:032x}",
+        "error": "",
+        "started_at": now,
+    }
+
+
+def _series(seq: int, key_id: int, value: float) -> dict[str, Any]:
+    last = {"last_step": 0, "last_at": 0, "last_bits": to_bits(value), "last_value": value}
+    return {"run_seq": seq, "key_id": key_id, **last}
+
+
+def statements(stores: Stores, call: Any) -> list[tuple[str, Any]]:
+    """The SELECTs that a call sends, with their values."""
+    seen: list[tuple[str, Any]] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, values: Any, *_: Any) -> None:
+        if statement.lstrip().upper().startswith("SELECT"):
+            seen.append((statement, values))
+
+    engine = stores.db._engine
+    event.listen(engine, "before_cursor_execute", note)
+    try:
+        call()
+    finally:
+        event.remove(engine, "before_cursor_execute", note)
+    return seen
+
+
+def plan(stores: Stores, statement: str, values: Any) -> str:
+    prefix = "EXPLAIN QUERY PLAN " if stores.db.dialect == "sqlite" else "EXPLAIN "
+    with stores.db.read() as connection:
+        return "\n".join(str(row) for row in connection.exec_driver_sql(prefix + statement, values))
+
+
+SEARCHES = {
+    "one param": ({"filter": "params.lr = '7'"}, ("ix_run_params_head",)),
+    "one tag": ({"filter": "tags.team = 't7'"}, ("ix_run_tags_head",)),
+    "a high metric": ({"filter": "metrics.auc > 0.99"}, ("ix_run_series_last",)),
+    "a metric and a param": (
+        {"filter": "metrics.auc > 0.99 and params.lr = '299'"},
+        ("ix_run_series_last", "ix_run_params_head"),
+    ),
+    "a rare status": ({"filter": "status = 'running'"}, ("ix_runs_status",)),
+    "one name": ({"filter": "name = 'run 3'"}, ("ix_runs_name",)),
+    "children": ({"filter": f"parent = '{3:032x}'"}, ("ix_runs_parent",)),
+    "the newest": ({"limit": 20}, ("ix_runs_started",)),
+    "an experiment": ({"experiment": "e3", "limit": 20}, ("ix_runs_experiment",)),
+}
+
+
+@pytest.mark.parametrize("name", SEARCHES)
+def test_a_search_uses_its_index(filled: RunService, name: str) -> None:
+    arguments, indexes = SEARCHES[name]
+    sent = statements(filled.stores, lambda: filled.search(**arguments))
+    [(statement, values)] = [item for item in sent if "FROM runs" in item[0] and "WHERE" in item[0]]
+    shown = plan(filled.stores, statement, values)
+    assert any(index in shown for index in indexes), shown
+    assert "SCAN run_params" not in shown
+    assert "SCAN run_series" not in shown
+
+
+@pytest.mark.parametrize("limit", [5, 200])
+def test_a_page_costs_the_same_number_of_queries_however_long(filled: RunService, limit: int) -> None:
+    filled.search(limit=1)
+    sent = statements(filled.stores, lambda: filled.search("metrics.auc > 0.5", limit=limit, order_by=("metrics.auc",)))
+    assert len(sent) <= 7, [statement[:80] for statement, _ in sent]
+
+
+def test_a_history_is_read_in_the_order_in_which_it_lies(filled: RunService) -> None:
+    run = f"{5:032x}"
+    filled.log_points(run, [MetricPoint("auc", 0.5, step=step) for step in range(3000)])
+    with filled.stores.db.begin() as tx:
+        tx.execute(text("ANALYZE"))
+    sent = statements(filled.stores, lambda: filled.history(run, "auc"))
+    [(statement, values)] = [item for item in sent if "FROM run_points" in item[0]]
+    shown = plan(filled.stores, statement, values)
+    if filled.stores.db.dialect == "sqlite":
+        assert "PRIMARY KEY (series_id=?)" in shown
+        assert "TEMP B-TREE" not in shown
+    else:
+        assert "pk_run_points" in shown
+
+
+def test_the_declared_plan_helpers_see_a_scan(filled: RunService) -> None:
+    statement = "SELECT * FROM run_params WHERE value = 'x'"
+    shown = plan(filled.stores, statement, ())
+    assert "SCAN run_params" in shown or "Seq Scan on run_params" in shown
