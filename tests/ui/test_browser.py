@@ -98,7 +98,7 @@ def test_figures_follow_the_colour_scheme(site: Site, browser: Browser, scheme: 
 def test_a_page_changes_by_itself_when_something_happens(fresh: Site, page: Page) -> None:
     page.goto(f"{fresh.url}/p/default/runs")
     assert "No run yet" in page.inner_text("main")
-    page.wait_for_function("!document.querySelector('[data-pulse]').classList.contains('lost')")
+    page.wait_for_selector("[data-pulse]:not(.lost):not([hidden])")
     fresh.ws.runs.start("first", name="brand-new")
     page.wait_for_selector("text=brand-new", timeout=8000)
     assert "No run yet" not in page.inner_text("main")
@@ -106,7 +106,7 @@ def test_a_page_changes_by_itself_when_something_happens(fresh: Site, page: Page
 
 def test_another_projects_events_do_not_stir_a_page(fresh: Site, page: Page) -> None:
     page.goto(f"{fresh.url}/p/default/runs")
-    page.wait_for_function("!document.querySelector('[data-pulse]').classList.contains('lost')")
+    page.wait_for_selector("[data-pulse]:not(.lost):not([hidden])")
     fresh.ws.scoped(Scope("other")).runs.start("first", name="elsewhere")
     fresh.ws.runs.start("first", name="here")
     page.wait_for_selector("text=here", timeout=8000)
@@ -126,7 +126,7 @@ def test_a_button_asks_first_and_then_acts(fresh: Site, page: Page) -> None:
     assert [approval.state for approval in fresh.ws.approvals.list()] == ["requested"]
     page.once("dialog", lambda dialog: dialog.accept())
     page.get_by_role("button", name="Grant").click()
-    page.wait_for_function("!document.body.innerText.includes('Waiting for a person')")
+    page.wait_for_selector("text=Waiting for a person", state="detached")
     assert [(item.state, item.decided_by) for item in fresh.ws.approvals.list()] == [("granted", "user:local")]
 
 
