@@ -7,12 +7,13 @@ from datetime import timedelta
 import numpy as np
 import pytest
 from sqlalchemy import func, select
-from tests.monitor.conftest import DAY, START, World
+from tests.monitor.conftest import COLUMNS, DAY, START, World
 
 from loopwright.core import Invalid, ManualClock, Scope, Unavailable, new_id
 from loopwright.monitor import ArmEvidence, Feedback, Monitor, MonitorService
 from loopwright.monitor.advancing import JOIN_HORIZON
 from loopwright.monitor.tables import monitor_windows, predictions
+from loopwright.serve import Record
 from loopwright.stats import Sufficient, losses
 
 
@@ -179,3 +180,29 @@ def test_the_state_of_a_window_does_not_grow_with_traffic(world: World) -> None:
 
     assert after < 2 * before
     assert after < 20_000
+
+
+def test_one_odd_answer_does_not_hold_up_the_others(world: World) -> None:
+    """Probabilities that are no number, or that single precision put just above 1."""
+    ids = world.predict(START, 4, chances=[float("nan"), 1.0000001, float("inf"), 0.5])
+    world.label(ids, [1, 1, 1, 1])
+    world.monitors.advance()
+
+    assert evidence(world).losses.n == 2
+    assert evidence(world).losses.mean == pytest.approx(0.125)
+
+
+def test_a_feature_that_is_no_number_any_more_counts_as_missing(world: World, clock: ManualClock) -> None:
+    world.monitors.apply(Monitor(name="watch", endpoint="delay"))
+    world.predict(START, 400)
+    key = world.log.columns_key(COLUMNS)
+    at = int(START.timestamp() * 1_000_000)
+    row = ["n/a", 1.0, "north"]
+    world.log.append([Record(new_id(), "delay", "v", world.model, at, at, "", key, row, {}, 1) for _ in range(200)])
+    clock.advance(START + DAY)
+    [report] = world.monitors.advance()
+
+    load = next(feature for feature in report.drift if feature.feature == "load")
+    assert report.rows == 600
+    assert load.nulls_current == pytest.approx(1 / 3)
+    assert load.drifted

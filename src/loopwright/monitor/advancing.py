@@ -111,7 +111,7 @@ class Pass:
         scales = _scales(tx, project, groups, references)
         windows = Windows(db, tx, project, [info.monitor for info in project_monitors(tx, project)])
         sums: dict[SlotKey, dict[str, float]] = slot_sums(groups)
-        keep_rows(tx, project, groups)
+        keep_rows(db, tx, project, groups)
         for one in groups:
             windows.fold(one, references)
         if labels:

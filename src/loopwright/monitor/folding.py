@@ -28,26 +28,25 @@ SUMS = ("rows", "errors", "latency_n", "latency_ms", "latency_ms_squared", "labe
 SlotKey = tuple[str, int, str]
 
 
-def keep_rows(tx: Connection, project: str, groups: Iterable[Group]) -> None:
+def keep_rows(db: Database, tx: Connection, project: str, groups: Iterable[Group]) -> None:
     """Note down what a label that comes later needs of each prediction."""
     rows = [
         {
-            "id": row.id,
-            "project": project,
-            "endpoint": row.endpoint,
-            "model": row.model,
-            "shadow": row.shadow,
-            "failed": failed,
-            "event_time": moment(row.event_time),
-            "outputs": row.outputs,
-            "label": None,
-            "labelled_at": None,
+            "new_id": row.id,
+            "new_project": project,
+            "new_endpoint": row.endpoint,
+            "new_model": row.model,
+            "new_shadow": row.shadow,
+            "new_failed": failed,
+            "new_event_time": moment(row.event_time),
+            "new_outputs": row.outputs,
         }
         for one in groups
         for row, failed in zip(one.rows, one.failed.tolist(), strict=True)
     ]
     if rows:
-        tx.execute(predictions.insert(), rows)
+        values: dict[str, Any] = {name.removeprefix("new_"): bindparam(name) for name in rows[0]}
+        tx.execute(db.upsert(predictions, values, ["id"]), rows)
 
 
 def slot_sums(groups: Iterable[Group]) -> dict[SlotKey, dict[str, float]]:

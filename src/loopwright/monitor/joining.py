@@ -103,8 +103,9 @@ def _score(
     if output is None:
         return
     event_us = np.array([microseconds(row.event_time) for row in rows], dtype=np.int64)
-    after = truth_of(reference, [newest[row.id].value for row in rows])
-    before = truth_of(reference, [np.nan if row.label is None else row.label for row in rows])
+    answered = ~np.isnan(output.reshape(len(rows), -1)).any(axis=1)
+    after = np.where(answered, truth_of(reference, [newest[row.id].value for row in rows]), np.nan)
+    before = np.where(answered, truth_of(reference, [row.label for row in rows]), np.nan)
     same = after == before
     parts = [(np.where(same, np.nan, before), output, -1), (np.where(same, np.nan, after), output, 1)]
     for truth, answers, times in parts:

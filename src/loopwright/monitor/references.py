@@ -92,13 +92,24 @@ _caches: WeakKeyDictionary[_HasStores, dict[tuple[str, str], Reference]] = WeakK
 
 
 def score_of(reference: Reference, outputs: Sequence[dict[str, Any]]) -> NDArray[np.float64] | None:
-    """What the losses of a task are computed from, one per row; None where the outputs do not hold it."""
+    """What the losses of a task are computed from, a row for each answer; None for a task without losses.
+
+    Probabilities that single precision put just outside 0 to 1 are put back. A row is NaN where the answer lacks what
+    the task promises: one odd answer must not hold up the others.
+    """
     import numpy as np
 
     name = {"binary": "probability", "multiclass": "probabilities", "regression": "value"}.get(reference.task)
-    if name is None or any(name not in row for row in outputs):
+    if name is None:
         return None
-    return np.array([row[name] for row in outputs], dtype=np.float64)
+    if reference.task == "multiclass":
+        width = len(reference.classes)
+        rows = [_numbers(row.get(name), width) for row in outputs]
+        found = np.array(rows, dtype=np.float64).reshape(len(rows), width)
+    else:
+        found = np.array([_number(row.get(name)) for row in outputs], dtype=np.float64)
+    found[~np.isfinite(found)] = np.nan
+    return found if reference.task == "regression" else np.clip(found, 0.0, 1.0)
 
 
 def truth_of(reference: Reference, labels: Sequence[Any]) -> NDArray[np.float64]:
@@ -112,6 +123,11 @@ def truth_of(reference: Reference, labels: Sequence[Any]) -> NDArray[np.float64]
     places = as_labels(labels, reference.classes or (0, 1)).astype(np.float64)
     places[places < 0] = np.nan
     return places
+
+
+def _numbers(values: Any, width: int) -> list[float]:
+    whole = isinstance(values, list | tuple) and len(values) == width
+    return [_number(value) for value in values] if whole else [float("nan")] * width
 
 
 def _number(label: Any) -> float:

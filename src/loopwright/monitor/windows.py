@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from loopwright.core import Corrupt
+from loopwright.core import Corrupt, Invalid
 from loopwright.monitor.batches import Group
 from loopwright.monitor.model import DriftPolicy
 from loopwright.stats import BinnedTable, LatencyCounts, ScoreCounts, Sufficient
@@ -56,11 +56,13 @@ class VariantState:
         whole = len(chosen) == len(group)
         places = chosen.tolist()
         for name, column in self.features.columns.items():
-            values = group.features.get(name)
-            if values is None:
-                column.update((), nulls=len(chosen))
-            else:
-                column.update(values if whole else [values[place] for place in places])
+            values = group.features.get(name, ())
+            some = values if whole else [values[place] for place in places if values]
+            try:
+                column.update(some, nulls=len(chosen) - len(some))
+            except Invalid:  # what training knew as a number is none now: as good as missing, and seen as such
+                kept = [value for value in some if isinstance(value, int | float)]
+                column.update(kept, nulls=len(chosen) - len(kept))
         self.features.rows += len(chosen)
 
 
