@@ -53,7 +53,12 @@ def as_of(
 
     asked = spine.select([*keys, AT]).with_row_index(ROW).filter(pl.col(AT).is_not_null())
     joined = asked.sort(AT).join_asof(
-        line.select([*keys, SEEN, TRUE, *features]), left_on=AT, right_on=SEEN, by=list(keys), strategy="backward"
+        line.select([*keys, SEEN, TRUE, *features]),
+        left_on=AT,
+        right_on=SEEN,
+        by=list(keys),
+        strategy="backward",
+        check_sortedness=False,  # both sides are sorted, which Polars cannot see where there are keys
     )
     if ttl is not None:
         joined = joined.filter(pl.col(AT) - pl.col(TRUE) <= ttl)
