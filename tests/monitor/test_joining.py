@@ -10,8 +10,7 @@ from sqlalchemy import func, select
 from tests.monitor.conftest import COLUMNS, DAY, START, World
 
 from loopwright.core import Invalid, ManualClock, Scope, Unavailable, new_id
-from loopwright.monitor import ArmEvidence, Feedback, Monitor, MonitorService
-from loopwright.monitor.advancing import JOIN_HORIZON
+from loopwright.monitor import ArmEvidence, Feedback, Monitor, MonitorService, advancing
 from loopwright.monitor.tables import monitor_windows, predictions
 from loopwright.serve import Record
 from loopwright.stats import Sufficient, losses
@@ -148,12 +147,15 @@ def test_feedback_is_not_acknowledged_when_the_disk_refuses_it(world: World) -> 
         world.monitors.feedback("delay", [Feedback(new_id(), 1)])
 
 
-def test_predictions_past_the_horizon_leave_the_join_and_stay_in_the_tables(world: World, clock: ManualClock) -> None:
+def test_predictions_past_the_horizon_leave_the_join_and_stay_in_the_tables(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ids = world.predict(START, 100)
     world.monitors.advance()
     world.monitors.compact()
-    clock.advance(START + JOIN_HORIZON + timedelta(days=2))
-    world.monitors.advance()
+    with monkeypatch.context() as patch:
+        patch.setattr(advancing, "JOIN_HORIZON", timedelta(seconds=-5))  # as if the horizon's days had passed
+        world.monitors.advance()
 
     with world.stores.db.read() as connection:
         assert connection.execute(select(func.count()).select_from(predictions)).scalar_one() == 0

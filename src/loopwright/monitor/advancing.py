@@ -12,9 +12,9 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, delete, select, update
 
-from loopwright.core import Scope
+from loopwright.core import Scope, SystemClock
 from loopwright.monitor import feedback
-from loopwright.monitor.batches import Group, group
+from loopwright.monitor.batches import Group, group, microseconds
 from loopwright.monitor.cursors import Place, move, place_of
 from loopwright.monitor.declared import project_monitors
 from loopwright.monitor.feedback import FeedbackRecord
@@ -25,9 +25,10 @@ from loopwright.monitor.places import READER, prediction_folder
 from loopwright.monitor.references import References
 from loopwright.monitor.tables import monitored_endpoints, predictions
 from loopwright.monitor.verdicts import any_due, judge_due
+from loopwright.monitor.watermarks import note_traffic, watermarks
 from loopwright.store import Cursor, Stores
 
-JOIN_HORIZON = timedelta(days=180)
+JOIN_HORIZON = timedelta(days=180)  # of the machine's time, since a prediction was made
 _PREDICTIONS_AT_ONCE = 10_000
 _FEEDBACK_AT_ONCE = 10
 _DROPPED_AT_ONCE = 5_000
@@ -44,8 +45,8 @@ class Pass:
         """
         self._stores, self._scope, self._references_of = stores, scope, references_of
 
-    def run(self, watermark: datetime) -> list[WindowReport]:
-        """Fold everything that is in the journals, and judge what is complete at `watermark`.
+    def run(self, watermark: datetime | None) -> list[WindowReport]:
+        """Fold everything that is in the journals, and judge what is complete (see `watermarks`).
 
         Raises:
             Corrupt: a journal is damaged.
@@ -54,17 +55,22 @@ class Pass:
         more = True
         while more:
             more = self._fold_next()
-        if not self._anything_due(watermark):
+        oldest = id_at(SystemClock().now() - JOIN_HORIZON)
+        if not self._anything_due(watermark, oldest):
             return []
+        project = self._scope.project
         with self._stores.db.begin() as tx:
             self._stores.db.lock(tx, f"monitor {READER}")
-            reports = judge_due(self._stores, tx, self._scope, watermark, self._references_of(self._scope.project))
-            _drop_old(tx, watermark - JOIN_HORIZON)
+            watermark_of = watermarks(self._stores, tx, project, watermark)
+            reports = judge_due(self._stores, tx, self._scope, watermark_of, self._references_of(project))
+            _drop_old(tx, oldest)
         return reports
 
-    def _anything_due(self, watermark: datetime) -> bool:
+    def _anything_due(self, watermark: datetime | None, oldest: str) -> bool:
+        project = self._scope.project
         with self._stores.db.read() as connection:
-            return any_due(connection, self._scope.project, watermark) or _any_old(connection, watermark - JOIN_HORIZON)
+            watermark_of = watermarks(self._stores, connection, project, watermark)
+            return any_due(connection, project, watermark_of) or _any_old(connection, oldest)
 
     def _fold_next(self) -> bool:
         """Fold one batch of each journal; whether there may be more.
@@ -112,6 +118,7 @@ class Pass:
         windows = Windows(db, tx, project, [info.monitor for info in project_monitors(tx, project)])
         sums: dict[SlotKey, dict[str, float]] = slot_sums(groups)
         keep_rows(db, tx, project, groups)
+        note_traffic(tx, groups)
         for one in groups:
             windows.fold(one, references)
         if labels:
@@ -145,15 +152,17 @@ def _scales(tx: Connection, project: str, groups: Sequence[Group], references: R
     return {endpoint: scale for endpoint, scale in scales.items() if scale is not None}
 
 
-def _any_old(connection: Connection, before: datetime) -> bool:
-    return (
-        connection.execute(select(predictions.c.id).where(predictions.c.event_time < before).limit(1)).first()
-        is not None
-    )
+def id_at(at: datetime) -> str:
+    """The least id that can have been minted at a time: ids begin with their milliseconds (RFC 9562)."""
+    return f"{microseconds(at) // 1000:012x}" + "0" * 20
 
 
-def _drop_old(tx: Connection, before: datetime) -> None:
+def _any_old(connection: Connection, oldest: str) -> bool:
+    return connection.execute(select(predictions.c.id).where(predictions.c.id < oldest).limit(1)).first() is not None
+
+
+def _drop_old(tx: Connection, oldest: str) -> None:
     """Forget predictions that no label will be joined to any more, some at a time."""
     table = predictions
-    old = select(table.c.id).where(table.c.event_time < before).order_by(table.c.event_time).limit(_DROPPED_AT_ONCE)
+    old = select(table.c.id).where(table.c.id < oldest).order_by(table.c.id).limit(_DROPPED_AT_ONCE)
     tx.execute(delete(table).where(table.c.id.in_(old)))

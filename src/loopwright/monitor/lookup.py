@@ -151,7 +151,7 @@ def of_models(
     stores: Stores, project: str, models: Sequence[str], limit: int, after: str = ""
 ) -> list[PredictionSummary]:
     """The predictions of model versions, newest first; `after` is the last id of the page before. They go back as far
-    as labels are joined (180 days of event time); older ones are in the tables."""
+    as labels are joined (180 days); older ones are in the tables."""
     return _summaries(stores, project, predictions.c.model.in_(list(models)), limit, after)
 
 

@@ -92,13 +92,14 @@ class MonitorService:
         Safe to call at any time, from several processes: each prediction and label is counted once.
 
         Args:
-            watermark: the event time up to which all predictions have been made; by default the workspace's time.
+            watermark: the event time up to which all predictions have been made; by default the workspace's time, or,
+                while rows of the past are sent into a workspace on the machine's clock, the newest of their times.
 
         Raises:
             Corrupt: a journal is damaged.
             Unavailable: the database cannot be written.
         """
-        reports = Pass(self.stores, self.scope, self._references_of).run(watermark or self.stores.clock.now())
+        reports = Pass(self.stores, self.scope, self._references_of).run(watermark)
         compact(self.stores)
         return reports
 

@@ -73,7 +73,6 @@ predictions = Table(
     Column("outputs", Json, nullable=False),
     Column("label", Json),
     Column("labelled_at", UtcTime),
-    Index("ix_predictions_event_time", "event_time"),
     Index("ix_predictions_model", "project", "model", "id"),
     Index("ix_predictions_endpoint", "project", "endpoint", "id"),
 )
@@ -86,6 +85,8 @@ monitored_endpoints = Table(
     Column("endpoint", String(128), primary_key=True),
     Column("project", String(128), nullable=False),
     Column("loss_scale", Float),
+    Column("latest_event_at", UtcTime),
+    Column("folded_at", UtcTime),
 )
 
 # How far a journal has been read. `number` grows with each step, so that two readers cannot both take it; `planned` is

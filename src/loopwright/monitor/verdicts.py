@@ -16,25 +16,26 @@ from loopwright.monitor.judging import draft_report, judge_drift, judge_performa
 from loopwright.monitor.model import AlertState, Monitor, Verdict, WindowReport
 from loopwright.monitor.references import References
 from loopwright.monitor.tables import alerts, monitor_windows
+from loopwright.monitor.watermarks import WatermarkOf
 from loopwright.monitor.windows import WindowState
 from loopwright.store import Stores
 
 
-def any_due(connection: Connection, project: str, watermark: datetime) -> bool:
-    """Whether a window can be judged at `watermark`."""
+def any_due(connection: Connection, project: str, watermark_of: WatermarkOf) -> bool:
+    """Whether a window can be judged at the watermark of its monitor."""
     monitors = (info.monitor for info in project_monitors(connection, project))
-    return any(_due(connection, project, monitor, watermark, limit=1) for monitor in monitors)
+    return any(_due(connection, project, monitor, watermark_of(monitor), limit=1) for monitor in monitors)
 
 
 def judge_due(
-    stores: Stores, tx: Connection, scope: Scope, watermark: datetime, references: References
+    stores: Stores, tx: Connection, scope: Scope, watermark_of: WatermarkOf, references: References
 ) -> list[WindowReport]:
-    """Judge what can be judged at `watermark`, in the order of the windows; the reports that are new or changed."""
+    """Judge what can be judged, in the order of the windows; the reports that are new or changed."""
     reports = []
     for info in project_monitors(tx, scope.project):
         judge = _Judge(stores, tx, scope, info.monitor, references)
-        for row in _due(tx, scope.project, info.monitor, watermark):
-            reports.append(judge.window(row, watermark))
+        watermark = watermark_of(info.monitor)
+        reports += [judge.window(row, watermark) for row in _due(tx, scope.project, info.monitor, watermark)]
     return reports
 
 

@@ -52,6 +52,8 @@ def _create_monitors() -> None:
         sa.Column("endpoint", sa.String(128), primary_key=True),
         sa.Column("project", sa.String(128), nullable=False),
         sa.Column("loss_scale", sa.Float()),
+        sa.Column("latest_event_at", UtcTime()),
+        sa.Column("folded_at", UtcTime()),
     )
     op.create_table(
         "monitor_cursors",
@@ -93,7 +95,6 @@ def _create_predictions() -> None:
         sa.Column("label", Json()),
         sa.Column("labelled_at", UtcTime()),
     )
-    op.create_index("ix_predictions_event_time", "predictions", ["event_time"])
     op.create_index("ix_predictions_model", "predictions", ["project", "model", "id"])
     op.create_index("ix_predictions_endpoint", "predictions", ["project", "endpoint", "id"])
 
