@@ -54,8 +54,8 @@ def test_the_package_itself_loads_nothing_heavy() -> None:
 
 
 def test_the_package_is_imported_in_under_50_ms() -> None:
-    """The best of five, so that a busy machine does not decide."""
-    program = "import time; start = time.perf_counter(); import loopwright; print(time.perf_counter() - start)"
+    """In processor time, and the best of five, so that a busy machine does not decide."""
+    program = "import time; start = time.process_time(); import loopwright; print(time.process_time() - start)"
     seconds = [
         float(subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout)
         for _ in range(5)
