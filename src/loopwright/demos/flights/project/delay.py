@@ -394,8 +394,8 @@ LOOP = lw.Loop(
     params={"until": "{now}"},
     triggers=(lw.on_alert("delay", about="performance"),),
     gates=(
-        lw.Beats("brier", against="baseline"),
-        lw.Beats("brier", against="champion"),
+        lw.Beats("brier", against="baseline", min_effect=-0.005),  # certainly not worse by more than this
+        lw.Beats("brier", against="champion"),  # certainly better, on the same flights
     ),
     rollout=lw.RolloutPlan(steps=(0.1, 0.3, 0.6), max_loss_increase=0.01, min_labels=300, min_step_s=86_400),
     guard=lw.Guard(duration_s=3 * 86_400),
