@@ -28,7 +28,7 @@ def endpoint(*variants: Variant, name: str = "e") -> ServedEndpoint:
     return ServedEndpoint(name, "salt", variants)
 
 
-def wait_for(condition: Any, seconds: float = 10.0) -> None:
+def wait_for(condition: Any, seconds: float = 30.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it did not happen in time"
@@ -158,10 +158,10 @@ def test_a_damaged_state_changes_nothing(served: Served, plus: dict[int, str]) -
     served.publish(endpoint(Variant("champion", "model:m@1", plus[1])))
     process = served.start(stderr=subprocess.DEVNULL)
     served.state.write_text('{"revision": 9, "endpoints": [{')
-    time.sleep(0.4)
+    wait_for(lambda: "\nloopwright_state_load_failures_total 0" not in httpx.get(f"{process.url}/metrics").text)
     with InferenceClient(process.url) as client:
         assert client.infer("e", {"x": [0.0]}).outputs["value"] == [1.0]
-    assert "loopwright_state_load_failures_total 1" in httpx.get(f"{process.url}/metrics").text
+    assert revision_of(process) == 1
 
 
 def test_a_process_without_a_state_waits_for_one(served: Served, plus: dict[int, str]) -> None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from urllib.parse import unquote_to_bytes
 
 import msgspec
@@ -41,7 +40,7 @@ class App:
 
     def __call__(self, exchange: Exchange) -> None:
         """Answer one exchange, now or when the data plane has."""
-        with self._refusing(exchange, ""):
+        try:
             self._check_origin(exchange)
             if exchange.method == b"POST":
                 self._infer(exchange)
@@ -49,28 +48,32 @@ class App:
                 self._get(exchange)
             else:
                 exchange.respond(405, _encode({"error": "use GET or POST"}), extra=b"allow: GET, HEAD, POST\r\n")
+        except Exception as error:  # noqa: BLE001  (answered, and reported if it is a fault of ours)
+            self._refuse(exchange, error)
 
     def _infer(self, exchange: Exchange) -> None:
         name, version = self._target(exchange.path)
         endpoint = self._plane.endpoint(name)
-        with self._refusing(exchange, name):
-            request = v2.read_request(exchange.body)
-            rows = v2.rows_of(request, endpoint.intake)
+        exchange.endpoint = name
+        request = v2.read_request(exchange.body)
+        rows = v2.rows_of(request, endpoint.intake)
 
-            def reply(answer: Answer | LoopwrightError) -> None:
-                with self._refusing(exchange, name):
-                    self._reply(exchange, endpoint, request, answer)
+        def reply(answer: Answer | LoopwrightError) -> None:
+            try:
+                self._reply(exchange, endpoint, request, answer)
+            except Exception as error:  # noqa: BLE001  (as above; others wait for their replies)
+                self._refuse(exchange, error)
 
-            query = Query(
-                name,
-                rows,
-                reply,
-                keys=v2.keys_of(request, len(rows)),
-                event_times=v2.event_times_of(request, len(rows)),
-                version=version,
-                started_ns=exchange.started_ns,
-            )
-            self._plane.submit(query, endpoint)
+        query = Query(
+            name,
+            rows,
+            reply,
+            keys=v2.keys_of(request, len(rows)),
+            event_times=v2.event_times_of(request, len(rows)),
+            version=version,
+            started_ns=exchange.started_ns,
+        )
+        self._plane.submit(query, endpoint)
 
     def _reply(
         self, exchange: Exchange, endpoint: LoadedEndpoint, request: v2.InferRequest, answer: Answer | LoopwrightError
@@ -82,17 +85,6 @@ class App:
         metrics.requests[name, 200] += 1
         metrics.latency[name].observe((time.monotonic_ns() - exchange.started_ns) * 1e-9)
         exchange.respond(200, body)
-
-    @contextmanager
-    def _refusing(self, exchange: Exchange, endpoint: str) -> Iterator[None]:
-        """Answer with the error that the block raises; the endpoint, if it is a known one, is counted."""
-        try:
-            yield
-        except LoopwrightError as error:
-            self._refuse(exchange, error, endpoint)
-        except Exception:  # noqa: BLE001  (a fault of ours must not end others' requests; it is reported in full)
-            traceback.print_exc(file=sys.stderr)
-            self._refuse(exchange, LoopwrightError("the server failed on this request"), endpoint)
 
     def _target(self, path: bytes) -> tuple[str, str]:
         """The endpoint and the version in the path of a request to infer."""
@@ -136,8 +128,12 @@ class App:
             case parts:
                 raise NotFound(f"there is nothing at {'/' + '/'.join(parts)!r}", next_step="start at /v2")
 
-    def _refuse(self, exchange: Exchange, error: LoopwrightError, endpoint: str) -> None:
-        self._plane.metrics.requests[endpoint, error.http_status] += 1
+    def _refuse(self, exchange: Exchange, error: Exception) -> None:
+        """Answer with an error; one that nobody raised on purpose is reported in full, and not shown to the caller."""
+        if not isinstance(error, LoopwrightError):
+            traceback.print_exception(error, file=sys.stderr)
+            error = LoopwrightError("the server failed on this request")
+        self._plane.metrics.requests[exchange.endpoint, error.http_status] += 1
         extra = b"retry-after: 1\r\n" if error.http_status == 503 else b""
         exchange.respond(error.http_status, _encode({"error": str(error)}), extra=extra)
 

@@ -45,7 +45,17 @@ class HttpLimits(msgspec.Struct, frozen=True):
 class Exchange:
     """One request and the place of its response in its connection's order."""
 
-    __slots__ = ("_connection", "_keep_alive", "body", "headers", "method", "path", "response", "started_ns")
+    __slots__ = (
+        "_connection",
+        "_keep_alive",
+        "body",
+        "endpoint",
+        "headers",
+        "method",
+        "path",
+        "response",
+        "started_ns",
+    )
 
     def __init__(self, connection: HttpConnection, method: bytes, path: bytes, headers: dict[bytes, bytes]) -> None:
         self._connection = connection
@@ -53,6 +63,7 @@ class Exchange:
         self.body = b""
         self.response: bytes | None = None
         self.started_ns = 0
+        self.endpoint = ""  # the app's, for its counts
         self._keep_alive = True
 
     def respond(self, status: int, body: bytes, content_type: bytes = JSON, extra: bytes = b"") -> None:
