@@ -15,7 +15,7 @@ from tests.loop.world import LoopWorld
 from loopwright.core import Conflict, Invalid, NotFound, Scope, SystemClock, Unavailable
 from loopwright.loop import Controller, LoopOutcome, LoopState, WorkspaceClock, every, on_new_version
 from loopwright.loop.starting import collect, start_waiting
-from loopwright.loop.tables import loop_triggers
+from loopwright.loop.tables import loop_controllers, loop_triggers
 from loopwright.store import Stores
 
 
@@ -237,11 +237,31 @@ def test_without_a_controller_there_is_nothing_to_wait_for(world: LoopWorld) -> 
         world.loops.settle(1.0)
 
 
-def test_one_controller_at_a_time_has_the_lease(small_world: LoopWorld) -> None:
-    first, second = Controller(small_world), Controller(small_world)
+def test_one_controller_at_a_time_has_the_lease(world: LoopWorld) -> None:
+    first, second = Controller(world), Controller(world)
     first.tick()
     with pytest.raises(Unavailable, match="another controller"):
         second.tick()
     first.stop()
     second.tick()
     second.stop()
+
+
+def test_the_lease_of_a_dead_process_is_taken_at_once(world: LoopWorld) -> None:
+    first, second = Controller(world), Controller(world)
+    first.tick()
+    with world.stores.db.begin() as tx:
+        tx.execute(loop_controllers.update().values(pid_started=1.0))
+    second.tick()
+    second.stop()
+
+
+def test_a_first_release_needs_no_more_than_ticks(world: LoopWorld) -> None:
+    world.declare()
+    run = world.loops.release(world.fit().ref)
+    controller = Controller(world)
+    while controller.tick():
+        pass
+    assert world.loops.run(run.id).outcome is LoopOutcome.RELEASED
+    assert world.served() == {"model:delay@1": 1.0}
+    controller.stop()

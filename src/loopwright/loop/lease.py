@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 
 import psutil
 from sqlalchemy import Connection, select
@@ -25,26 +26,33 @@ class Lease:
         self._stores = stores
         self._host, self._pid = socket.gethostname()[:100], os.getpid()
         self._holder = f"{self._host}:{self._pid}:{new_id()}"
-        self._held = False
+        self._held, self._renewed = False, 0.0
 
     def take(self) -> bool:
         """Take or keep the lease; False while another has it."""
+        if self._held and self._is_fresh():
+            return True
+        asked = time.monotonic()
         held = self._stores.db.try_lease(LEASE, self._holder, LEASE_S) or self._inherit()
         if held and not self._held:
             with self._stores.db.begin() as tx:
                 self._sign(tx)
-        self._held = held
+        self._held, self._renewed = held, asked
         return held
 
     def keep(self) -> None:
         """Renew it before long work. Should it be lost all the same, each decision still compares before it sets."""
-        self._stores.db.try_lease(LEASE, self._holder, LEASE_S)
+        self.take()
 
     def give_back(self) -> None:
         """Let the next one in at once."""
         if self._held:
             self._stores.db.release_lease(LEASE, self._holder)
             self._held = False
+
+    def _is_fresh(self) -> bool:
+        """Whether so little of it has passed that nobody need be asked."""
+        return time.monotonic() - self._renewed < LEASE_S / 3
 
     def _sign(self, tx: Connection) -> None:
         row = {

@@ -111,11 +111,7 @@ class GateJudge:
             return GateEvidence(candidate=candidate, reference=reference, note=f"{candidate} is the version to beat")
         if not self._holdout:
             return self._recorded_comparison(gate, reference, self._models.get(reference).metrics)
-        difference = compare(gate.metric, self._score(candidate), self._score(reference), gate.alpha)
-        note = "" if difference else f"there is no metric {gate.metric!r} for this task"
-        return GateEvidence(
-            candidate=candidate, reference=reference, difference=difference, holdout=self._holdout, note=note
-        )
+        return self._paired_comparison(gate, reference)
 
     def _against_baseline(self, gate: Beats) -> GateEvidence:
         if not self._version.run:
@@ -127,7 +123,19 @@ class GateJudge:
         if baseline is None:
             note = f"no baseline is pinned in the experiment {experiment!r} (loopwright runs pin-baseline)"
             return GateEvidence(candidate=self._version.ref, note=note)
+        made = self._models.made_by(baseline.id)
+        if made and self._holdout:
+            return self._paired_comparison(gate, made[0].ref)
         return self._recorded_comparison(gate, baseline.ref, baseline.metrics)
+
+    def _paired_comparison(self, gate: Beats, reference: str) -> GateEvidence:
+        """Both on the same hold-out rows, so that luck in the rows hits both alike."""
+        candidate = self._version.ref
+        difference = compare(gate.metric, self._score(candidate), self._score(reference), gate.alpha)
+        note = "" if difference else f"there is no metric {gate.metric!r} for this task"
+        return GateEvidence(
+            candidate=candidate, reference=reference, difference=difference, holdout=self._holdout, note=note
+        )
 
     def _recorded_comparison(self, gate: Beats, reference: str, metrics: dict[str, float]) -> GateEvidence:
         own, note = self._metric(gate.metric, gate.alpha)
