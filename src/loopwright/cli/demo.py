@@ -23,8 +23,7 @@ def flights(session: Session, stay: bool | None) -> None:
 
     --workspace names the folder to use, which must be new or empty; by default one is made.
     """
-    from loopwright.demos.flights.story import FlightsStory
-    from loopwright.demos.narrator import Narrator
+    from loopwright.demos import FlightsStory, Narrator, print_ending
 
     root = _folder(session.where)
     narrator = Narrator()
@@ -33,8 +32,6 @@ def flights(session: Session, stay: bool | None) -> None:
         if session.as_json:
             session.emit(summary)
         else:
-            from loopwright.demos.flights.ending import print_ending
-
             print_ending(summary, root)
         if stay if stay is not None else narrator.console.is_terminal and not session.as_json:
             session.say(f"the pages stay up at {summary.url} until Ctrl-C")

@@ -12,6 +12,7 @@ import msgspec
 
 if TYPE_CHECKING:
     from loopwright.store import Event
+    from loopwright.workspace import Workspace
 
 DECISIONS = (
     "alert.opened",
@@ -41,6 +42,16 @@ _TONES = {
     "rollout.completed": "green",
     "loop.triggered": "yellow",
 }
+
+
+def decisions_in(ws: Workspace) -> list[Event]:
+    """All decisions of a workspace, in order."""
+    found: list[Event] = []
+    after = 0
+    while page := ws.events.list(after=after, limit=10_000):
+        found += [event for event in page if event.kind in DECISIONS]
+        after = page[-1].position or after
+    return found
 
 
 class Stage(msgspec.Struct, frozen=True):

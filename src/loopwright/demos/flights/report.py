@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from loopwright.demos.narrator import Stage, reason_of, short
+from loopwright.demos.narrator import Stage, decisions_in, reason_of, short
 from loopwright.ui import Drawing, Mark, drift_over_time, performance_over_time, traffic_over_time
 
 if TYPE_CHECKING:
@@ -30,8 +30,6 @@ def write_report(path: Path, ws: Workspace, stages: Sequence[Stage], counts: Cou
     """Write the report of what happened in a workspace."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from plotly.offline import get_plotlyjs
-
-    from loopwright.demos.flights.story import decisions_in
 
     events = decisions_in(ws)
     numbered = [event for event in events if event.kind in _MARKED]

@@ -19,7 +19,7 @@ import msgspec
 from loopwright.core import Scope
 from loopwright.demos.flights import source
 from loopwright.demos.flights.replay import Replay
-from loopwright.demos.narrator import DECISIONS, Narrator, Stage
+from loopwright.demos.narrator import DECISIONS, Narrator, Stage, decisions_in
 from loopwright.demos.process import UpProcess
 
 if TYPE_CHECKING:
@@ -295,18 +295,8 @@ class FlightsStory:
         )
 
 
-def decisions_in(ws: Workspace) -> list[Event]:
-    """All decisions of a workspace, in order."""
-    found: list[Event] = []
-    after = 0
-    while page := ws.events.list(after=after, limit=10_000):
-        found += [event for event in page if event.kind in DECISIONS]
-        after = page[-1].position or after
-    return found
-
-
 def _decision(event: Event) -> Decision:
     return Decision(event.at.isoformat(), event.kind, event.subject, event.cause, event.evidence)
 
 
-__all__ = ["FIRST_DAY", "LAST_DAY", "FlightsStory", "Summary", "decisions_in"]
+__all__ = ["FIRST_DAY", "LAST_DAY", "FlightsStory", "Summary"]

@@ -58,37 +58,7 @@ def drift_over_time(windows: Iterable[Any], marks: Sequence[Mark] = ()) -> Drawi
         for item in window.drift:
             largest[item.feature] = max(largest.get(item.feature, 0.0), item.effect)
     features = sorted(sorted(largest, key=lambda name: -largest[name])[:_MAX_FEATURES], key=lambda name: largest[name])
-    by_window = [{item.feature: item for item in window.drift} for window in ordered]
-    times = [window.start.isoformat() for window in ordered]
-    drifted = [
-        (time, safe(feature))
-        for time, found in zip(times, by_window, strict=True)
-        for feature in features
-        if feature in found and found[feature].drifted
-    ]
-    data: list[dict[str, Any]] = [
-        {
-            "type": "heatmap",
-            "x": times,
-            "y": [safe(feature) for feature in features],
-            "z": [[found[name].effect if name in found else None for found in by_window] for name in features],
-            "zmin": 0,
-            "zmax": max(0.5, *largest.values()) if largest else 0.5,
-            "colorscale": [[0, "--card"], [0.4, "--c6"], [1, "--c5"]],
-            "colorbar": {"title": {"text": "PSI"}, "thickness": 10, "outlinewidth": 0},
-            "hovertemplate": "%{y}<br>%{x}<br>PSI %{z:.3f}<extra></extra>",
-        },
-        {
-            "type": "scatter",
-            "mode": "markers",
-            "name": "drifted",
-            "x": [time for time, _ in drifted],
-            "y": [feature for _, feature in drifted],
-            "marker": {"size": 5, "color": "--text"},
-            "hoverinfo": "skip",
-            "showlegend": False,
-        },
-    ]
+    top = max(0.5, *largest.values()) if largest else 0.5
     base = layout(height=max(220, 90 + 20 * len(features)), hovermode="closest")
     base["yaxis"] = {"automargin": True, "tickfont": {"size": 11}, "showgrid": False}
     base["margin"] = {**base["margin"], "l": 120}
@@ -99,7 +69,42 @@ def drift_over_time(windows: Iterable[Any], marks: Sequence[Mark] = ()) -> Drawi
         if item.drifted
     )
     columns = ("window", "drifted feature", "PSI", "adjusted p")
+    data = _drift_traces(ordered, features, top)
     return Drawing("Drift of inputs", {"data": data, "layout": with_marks(base, marks)}, columns, _dated(rows))
+
+
+def _drift_traces(windows: Sequence[Any], features: Sequence[str], top: float) -> list[dict[str, Any]]:
+    """The map of effects, and a dot where one counts as drift."""
+    by_window = [{item.feature: item for item in window.drift} for window in windows]
+    times = [window.start.isoformat() for window in windows]
+    drifted = [
+        (time, safe(feature))
+        for time, found in zip(times, by_window, strict=True)
+        for feature in features
+        if feature in found and found[feature].drifted
+    ]
+    effects = {
+        "type": "heatmap",
+        "x": times,
+        "y": [safe(feature) for feature in features],
+        "z": [[found[name].effect if name in found else None for found in by_window] for name in features],
+        "zmin": 0,
+        "zmax": top,
+        "colorscale": [[0, "--card"], [0.4, "--c6"], [1, "--c5"]],
+        "colorbar": {"title": {"text": "PSI"}, "thickness": 10, "outlinewidth": 0},
+        "hovertemplate": "%{y}<br>%{x}<br>PSI %{z:.3f}<extra></extra>",
+    }
+    dots = {
+        "type": "scatter",
+        "mode": "markers",
+        "name": "drifted",
+        "x": [time for time, _ in drifted],
+        "y": [feature for _, feature in drifted],
+        "marker": {"size": 5, "color": "--text"},
+        "hoverinfo": "skip",
+        "showlegend": False,
+    }
+    return [effects, dots]
 
 
 def performance_over_time(windows: Iterable[Any], metric: str, marks: Sequence[Mark] = ()) -> Drawing:
