@@ -15,7 +15,7 @@ import psutil
 import pytest
 from tests.server.conftest import Running
 
-from loopwright.core import Unavailable
+from loopwright.core import NotFound, Scope, Unavailable, operation
 from loopwright.serve import InferenceProcess
 from loopwright.server.inference import InferenceKeeper
 
@@ -201,3 +201,40 @@ def test_metrics_of_both_processes_are_at_one_address(local: Running) -> None:
     assert 'loopwright_control_requests_total{method="GET",route="/api/v1/shelf/find",status="200"} 1.0' in text
     assert "loopwright_inference_up 1.0" in text
     assert "predictions_total 7" in text
+
+
+class Endpoints:
+    """Whose endpoint is whose."""
+
+    def __init__(self, scope: Scope) -> None:
+        self.scope = scope
+
+    @operation("endpoints.get", permission="endpoints:read")
+    def get(self, name: str) -> str:
+        """The project of an endpoint."""
+        if (self.scope.project, name) not in {("default", "delay"), ("elsewhere", "fraud")}:
+            raise NotFound(f"there is no endpoint {name!r}")
+        return self.scope.project
+
+
+def test_an_endpoint_of_another_project_is_not_found(
+    start: Callable[..., Running], services: dict[str, object], upstream: str
+) -> None:
+    services["endpoints"] = (Endpoints, Endpoints)
+    server = start(inference=lambda: upstream)
+    ask = lambda who, name, **headers: (  # noqa: E731
+        server.client(who, **headers).post(f"/v2/models/{name}/infer", json={}).status_code
+    )
+    for _ in range(2):
+        assert ask("editor", "delay") == 200
+        assert ask("editor", "fraud") == 404
+        assert ask("outsider", "fraud", **{"Loopwright-Project": "elsewhere"}) == 200
+        assert ask("outsider", "delay", **{"Loopwright-Project": "elsewhere"}) == 404
+        assert ask("outsider", "delay") == 403
+        assert ask("root", "delay") == 200
+
+
+def test_where_inference_answers_is_told_to_this_machine_only(start: Callable[..., Running], upstream: str) -> None:
+    local, required = start(auth="local", inference=lambda: upstream), start(inference=lambda: upstream)
+    assert local.client().get("/health").json()["inference"] == upstream
+    assert "inference" not in required.client().get("/health").json()

@@ -98,9 +98,10 @@ def _own_routes(derived: list[RouteSpec], inference_url: Callable[[], str | None
     async def openapi(_call: Call) -> Response:
         return Response(description, media_type=JSON)
 
-    async def health(_call: Call) -> Response:
-        # A client on this machine may ask the inference process itself, without the way through here.
-        told = {"status": "ok", "version": loopwright.__version__, "inference": inference_url()}
+    async def health(call: Call) -> Response:
+        told = {"status": "ok", "version": loopwright.__version__}
+        if call.identity is not None:  # a client on this machine may ask the inference process straight
+            told["inference"] = inference_url() or ""
         return Response(msgspec.json.encode(told), media_type=JSON)
 
     return [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ import msgspec
 from starlette.responses import Response, StreamingResponse
 
 from loopwright.core import Invalid, LoopwrightError, Unavailable
+from loopwright.govern import EVERY_PROJECT
 from loopwright.server.guard import too_large
 from loopwright.server.route import JSON, Call, Family, RouteSpec
 
@@ -31,6 +33,8 @@ _HOP = frozenset(
 _KEPT_HERE = frozenset({"host", "authorization", "cookie", "loopwright-csrf", "expect"})
 _CONNECTIONS = 64
 _TYPES = (JSON, "application/octet-stream", "")
+_KNOWN_S = 10.0
+_MOST_KNOWN = 10_000
 
 
 class InferenceProxy:
@@ -39,6 +43,7 @@ class InferenceProxy:
     def __init__(self, url: Callable[[], str | None], max_body_bytes: int, *, timeout_s: float = 60.0) -> None:
         self._url, self._max_body_bytes, self._timeout_s = url, max_body_bytes, timeout_s
         self._client: httpx.AsyncClient | None = None
+        self._known: dict[tuple[str, str], float] = {}
 
     def routes(self) -> list[RouteSpec]:
         """The routes that are forwarded: health may be asked for by anybody, the rest needs a role."""
@@ -71,6 +76,7 @@ class InferenceProxy:
         """
         import httpx
 
+        await self._check_project(call)
         target = self._base() + _target(call.request)
         content = None if call.request.method == "GET" else _bounded(call.request, self._max_body_bytes)
         outgoing = self._open().build_request(
@@ -82,6 +88,25 @@ class InferenceProxy:
             raise _silent() from error
         headers = {name: value for name, value in answer.headers.items() if name.lower() not in _HOP}
         return StreamingResponse(_stream(answer), status_code=answer.status_code, headers=headers)
+
+    async def _check_project(self, call: Call) -> None:
+        """Refuse an endpoint of another project than the one in which the caller was judged: the inference process
+        serves all projects and knows none. What was found is remembered for a while, so that answers stay quick.
+
+        Raises:
+            NotFound: the caller's project has no such endpoint.
+        """
+        name = _endpoint_in(call.request.path_params.get("path", ""))
+        if not name or call.identity is None or EVERY_PROJECT in call.identity.roles:
+            return
+        key, now = (call.scope.project, name), time.monotonic()
+        if self._known.get(key, 0.0) > now:
+            return
+        if call.services.has("endpoints.get"):
+            await call.ask("endpoints.get", name=name)
+        if len(self._known) >= _MOST_KNOWN:
+            self._known.clear()
+        self._known[key] = now + _KNOWN_S
 
     async def metrics(self) -> bytes:
         """The inference process's own Prometheus metrics; empty while it does not answer."""
@@ -112,6 +137,12 @@ class InferenceProxy:
             timeout = httpx.Timeout(self._timeout_s, connect=2.0)
             self._client = httpx.AsyncClient(limits=limits, timeout=timeout, trust_env=False)
         return self._client
+
+
+def _endpoint_in(path: str) -> str:
+    """The endpoint in `models/NAME/…`, else nothing."""
+    parts = path.split("/")
+    return parts[1] if len(parts) > 1 and parts[0] == "models" else ""
 
 
 def _silent() -> Unavailable:
