@@ -155,7 +155,7 @@ class _Walk:
             if isinstance(nested, ast.Import | ast.ImportFrom):
                 self._follow_import(module, nested)
         for name in _names_in(item):
-            if name in module.bindings:
+            if name in module.bindings or _WHOLE in module.bindings:
                 self._want(module, name)
 
     def _follow_import(self, module: Module, item: ast.Import | ast.ImportFrom) -> None:
@@ -212,7 +212,19 @@ def _bound_names(item: ast.stmt) -> list[str]:
         return [alias.asname or alias.name for alias in item.names]
     if isinstance(item, ast.Assign | ast.AnnAssign | ast.AugAssign):
         targets = item.targets if isinstance(item, ast.Assign) else [item.target]
-        return [node.id for target in targets for node in ast.walk(target) if isinstance(node, ast.Name)]
+        return [name for target in targets for name in _names_bound_by(target)]
+    return []
+
+
+def _names_bound_by(target: ast.expr) -> list[str]:
+    """`a, (b, *c) = …` binds three names; `a[0] = …` and `a.b = …` bind none, but change something."""
+    match target:
+        case ast.Name(name):
+            return [name]
+        case ast.Tuple(items) | ast.List(items):
+            return [name for item in items for name in _names_bound_by(item)]
+        case ast.Starred(inner):
+            return _names_bound_by(inner)
     return []
 
 

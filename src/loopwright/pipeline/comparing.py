@@ -38,7 +38,7 @@ class _Differences:
     def compare(self, before: Any, now: Any, where: str) -> str:
         """Where and how the values are too different; empty if they are not."""
         if _is_number(before) and _is_number(now):
-            return self._numbers(float(before), float(now), where)
+            return self._numbers(before, now, where)
         before, now = _plain(before), _plain(now)
         if isinstance(before, Mapping) and isinstance(now, Mapping):
             return self._mappings(before, now, where)
@@ -48,14 +48,13 @@ class _Differences:
             return f"{where}: {_short(before)} before, {_short(now)} now"
         return ""
 
-    def _numbers(self, before: float, now: float, where: str) -> str:
+    def _numbers(self, before: int | float, now: int | float, where: str) -> str:
         if before == now or (math.isnan(before) and math.isnan(now)):
             return ""
         self.differ = True
-        absolute = abs(before - now)
+        absolute = abs(float(before) - float(now))
         relative = absolute / max(abs(before), abs(now), 1.0)
-        self.absolute = max(self.absolute, absolute)
-        self.relative = max(self.relative, relative)
+        self.absolute, self.relative = max(absolute, self.absolute), max(relative, self.relative)
         return "" if relative <= self.tolerance else f"{where}: {before!r} before, {now!r} now"
 
     def _mappings(self, before: Mapping[Any, Any], now: Mapping[Any, Any], where: str) -> str:

@@ -271,9 +271,13 @@ def _home(file: Path, module: str) -> list[Path]:
 
 
 def _user_frames(error: BaseException) -> list[traceback.FrameSummary]:
-    """The traceback without the frames of this module."""
+    """The traceback without the frames of this module and of the import system."""
     frames = list(traceback.extract_tb(error.__traceback__))
-    return [frame for frame in frames if frame.filename != __file__] or frames
+    return [frame for frame in frames if not _is_machinery(frame.filename)]
+
+
+def _is_machinery(file: str) -> bool:
+    return file == __file__ or file.startswith("<frozen importlib") or file == import_module.__code__.co_filename
 
 
 def main() -> None:
