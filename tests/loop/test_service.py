@@ -12,11 +12,13 @@ import pytest
 from tests.loop.conftest import START
 from tests.loop.world import LoopWorld
 
-from loopwright.core import Conflict, Invalid, NotFound, Scope, SystemClock, Unavailable
-from loopwright.loop import Controller, LoopOutcome, LoopState, WorkspaceClock, every, on_new_version
+from loopwright.core import Conflict, Invalid, NotFound, Scope, SystemClock, Unavailable, new_id
+from loopwright.loop import Controller, LoopOutcome, LoopState, WorkspaceClock, every, on_alert, on_new_version
 from loopwright.loop.starting import collect, start_waiting
 from loopwright.loop.tables import loop_controllers, loop_triggers
-from loopwright.store import Stores
+from loopwright.release import Action
+from loopwright.serve import read_state
+from loopwright.store import Event, Stores
 
 
 def pass_once(world: LoopWorld) -> None:
@@ -264,4 +266,60 @@ def test_a_first_release_needs_no_more_than_ticks(world: LoopWorld) -> None:
         pass
     assert world.loops.run(run.id).outcome is LoopOutcome.RELEASED
     assert world.served() == {"model:delay@1": 1.0}
+    controller.stop()
+
+
+def test_a_change_whose_maker_died_before_publishing_is_published(small_world: LoopWorld) -> None:
+    version = small_world.fit()
+    small_world.endpoints.create("delay", version.ref)
+    controller = Controller(small_world)
+    controller.tick()
+    with small_world.stores.db.begin() as tx:
+        tx.exec_driver_sql("UPDATE endpoints SET salt = 'another'")
+        tx.exec_driver_sql("UPDATE serving_revisions SET revision = revision + 1")
+    controller.tick()
+    controller.stop()
+    state = read_state(small_world.stores.data / "serving" / "state.json")
+    assert state.endpoints[0].salt == "another"
+
+
+def alert(world: LoopWorld, kind: str, subject: str) -> Event:
+    told = {"monitor": "delay", "about": "drift", "features": [{"feature": "wind"}]}
+    with world.stores.db.begin() as tx:
+        return world.stores.events.append(tx, kind, subject, world.scope, told)
+
+
+def test_an_alert_that_closes_before_the_loop_may_start_asks_no_longer(world: LoopWorld) -> None:
+    world.declare(triggers=(on_alert("delay"),))
+    first, second = f"alert:{new_id()}", f"alert:{new_id()}"
+    opened = alert(world, "alert.opened", first)
+    pass_once(world)
+    (run,) = world.loops.runs()
+    assert run.cause == opened.ref
+    assert world.events("loop.triggered")[0].evidence["because"] == {"monitor": "delay", "about": "drift"}
+    alert(world, "alert.opened", second)
+    pass_once(world)
+    alert(world, "alert.closed", second)
+    pass_once(world)
+    world.loops.cancel(run.id)
+    pass_once(world)
+    assert len(world.loops.runs()) == 1
+
+
+def test_a_rollout_taken_back_by_hand_ends_its_run(world: LoopWorld) -> None:
+    world.declare()
+    controller = Controller(world)
+    runs = [world.loops.release(world.fit().ref), world.loops.release(world.fit(run=world.runs.start().id).ref)]
+    while controller.tick():
+        pass
+    assert world.loops.run(runs[1].id).state is LoopState.ROLLING_OUT
+    rollout = world.loops.run(runs[1].id).rollout
+    decision = world.rollouts.judge(rollout)
+    assert decision.action is Action.WAIT
+    assert "0 of 100 labels" in decision.reason
+    world.endpoints.roll_back("delay", "a bad feeling")
+    while controller.tick():
+        pass
+    done = world.loops.run(runs[1].id)
+    assert (done.outcome, done.reason) == (LoopOutcome.ROLLED_BACK, "a bad feeling")
     controller.stop()

@@ -15,7 +15,7 @@ from loopwright.loop.triggers import PLACEHOLDERS, unknown_placeholders
 from loopwright.release import check_gate, check_guard, check_plan
 
 _PIPELINE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
-_DOCS = "see docs/reference/loop.md"
+_FIELDS = f"the fields of a loop are {', '.join(Loop.__struct_fields__)}"
 
 
 def on_alert(monitor: str, about: str = "") -> OnAlert:
@@ -58,7 +58,7 @@ def load_loops(path: str | Path) -> list[Loop]:
     found = [item for document in documents for item in (document if isinstance(document, list) else [document])]
     loops = [_convert(item, str(source)) for item in found if item is not None]
     if not loops:
-        raise Invalid("declares no loop", where=str(source), next_step=_DOCS)
+        raise Invalid("declares no loop", where=str(source), next_step=_FIELDS)
     return loops
 
 
@@ -92,7 +92,7 @@ def _convert(item: Any, source: str) -> Loop:
     try:
         loop = msgspec.convert(item, Loop)
     except msgspec.ValidationError as error:
-        raise Invalid(str(error), where=where, next_step=_DOCS) from None
+        raise Invalid(str(error), where=where, next_step=_FIELDS) from None
     try:
         return check_loop(loop)
     except Invalid as error:

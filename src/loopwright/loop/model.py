@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
 
 import msgspec
 
@@ -160,4 +159,3 @@ class Settled(msgspec.Struct, frozen=True):
     now: datetime
     seconds: float
     waiting_for: list[str] = []
-    statistics: dict[str, Any] = {}

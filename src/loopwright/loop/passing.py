@@ -29,6 +29,7 @@ class Pass:
         renew: called before each piece of work that may take long, to keep the controller's lease.
         """
         self._ws, self._jobs, self._renew = ws, jobs, renew
+        self._published = -1
         self.troubles: list[str] = []
 
     def run(self) -> bool:
@@ -47,10 +48,18 @@ class Pass:
             runs = active_runs(connection)
         moved += [self._step(run) for run in runs]
         self._end_stray_jobs(runs)
+        self._guarded("publishing what is served", self._publish)
         return any(moved)
 
     def _rooms(self, project: str, actor: str) -> Rooms:
         return self._ws.scoped(Scope(project, actor))
+
+    def _publish(self) -> bool:
+        """Catch up with a change whose maker was killed, or met a full disk, before the file was written."""
+        endpoints = self._ws.endpoints
+        if endpoints.serving_revision() != self._published:
+            self._published = endpoints.publish().revision
+        return False
 
     def _guarded(self, what: str, work: Callable[[], bool]) -> bool:
         """Do a piece of work whose failure must not keep the rest from being done."""

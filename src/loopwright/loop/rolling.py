@@ -9,7 +9,7 @@ from loopwright.loop.model import LoopRun, LoopState
 from loopwright.loop.moving import move
 from loopwright.loop.rooms import Rooms
 from loopwright.loop.transitions import RolloutMoved
-from loopwright.release import STRATUM_S, Action, Rollout, RolloutState, decide, strata_of
+from loopwright.release import Action, Rollout, RolloutState
 
 _log = logging.getLogger(__name__)
 
@@ -20,10 +20,7 @@ def judge_rollout(ws: Rooms, rollout: Rollout) -> bool:
     Raises:
         Unavailable: a store does not answer.
     """
-    models = [model for model in (rollout.control, rollout.candidate) if model]
-    evidence = ws.monitors.evidence(rollout.endpoint, rollout.started_at, models, span_s=STRATUM_S, cuts=rollout.starts)
-    strata = strata_of(rollout, {arm.model: arm for arm in evidence})
-    decision = decide(rollout, strata, ws.stores.clock.now())
+    decision, strata = ws.rollouts.weigh(rollout)
     if decision.action is Action.WAIT:
         return False
     try:

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, select
 from loopwright.core import Conflict, Invalid, Scope, check_name, new_id, operation, parse_ref
 from loopwright.models import ModelService
 from loopwright.release.model import Endpoint, Share
-from loopwright.release.publishing import publish, raise_revision, served_state
+from loopwright.release.publishing import publish, raise_revision, served_state, serving_revision
 from loopwright.release.tables import endpoints
 from loopwright.release.traffic import change_traffic, endpoint_of, find_endpoint
 from loopwright.store import Stores
@@ -108,6 +108,10 @@ class EndpointService:
         """The projects that have endpoints: where there is something to look after."""
         with self.stores.db.read() as connection:
             return sorted(connection.execute(select(endpoints.c.project).distinct()).scalars())
+
+    def serving_revision(self) -> int:
+        """How often what is served has changed, in all projects."""
+        return serving_revision(self.stores)
 
     def publish(self) -> ServingState:
         """Write what is served to the file that the inference process follows; idempotent."""

@@ -30,6 +30,12 @@ def raise_revision(db: Database, tx: Connection) -> int:
     return int(tx.execute(select(serving_revisions.c.revision)).scalar_one())
 
 
+def serving_revision(stores: Stores) -> int:
+    """How often what is served has changed."""
+    with stores.db.read() as connection:
+        return connection.execute(select(serving_revisions.c.revision)).scalar_one_or_none() or 0
+
+
 def served_state(stores: Stores) -> ServingState:
     """What is to be served now, of all projects, as the database has it; an endpoint without a version is left out."""
     with stores.db.read() as connection:

@@ -17,6 +17,7 @@ from loopwright.release.publishing import publish
 from loopwright.release.steps import next_state
 from loopwright.release.tables import rollouts
 from loopwright.release.traffic import change_traffic, find_endpoint, previous_of, split
+from loopwright.release.weighing import weigh
 from loopwright.store import Event, Stores
 
 if TYPE_CHECKING:
@@ -56,6 +57,15 @@ class RolloutService:
         """
         with self.stores.db.read() as connection:
             return self.find(connection, id)
+
+    @operation("rollouts.judge", permission="rollouts:read")
+    def judge(self, id: str) -> Decision:
+        """What the evidence says of a rollout now, in words and numbers; nothing is changed.
+
+        Raises:
+            NotFound: there is no such rollout.
+        """
+        return self.weigh(self.get(id))[0]
 
     @operation("rollouts.start", permission="rollouts:write", effect="write")
     def start(
@@ -144,6 +154,10 @@ class RolloutService:
         tx.execute(rollouts.insert().values(**_values(rollout)))
         self._route(tx, target, candidate, rollout, event)
         return rollout
+
+    def weigh(self, rollout: Rollout) -> tuple[Decision, Sequence[Stratum]]:
+        """What is to be done with a rollout now, and the evidence for it, as `apply` takes them."""
+        return weigh(self.stores, self.scope, self.models, rollout)
 
     def apply(self, rollout: Rollout, decision: Decision, strata: Sequence[Stratum] = ()) -> Rollout:
         """Carry a decision out, with its event and the change of traffic in one transaction, and publish it.
