@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 from loopwright.ui.formats import short
 from loopwright.ui.layered import Place, arrange
@@ -48,17 +47,18 @@ class Drawing:
     lines: tuple[Line, ...]
 
 
-def draw(root: str, nodes: Sequence[Any], edges: Sequence[Mapping[str, str]], href: Callable[[str], str]) -> Drawing:
+def draw(root: str, nodes: Sequence[str], edges: Sequence[Mapping[str, str]], href: Callable[[str], str]) -> Drawing:
     """The drawing of a trace.
 
     Args:
         root: the ref that was traced.
-        nodes: with a `ref` each.
-        edges: with `source`, `target` and `role` each.
+        nodes: the refs to draw.
+        edges: with `source`, `target` and `role` each; those with an end that is not drawn are left out.
         href: the page of a ref.
     """
-    ends = (end for edge in edges for end in (edge["source"], edge["target"]))
-    refs = list(dict.fromkeys([root, *(node.ref for node in nodes), *ends]))
+    refs = list(dict.fromkeys([root, *nodes]))
+    known = set(refs)
+    edges = [edge for edge in edges if edge["source"] in known and edge["target"] in known]
     found = arrange(refs, [(edge["source"], edge["target"]) for edge in edges])
     everything = [*found.places.values(), *(place for route in found.routes.values() for place in route)]
     top = min(place.row for place in everything)

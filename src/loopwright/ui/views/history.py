@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from loopwright.core import LoopwrightError
 from loopwright.server import Call
 from loopwright.ui.formats import short_ref
 from loopwright.ui.page import View, attempt
 
 _PAGE = 100
+_MOST_DRAWN = 160
 KINDS = (
     "alert.closed",
     "alert.opened",
@@ -96,14 +99,21 @@ async def lineage(call: Call) -> View:
                 problem = str(error)
     nodes = {node.ref: node for trace in traces.values() for node in trace.nodes}
     edges = list(dict.fromkeys((e.source, e.target, e.role) for trace in traces.values() for e in trace.edges))
+    drawn = _nearest([list(trace.nodes) for trace in traces.values()])
     values = {
         "ref": ref,
         "direction": direction,
         "nodes": list(nodes.values()),
         "edges": [{"source": source, "target": target, "role": role} for source, target, role in edges],
+        "drawn": drawn,
         "root": next((trace.root for trace in traces.values()), ref),
         "uses": [use for trace in traces.values() for use in trace.uses],
         "truncated": any(trace.truncated for trace in traces.values()),
         "problem": problem if not traces else "",
     }
     return View(f"Lineage of {short_ref(ref)}" if ref else "Lineage", "lineage.html", values, section="lineage")
+
+
+def _nearest(traces: list[list[Any]]) -> list[str]:
+    """The refs to draw: of each trace the nearest, so many that a person can still read the drawing."""
+    return list(dict.fromkeys(node.ref for nodes in traces for node in nodes[: _MOST_DRAWN // len(traces)]))
