@@ -10,11 +10,12 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import OrdinalEncoder, StandardScaler
 from tests.models.conftest import Trips, mixed_pipeline, small_lightgbm
 
 from loopwright.core import DType, Invalid
@@ -137,3 +138,14 @@ def test_rewritten_trees_take_every_float32_row_down_the_same_path(seed: int) ->
     probe = (rng.normal(size=(5000, 3)) * [1, 1e6, 1e-6]).astype(np.float32).astype(float)
     probe[rng.random(probe.shape) < 0.1] = np.nan
     assert (changed.predict_proba(probe) == model.predict_proba(probe)).all()
+
+
+def test_names_with_blanks_and_brackets_stay_as_they_are(trips: Trips) -> None:
+    named = {"distance": "distance (mi)", "wind": "wind speed"}
+    rows = trips.rows.rename({old: new for old, new in named.items() if old in trips.rows.columns})
+    texts = [name for name, kind in rows.schema.items() if kind == pl.String]
+    encoder = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1)
+    columns = ColumnTransformer([("texts", encoder, texts)], remainder="passthrough")
+    made = build_bundle(make_pipeline(columns, small_lightgbm()).fit(rows, trips.late), rows)
+    assert set(made.signature.names) == set(rows.columns)
+    assert predict_frame(made.predictor(), rows.head(5)).height == 5

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from loopwright.core import DType, Invalid
 from loopwright.models.formats.contract import FORMATS, Converted
-from loopwright.models.formats.graphs import name_outputs, tensors_of
+from loopwright.models.formats.graphs import name_outputs, rename, tensors_of
 from loopwright.models.formats.lightgbm import is_lightgbm, register_lightgbm, with_float32_splits
 from loopwright.models.formats.mending import whole_number_attributes
 from loopwright.models.model import Input, Layout, Task
@@ -152,7 +152,20 @@ def _graph(model: Any, layout: Layout, inputs: tuple[Input, ...]) -> onnx.ModelP
             f"{type(model).__name__} has no ONNX form: {_first_line(error)}",
             next_step="see which steps skl2onnx supports, or bring the model as an ONNX file",
         ) from error
+    if layout is Layout.COLUMNS:
+        _restore_names(graph, inputs)
     return graph
+
+
+def _restore_names(graph: onnx.ModelProto, inputs: tuple[Input, ...]) -> None:
+    """The converter replaces signs such as spaces and brackets in names of inputs, which it keeps in order."""
+    weights = {item.name for item in graph.graph.initializer}
+    given = [item.name for item in graph.graph.input if item.name not in weights]
+    if len(given) != len(inputs):
+        return
+    for old, item in zip(given, inputs, strict=True):
+        if old != item.name:
+            rename(graph.graph, old, item.name)
 
 
 def _first_line(error: Exception) -> str:
