@@ -96,6 +96,25 @@ def test_steps_that_nothing_changed_for_are_not_run_again(project: Project) -> N
     assert project.runs.artifact(again.run_id, "notes/total.txt") == b"made by total"
 
 
+def test_a_cached_step_is_not_on_record_before_its_notes_are(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    from loopwright.pipeline.notes import NoteTaker
+
+    project.write("flow.py", FLOW)
+    project.run()
+    run_id = new_id()
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(NoteTaker, "_write", killed)
+        with pytest.raises(KeyboardInterrupt):
+            project.pipelines.run("flow:main", run_id=run_id)
+    assert project.runs.get(run_id).metrics == {}
+    project.pipelines.run("flow:main", run_id=run_id)
+    assert project.runs.get(run_id).metrics == {"sum": 12.0}
+
+
 @pytest.mark.parametrize(
     ("old", "new", "ran"),
     [

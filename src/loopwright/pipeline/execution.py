@@ -115,11 +115,11 @@ class Execution:
         made = self._made_before(call, key)
         if made is None:
             return False
-        step = StepRun(call.name, StepStatus.FINISHED, True, key=key, output=made.output, origin=made.run_id)
-        self._save(call, step)
+        # The notes come first: a step on record as finished is one whose notes are there.
         if made.notes and made.run_id != self.task.run_id:
             for note in note_lists.decode(self._objects.get(made.notes)):
                 self._listener(note)
+        self._save(call, StepRun(call.name, StepStatus.FINISHED, True, key=key, output=made.output, origin=made.run_id))
         return True
 
     def _made_before(self, call: StepCall, key: str) -> Made | None:
