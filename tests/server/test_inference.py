@@ -169,7 +169,7 @@ def test_without_the_process_the_answer_is_a_quick_503(start: Callable[..., Runn
     server = start(auth="local", inference=lambda: None)
     answer = server.client().post("/v2/models/x/infer", json={})
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
-    assert "does not answer" in answer.json()["error"]
+    assert "does not run" in answer.json()["error"]
     gone = start(auth="local", inference=lambda: "http://127.0.0.1:1")
     assert gone.client().get("/v2/models/x").status_code == 503
 

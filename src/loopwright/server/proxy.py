@@ -11,26 +11,27 @@ from starlette.responses import Response, StreamingResponse
 
 from loopwright.core import Invalid, LoopwrightError, Unavailable
 from loopwright.govern import EVERY_PROJECT
-from loopwright.server.guard import too_large
+from loopwright.server.guard import read_body, too_large
 from loopwright.server.route import JSON, Call, Family, RouteSpec
+from loopwright.server.upstream import Upstream
 
 if TYPE_CHECKING:
-    import httpx
     from starlette.requests import Request
 
 _HOP = frozenset(
     {
-        "connection",
-        "keep-alive",
-        "proxy-authenticate",
-        "proxy-authorization",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
+        b"connection",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
     }
 )
-_KEPT_HERE = frozenset({"host", "authorization", "cookie", "loopwright-csrf", "expect"})
+_KEPT_HERE = frozenset({b"host", b"authorization", b"cookie", b"loopwright-csrf", b"expect", b"content-length"})
+_SMALL_BYTES = 1 << 20
 _CONNECTIONS = 64
 _TYPES = (JSON, "application/octet-stream", "")
 _KNOWN_S = 10.0
@@ -42,7 +43,7 @@ class InferenceProxy:
 
     def __init__(self, url: Callable[[], str | None], max_body_bytes: int, *, timeout_s: float = 60.0) -> None:
         self._url, self._max_body_bytes, self._timeout_s = url, max_body_bytes, timeout_s
-        self._client: httpx.AsyncClient | None = None
+        self._upstream: Upstream | None = None
         self._known: dict[tuple[str, str], float] = {}
 
     def routes(self) -> list[RouteSpec]:
@@ -71,23 +72,30 @@ class InferenceProxy:
 
         Raises:
             Unavailable: the inference process does not run or does not answer.
-        Invalid: the path climbs.
+            Invalid: the path climbs.
             BodyTooLarge: the body is over the bound.
         """
-        import httpx
-
         await self._check_project(call)
-        target = self._base() + _target(call.request)
-        content = None if call.request.method == "GET" else _bounded(call.request, self._max_body_bytes)
-        outgoing = self._open().build_request(
-            call.request.method, target, headers=_forwarded(call.request), content=content
-        )
-        try:
-            answer = await self._open().send(outgoing, stream=True)
-        except httpx.HTTPError as error:
-            raise _silent() from error
-        headers = {name: value for name, value in answer.headers.items() if name.lower() not in _HOP}
-        return StreamingResponse(_stream(answer), status_code=answer.status_code, headers=headers)
+        request = call.request
+        method, body = (b"POST", await self._body(request)) if request.method == "POST" else (b"GET", b"")
+        answer = await self._open().ask(method, _target(request), _forwarded(request), body)
+        whole = await answer.whole_if_here()
+        if whole is not None:
+            response = Response(whole, answer.status)
+        else:
+            response = StreamingResponse(answer.body(), answer.status)
+        lengths = [header for header in response.raw_headers if header[0] == b"content-length"]
+        response.raw_headers = [header for header in answer.headers if header[0] not in _HOP]
+        if lengths and not any(name == b"content-length" for name, _ in response.raw_headers):
+            response.raw_headers += lengths
+        return response
+
+    async def _body(self, request: Request) -> bytes | AsyncIterator[bytes]:
+        """The body: whole where it is said to be small, else part by part, within the bound."""
+        declared = request.headers.get("content-length", "")
+        if declared.isdecimal() and int(declared) <= min(_SMALL_BYTES, self._max_body_bytes):
+            return await read_body(request, self._max_body_bytes)
+        return _bounded(request, self._max_body_bytes)
 
     async def _check_project(self, call: Call) -> None:
         """Refuse an endpoint of another project than the one in which the caller was judged: the inference process
@@ -110,33 +118,28 @@ class InferenceProxy:
 
     async def metrics(self) -> bytes:
         """The inference process's own Prometheus metrics; empty while it does not answer."""
-        import httpx
-
         try:
-            answer = await self._open().get(f"{self._base()}/metrics", timeout=5.0)
-        except (httpx.HTTPError, Unavailable):
+            answer = await self._open().ask(b"GET", b"/metrics", [], b"")
+            parts = [part async for part in answer.body()]
+        except Unavailable:
             return b""
-        return answer.content if answer.status_code == 200 else b""
+        return b"".join(parts) if answer.status == 200 else b""
 
     async def close(self) -> None:
         """Close the connections."""
-        if self._client is not None:
-            await self._client.aclose()
+        if self._upstream is not None:
+            self._upstream.close()
 
-    def _base(self) -> str:
+    def _open(self) -> Upstream:
+        """The connections to the process that runs now; a new process has a new address."""
         url = self._url()
         if url is None:
-            raise _silent()
-        return url.rstrip("/")
-
-    def _open(self) -> httpx.AsyncClient:
-        if self._client is None:
-            import httpx
-
-            limits = httpx.Limits(max_connections=_CONNECTIONS, max_keepalive_connections=_CONNECTIONS)
-            timeout = httpx.Timeout(self._timeout_s, connect=2.0)
-            self._client = httpx.AsyncClient(limits=limits, timeout=timeout, trust_env=False)
-        return self._client
+            raise Unavailable("the inference process does not run just now", next_step="try again in a second")
+        if self._upstream is None or self._upstream.url != url:
+            if self._upstream is not None:
+                self._upstream.close()
+            self._upstream = Upstream(url, limit=_CONNECTIONS, timeout_s=self._timeout_s)
+        return self._upstream
 
 
 def _endpoint_in(path: str) -> str:
@@ -145,21 +148,17 @@ def _endpoint_in(path: str) -> str:
     return parts[1] if len(parts) > 1 and parts[0] == "models" else ""
 
 
-def _silent() -> Unavailable:
-    return Unavailable("the inference process does not answer", next_step="try again in a second")
-
-
-def _target(request: Request) -> str:
+def _target(request: Request) -> bytes:
     """The path and query as they came, so that nothing is decoded twice."""
     raw: bytes = request.scope.get("raw_path") or request.url.path.encode()
     if b".." in raw or b"%2e" in raw.lower():
         raise Invalid("the path climbs with '..'", where="path")
     query: bytes = request.scope.get("query_string", b"")
-    return (raw.split(b"?")[0] + (b"?" + query if query else b"")).decode("latin-1")
+    return raw.split(b"?")[0] + (b"?" + query if query else b"")
 
 
-def _forwarded(request: Request) -> list[tuple[str, str]]:
-    return [(name, value) for name, value in request.headers.items() if name not in _HOP and name not in _KEPT_HERE]
+def _forwarded(request: Request) -> list[tuple[bytes, bytes]]:
+    return [(name, value) for name, value in request.headers.raw if name not in _HOP and name not in _KEPT_HERE]
 
 
 async def _bounded(request: Request, limit_bytes: int) -> AsyncIterator[bytes]:
@@ -172,14 +171,6 @@ async def _bounded(request: Request, limit_bytes: int) -> AsyncIterator[bytes]:
         if size > limit_bytes:
             raise too_large(limit_bytes)
         yield part
-
-
-async def _stream(answer: httpx.Response) -> AsyncIterator[bytes]:
-    try:
-        async for part in answer.aiter_raw():
-            yield part
-    finally:
-        await answer.aclose()
 
 
 def v2_error(_request: Request, error: LoopwrightError) -> Response:
