@@ -114,6 +114,16 @@ def test_a_new_version_of_a_dataset_starts_the_loop_with_that_event_as_cause(wor
     assert world.stores.events.get(run.cause).subject == "dataset:flights@1"
 
 
+def test_what_was_there_when_a_loop_was_first_declared_does_not_start_it(world: LoopWorld) -> None:
+    from tests.loop.project import make_rows
+
+    world.datasets.ingest("flights", make_rows(10, 1))
+    world.loops.advance_clock(START + timedelta(seconds=1))
+    world.declare(triggers=(on_new_version("flights"),))
+    pass_once(world)
+    assert world.loops.runs() == []
+
+
 def test_an_event_counts_once_even_if_the_cursor_is_lost(world: LoopWorld) -> None:
     from tests.loop.project import make_rows
 

@@ -121,7 +121,7 @@ def sleeping_order(folder: Path, seconds: float = 60.0) -> JobOrder:
     (package / "__main__.py").write_text(
         f'import time\ntime.sleep({seconds})\nprint(\'{{"run_id": "x", "status": "finished"}}\')\n'
     )
-    return JobOrder(new_id(), "a:b", {"days": 90, "text": "90", "word": "x"}, "default", "event:1")
+    return JobOrder(new_id(), "a:b", {"days": 90, "text": "90", "word": "x"}, "default", "event:1", "loop:x")
 
 
 def jobs_in(folder: Path) -> Jobs:
@@ -132,6 +132,7 @@ def test_the_command_line_keeps_the_types_of_parameters(tmp_path: Path) -> None:
     arguments = sleeping_order(tmp_path).arguments(tmp_path)
     assert arguments[:6] == [sys.executable, "-m", "loopwright", "pipeline", "run", "a:b"]
     assert [each for each in arguments if "=" in each] == ["days=90", 'text="90"', "word=x"]
+    assert arguments[-9:-7] == ["--actor", "loop:x"]
     assert arguments[-7:] == ["--cause", "event:1", "--project", "default", "--json", "--workspace", str(tmp_path)]
 
 

@@ -9,7 +9,7 @@ import msgspec
 
 from loopwright.cli.command import Session, command, fail_softly
 from loopwright.cli.derived import DerivedGroup
-from loopwright.core import Invalid
+from loopwright.core import Invalid, Scope
 
 pipeline = DerivedGroup("pipeline", ["pipelines"], "Pipelines: run and show.", hidden_verbs=["run", "reproduce"])
 
@@ -40,6 +40,7 @@ def parse_params(given: tuple[str, ...]) -> dict[str, Any]:
 @click.option("--no-cache", is_flag=True, help="Run every step, whatever the cache holds.")
 @click.option("--workers", type=int, metavar="N", help="So many processes.")
 @click.option("--cause", default="", metavar="REF", help="What led to this run.")
+@click.option("--actor", default="", metavar="REF", help="On whose behalf; by default the local user's.")
 def run(
     session: Session,
     reference: str,
@@ -49,9 +50,11 @@ def run(
     no_cache: bool,
     workers: int | None,
     cause: str,
+    actor: str,
 ) -> int:
     """Run a pipeline of the project's code and keep what it made."""
-    workspace = session.ws.scoped(session.ws.scope.because(cause)) if cause else session.ws
+    scope = session.ws.scope
+    workspace = session.ws.scoped(Scope(scope.project, actor or scope.actor, cause or scope.cause))
     done = workspace.pipelines.run(
         reference,
         params=parse_params(params),

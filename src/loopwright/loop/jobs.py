@@ -45,13 +45,15 @@ class JobOrder(msgspec.Struct, frozen=True):
     params: dict[str, ParamValue]
     project: str
     cause: str
+    actor: str
 
     def arguments(self, root: Path) -> list[str]:
         """The command line."""
         program = [sys.executable, "-m", "loopwright", "pipeline", "run", self.pipeline, "--run-id", self.run_id]
         for name, value in self.params.items():
             program += ["--param", f"{name}={_as_text(value)}"]
-        return [*program, "--cause", self.cause, "--project", self.project, "--json", "--workspace", str(root)]
+        scope = ["--actor", self.actor, "--cause", self.cause, "--project", self.project]
+        return [*program, *scope, "--json", "--workspace", str(root)]
 
 
 class Jobs:

@@ -115,12 +115,17 @@ def _heed(stores: Stores, tx: Connection, infos: Sequence[LoopInfo], event: Even
     added = False
     for info in infos:
         trigger = next((each for each in info.loop.triggers if wants(each, event)), None)
-        if info.project == event.project and trigger is not None:
+        if info.project == event.project and trigger is not None and not _came_before(event, info):
             kind = "on_alert" if event.kind == ALERT_OPENED else "on_new_version"
             added |= add_trigger(
                 stores, tx, info, kind, event.ref, subject=event.subject, evidence=_of_interest(event.evidence)
             )
     return added
+
+
+def _came_before(event: Event, info: LoopInfo) -> bool:
+    """Whether an event is older than the loop: what was there when a loop was first declared does not start it."""
+    return info.revision == 1 and event.at < info.declared_at
 
 
 def _of_interest(evidence: Mapping[str, Any]) -> dict[str, Any]:

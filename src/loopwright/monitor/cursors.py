@@ -58,6 +58,7 @@ def _save(db: Database, tx: Connection, place: Place, values: dict[str, Any]) ->
     table = monitor_cursors
     if place.number == 0:
         row = {"reader": place.reader, **values}
-        return bool(tx.execute(db.upsert(table, row, ["reader"])).rowcount)
+        # An INSERT's rowcount is not told by every driver; a returned row is.
+        return tx.execute(db.upsert(table, row, ["reader"]).returning(table.c.reader)).first() is not None
     changed = update(table).where(table.c.reader == place.reader, table.c.number == place.number).values(values)
     return bool(tx.execute(changed).rowcount)
