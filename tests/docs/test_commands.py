@@ -11,6 +11,8 @@ import pytest
 from tests.docs.test_reference import PAGES
 from tests.shape.source import ROOT
 
+pytestmark = pytest.mark.slow
+
 TARGET = re.compile(r"^([a-z-]+):", re.MULTILINE)
 
 

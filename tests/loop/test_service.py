@@ -211,6 +211,7 @@ def test_the_machines_clock_cannot_be_moved(world: LoopWorld) -> None:
         world.loops.advance_clock(START)
 
 
+@pytest.mark.slow
 def test_another_process_sees_the_clock_move(small_world: LoopWorld, tmp_path: Path) -> None:
     program = (
         "import sys\n"

@@ -12,10 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import psutil
 import pytest
+from openapi_spec_validator import validate
 
 from loopwright.server import RemoteWorkspace
+from loopwright.workspace import SERVICES, operations_in
+
+pytestmark = pytest.mark.slow
 
 Start = Callable[..., "Up"]
 
@@ -165,3 +170,20 @@ def test_a_host_that_was_not_named_is_refused_and_one_that_was_is_not(start: Sta
     ask = lambda host: httpx.get(f"{up.url}/health", headers={"Host": host}, trust_env=False).status_code  # noqa: E731
     assert ask("models.example.org") == 200
     assert ask("other.example.org") == 400
+
+
+def test_every_room_answers_from_afar_as_it_would_here(start: Start) -> None:
+    up = start()
+    validate(httpx.get(f"{up.url}/openapi.json", trust_env=False).json())
+    asked = []
+    with RemoteWorkspace(up.url) as ws:
+        for room in SERVICES:
+            for operation in operations_in(room):
+                needs = [field.name for field in msgspec.structs.fields(operation.request_type) if field.required]
+                if operation.effect == "read" and not needs:
+                    found = ws.call(operation, {})
+                    assert msgspec.convert(msgspec.to_builtins(found), operation.result_type, strict=False) == found
+                    asked.append(operation.name)
+    assert {"runs.search", "models.list", "datasets.list", "loops.overview", "events.list", "endpoints.list"} <= set(
+        asked
+    )
