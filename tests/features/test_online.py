@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from loopwright.core import Conflict, Invalid, ManualClock, NotFound
+from loopwright.core import Conflict, Invalid, ManualClock, NotFound, new_id
 from loopwright.features import Entity, FeatureStore, FeatureView, RequestView
 
 T0 = datetime(2020, 1, 1, tzinfo=UTC)
@@ -105,7 +105,7 @@ STEPS = st.lists(
 def test_any_course_of_appends_and_materialisations_agrees_with_offline(
     features: FeatureStore, kind: str, steps: list[Any]
 ) -> None:
-    name = f"t{len(features.datasets.list())}"
+    name = f"t{new_id()}"
     more: dict[str, Any] = {"known_at": "known"} if kind == "known" else {}
     if kind in {"transform", "lookback"}:
         more["transform"] = lambda rows: rows.with_columns(pl.col("v").sum().over("key", "at"))

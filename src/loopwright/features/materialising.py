@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from loopwright.core import Conflict, Scope
 from loopwright.features.computing import feature_rows, seen_between, transformed
 from loopwright.features.definitions import FeatureView
-from loopwright.features.encoding import encode_rows
+from loopwright.features.encoding import decode_rows, encode_keys, encode_rows
 from loopwright.features.joining import MAX_ROWS
 from loopwright.features.model import MaterialiseReport
 from loopwright.features.registry import FeatureRegistry, State
@@ -56,6 +57,8 @@ class Materialiser:
             raise Conflict(f"{view.name!r} is computed from requests; there is nothing to materialise")
         end = until or self._stores.clock.now()
         version = self._datasets.get(view.source)
+        if since is None and not state.held and state.version == version.version:
+            return _nothing_new(state, version, end, time.perf_counter() - started)
         plan = self._plan(view, state, version, since)
         candidates = _held_in_memory(seen_between(plan.rows, since, None))
         seen, total = _bounds(candidates, end)
@@ -72,22 +75,18 @@ class Materialiser:
             incremental=plan.incremental,
             seconds=time.perf_counter() - started,
         )
-        if total or seen[1] or state.version != version.version:
-            self._note(state, version, seen, end, report)
+        self._note(state, version, seen, end, report)
         return report
 
     def _plan(self, view: FeatureView, state: State, version: DatasetVersion, since: datetime | None) -> _Plan:
-        everything = feature_rows(view, transformed(view, self._datasets.scan(version.ref)))
-        if since is not None or state.until is None or state.version is None:
-            return _Plan(everything, False)
-        if state.version == version.version and not state.held:
-            return _Plan(everything.head(0), True)
-        added = self._datasets.added(version.ref, state.version)
-        if added is None:
-            return _Plan(everything, False)
-        if view.transform is None:
-            return _Plan(self._with_held(view, state, version, feature_rows(view, added)), True)
-        return self._behind(view, state, version, added) or _Plan(everything, False)
+        if since is None and state.until is not None and state.version is not None:
+            added = self._datasets.added(version.ref, state.version)
+            if added is not None and view.transform is None:
+                return _Plan(self._with_held(view, state, version, feature_rows(view, added)), True)
+            behind = self._behind(view, state, version, added) if added is not None else None
+            if behind is not None:
+                return behind
+        return _Plan(feature_rows(view, transformed(view, self._datasets.scan(version.ref))), False)
 
     def _with_held(self, view: FeatureView, state: State, version: DatasetVersion, added: pl.LazyFrame) -> pl.LazyFrame:
         """The added rows, and those of before that were seen only after the last time."""
@@ -119,7 +118,9 @@ class Materialiser:
         self._registry.keep_types(state, types)
         if rows.height:
             place = online_place(self._scope.project, state)
-            self._stores.online.write(place, encode_rows(rows, view.keys, list(view.features)))
+            found = self._stores.online.read(place, encode_keys(rows, view.keys))
+            settled = settle_ties(rows, found, view)
+            self._stores.online.write(place, encode_rows(settled, view.keys, list(view.features)))
 
     def _note(
         self,
@@ -150,6 +151,10 @@ class Materialiser:
                 "incremental": report.incremental,
             }
             stores.events.append(tx, "feature_view.materialised", state.ref, self._scope, evidence)
+
+
+def _nothing_new(state: State, version: DatasetVersion, end: datetime, seconds: float) -> MaterialiseReport:
+    return MaterialiseReport(state.view.name, state.ref, version.ref, state.until, end, 0, 0, True, seconds)
 
 
 def _held_in_memory(rows: pl.LazyFrame) -> pl.LazyFrame:
@@ -184,6 +189,25 @@ def newest(rows: pl.LazyFrame, view: FeatureView, max_rows: int = MAX_ROWS) -> p
         times = rows.group_by(keys).agg(pl.col(TRUE).max())
         some = rows.join(times, on=[*keys, TRUE], how="semi").collect(engine="streaming")
     return latest(timeline(some, keys, features), keys)
+
+
+def settle_ties(rows: pl.DataFrame, found: Sequence[tuple[datetime, bytes] | None], view: FeatureView) -> pl.DataFrame:
+    """The rows, but where the row that is online has the same time: the one of both that a join would take.
+
+    Args:
+        found: the online rows of the same entities, in the same order.
+    """
+    import polars as pl
+
+    times = rows.get_column(TRUE).to_list()
+    tied = [place for place, row in enumerate(found) if row is not None and row[0] == times[place]]
+    if not tied:
+        return rows
+    keys, features = list(view.keys), list(view.features)
+    kept = [row for place in tied if (row := found[place]) is not None]
+    there = decode_rows(kept, {name: rows.schema[name] for name in features})
+    there = pl.concat([rows[tied].select(keys), there], how="horizontal").select(rows.columns)
+    return latest(timeline(pl.concat([rows, there]), keys, features), keys)
 
 
 def _aware(moment: datetime, like: datetime) -> datetime:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import date, datetime, time, timedelta
-from decimal import Decimal
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from loopwright.features.choosing import Chosen
 from loopwright.features.computing import check_keys, with_request_features
 from loopwright.features.definitions import FeatureView, RequestView
-from loopwright.features.encoding import decode_payload, encode_keys
+from loopwright.features.encoding import column_of, decode_payload, encode_keys
 from loopwright.features.materialising import online_place
 
 if TYPE_CHECKING:
@@ -73,7 +72,7 @@ def _read_view(
     rows, ages = _fresh(found, now, view.ttl)
     places = {name: place for place, name in enumerate(view.features)}
     columns = [
-        _column([row[places[name]] if row is not None else None for row in rows], state.types[name]).alias(column)
+        column_of([row[places[name]] if row is not None else None for row in rows], state.types[name]).alias(column)
         for name, column in one.columns.items()
     ]
     return pl.DataFrame(columns), ages
@@ -91,30 +90,3 @@ def _fresh(
         rows.append(decode_payload(row[1]) if row is not None and good else None)
         ages.append(age_s if good else None)
     return rows, ages
-
-
-def _column(values: list[Any], dtype: pl.DataType) -> pl.Series:
-    """Decoded values as a column of the feature's type; what MessagePack has as text is parsed."""
-    import polars as pl
-
-    parsers: dict[Any, Callable[[Any], Any]] = {
-        pl.Date: date.fromisoformat,
-        pl.Time: time.fromisoformat,
-        pl.Decimal: Decimal,
-        pl.Datetime: _moment,
-        pl.Duration: _duration,
-    }
-    parse = parsers.get(dtype.base_type())
-    if parse is not None:
-        values = [None if value is None else parse(value) for value in values]
-    return pl.Series("", values, dtype=dtype)
-
-
-def _moment(value: Any) -> datetime:
-    return value if isinstance(value, datetime) else datetime.fromisoformat(value)
-
-
-def _duration(value: Any) -> timedelta:
-    import msgspec
-
-    return value if isinstance(value, timedelta) else msgspec.convert(value, timedelta)

@@ -11,9 +11,11 @@ from urllib.parse import unquote, urlsplit
 
 from loopwright.core import Conflict, Invalid, NotFound, check_path, digest_bytes, new_id
 from loopwright.store.objects import is_url, open_filesystem
+from loopwright.store.tables.changes import added_files
 from loopwright.store.tables.durability import sync_version
 from loopwright.store.tables.faults import no_table, spoken
 from loopwright.store.tables.frames import Batches, Data, NewColumns, fitting
+from loopwright.store.tables.handles import Handles
 from loopwright.store.tables.options import commit_properties, delta_options, polars_options, writer_properties
 
 if TYPE_CHECKING:
@@ -61,6 +63,7 @@ class TableStore:
         self._root = str(self._folder) if self._folder else text.rstrip("/")
         self._given = dict(options or {})
         self._options = None if self._folder else delta_options(self._given)
+        self._handles = Handles()
 
     def __repr__(self) -> str:
         return f"TableStore({self._root!r})"
@@ -154,6 +157,27 @@ class TableStore:
         import polars as pl
 
         return pl.scan_delta(self._open(key, version), storage_options=polars_options(self._options))
+
+    def added(self, key: str, since: int, version: int) -> pl.LazyFrame | None:
+        """The rows that appends added after version `since`, up to `version`, lazily; older rows cost nothing.
+
+        None where they cannot be told from the log: rows were removed or changed in between, the columns changed, the
+        table is partitioned, or the log or the files were cleaned away.
+
+        Raises:
+            Corrupt: a commit in between cannot be understood.
+        """
+        import polars as pl
+
+        files = added_files(key, lambda number: self._log_entry(key, number), since, version)
+        if files is None:
+            return None
+        paths = [f"{self._root}/{key}/{file}" for file in files]
+        if self._folder is not None and not all(Path(path).exists() for path in paths):
+            return None
+        if not paths:
+            return self.scan(key, version).head(0)
+        return pl.scan_parquet(paths, glob=False, storage_options=polars_options(self._options))
 
     def read(self, key: str, version: int | None = None) -> pl.DataFrame:
         """The table at a version, in memory. Raises as `scan` does."""
@@ -357,14 +381,30 @@ class TableStore:
         check_path(key)
         if self._folder is not None and not (self._folder / key / "_delta_log").is_dir():
             raise no_table(key)
+        if version is not None and self._folder is not None:
+            kept = self._handles.get(self._folder / key, version)
+            if kept is not None:
+                return kept
         with spoken(key):
             table = DeltaTable(f"{self._root}/{key}", storage_options=self._options)
-            if version is None or table.version() == version:
-                return table
-            if not 0 <= version < table.version():
-                raise NotFound(f"the table {key!r} has no version {version}; the newest is {table.version()}")
-            table.load_as_version(version)
+            if version is not None and table.version() != version:
+                if not 0 <= version < table.version():
+                    raise NotFound(f"the table {key!r} has no version {version}; the newest is {table.version()}")
+                table.load_as_version(version)
+        if version is not None and self._folder is not None:
+            self._handles.put(self._folder / key, version, table)
         return table
+
+    def _log_entry(self, key: str, version: int) -> bytes | None:
+        check_path(key)
+        name = f"{key}/_delta_log/{version:020}.json"
+        try:
+            if self._folder is not None:
+                return (self._folder / name).read_bytes()
+            filesystem, root = self._files()
+            return bytes(filesystem.cat_file(f"{root}/{name}"))
+        except FileNotFoundError:
+            return None
 
     def _schema(self, table: DeltaTable) -> pl.Schema:
         import polars as pl
