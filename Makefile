@@ -25,7 +25,7 @@ PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 QUICK := not slow and not postgres and not redis and not s3 and not browser and not fault
 TESTS ?= tests
 # Two workers with two OpenMP threads each would wait for each other on two cores.
-export OMP_NUM_THREADS ?= 1
+test quick: export OMP_NUM_THREADS = 1
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | head -8

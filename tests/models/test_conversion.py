@@ -61,7 +61,7 @@ def test_a_number_declared_nullable_follows_lightgbm_though_training_never_misse
     [
         (small_lightgbm(), Task.BINARY),
         (RandomForestClassifier(20, random_state=0), Task.BINARY),
-        pytest.param(HistGradientBoostingClassifier(max_iter=20), Task.BINARY, marks=pytest.mark.slow),
+        (HistGradientBoostingClassifier(max_iter=20), Task.BINARY),
         (make_pipeline(SimpleImputer(), StandardScaler(), LogisticRegression()), Task.BINARY),
     ],
     ids=["lightgbm", "forest", "histogram boosting", "logistic"],
@@ -84,7 +84,6 @@ def test_string_labels_and_several_classes_keep_their_names(trips: Trips) -> Non
     np.testing.assert_allclose(np.array(answers["probabilities"].to_list()).sum(axis=1), 1.0, atol=1e-5)
 
 
-@pytest.mark.slow
 def test_regression_gives_one_value(trips: Trips) -> None:
     rows = trips.numbers
     goal = rows["distance"].to_numpy() * 3 + 1000
