@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 OWN = Path(__file__).name
 
 # A user's home or a checkout; the placeholder names of documentation are nobody's.
-NOBODY = "user|you|me|alice|someone"
+NOBODY = "user|you|me|alice|ann|someone"
 HOME = re.compile(rf"(?<![\w.])/(?:home|Users)/(?!(?:{NOBODY})/)[\w.-]+/|(?<![\w.])/root/\w|[A-Z]:\\Users\\\w")
 INDEX = re.compile(r"https?://[^\s\"'<>]+/simple\b|file://[^\s\"'<>]+/simple\b|--(?:extra-)?index-url[ =]\S")
 MOST_BYTES = 4 << 20
