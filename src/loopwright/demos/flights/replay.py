@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from loopwright.demos.process import UpProcess
+    from loopwright.serve import InferenceClient
     from loopwright.server import RemoteWorkspace
     from loopwright.workspace import Workspace
 
@@ -53,7 +54,8 @@ class Replay:
         self.counts = Counts()
         self.acknowledged: list[str] = []
         self._waiting: deque[tuple[datetime, list[str], list[int]]] = deque()
-        self._client: Any = None
+        self._client: InferenceClient | None = None
+        self._remote: RemoteWorkspace | None = None
 
     def run(self, first: date, last: date, each_day: Callable[[date], None]) -> None:
         """Replay from `first` to `last`; `each_day` is called when a day is over and everything has settled."""
@@ -67,23 +69,30 @@ class Replay:
         Raises:
             Unavailable: it stays away.
         """
-        from loopwright.server import RemoteWorkspace
-
         deadline = time.monotonic() + _PATIENCE_S
         while True:
             try:
-                with RemoteWorkspace(self.up.ensure()) as remote:
-                    return call(remote)
+                return call(self._server())
             except Unavailable:
+                self.close()
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.1)
 
     def close(self) -> None:
-        """Close the connections."""
-        if self._client is not None:
-            self._client.close()
-            self._client = None
+        """Close the connections; they are opened again when they are needed."""
+        for opened in (self._client, self._remote):
+            if opened is not None:
+                opened.close()
+        self._client = self._remote = None
+
+    def _server(self) -> RemoteWorkspace:
+        from loopwright.server import RemoteWorkspace
+
+        url = self.up.ensure()
+        if self._remote is None:
+            self._remote = RemoteWorkspace(url)
+        return self._remote
 
     def _day(self, day: date) -> None:
         """One operational day: the news of yesterday, today's requests, the labels that are due, and then the clock."""
@@ -147,7 +156,7 @@ class Replay:
                     raise
                 time.sleep(0.1)
 
-    def _inference(self) -> Any:
+    def _inference(self) -> InferenceClient:
         """The inference process's own address: 200,000 requests need no second server on their way."""
         from loopwright.serve import InferenceClient
 

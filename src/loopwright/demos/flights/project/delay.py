@@ -91,7 +91,8 @@ def _view(name: str, transform: Flown) -> lw.FeatureView:
         features=SUMMARY,
         transform=transform,
         ttl=timedelta(days=1),
-        lookback=timedelta(days=3),
+        lookback=timedelta(days=2),
+        source_timestamp="known_at",
     )
 
 
@@ -377,13 +378,16 @@ def _classifier(trees: int, leaves: int, learning_rate: float, min_flights: int)
 
 # ---- The loop and its monitor: thresholds are fixed here, before anything has happened ------------------------------
 
+# One value a day: a week holds too few of them to be compared with a distribution.
+PER_DAY = (*(f"airport_day__{name}" for name in SUMMARY), *(f"carrier_day__{name}" for name in SUMMARY), "weekday")
+
 MONITOR = lw.Monitor(
     name="delay",
     endpoint="delay",
     window_s=7 * 86_400,
     label_delay_s=2 * 86_400,
     owner="flight operations",
-    drift=lw.DriftPolicy(ignore=("hour", "minute", "weekday"), alpha=0.01, min_effect=0.25, min_features=2),
+    drift=lw.DriftPolicy(ignore=PER_DAY, alpha=0.01, min_effect=0.25, min_features=2),
     performance=lw.PerformancePolicy(metric="brier", max_drop=0.015, alpha=0.05, consecutive=2),
 )
 LOOP = lw.Loop(
@@ -397,7 +401,7 @@ LOOP = lw.Loop(
         lw.Beats("brier", against="baseline", min_effect=-0.005),  # certainly not worse by more than this
         lw.Beats("brier", against="champion"),  # certainly better, on the same flights
     ),
-    rollout=lw.RolloutPlan(steps=(0.1, 0.3, 0.6), max_loss_increase=0.01, min_labels=300, min_step_s=86_400),
+    rollout=lw.RolloutPlan(steps=(0.25, 0.5), max_loss_increase=0.015, min_labels=500, min_step_s=2 * 86_400),
     guard=lw.Guard(duration_s=3 * 86_400),
     cooldown_s=21 * 86_400,
 )
