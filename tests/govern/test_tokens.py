@@ -201,3 +201,13 @@ def test_a_session_ends_after_twelve_hours_and_is_swept(
     gate.open_session(secret)
     with stores.db.read() as tx:
         assert tx.execute(text("select count(*) from token_sessions")).scalar() == 1
+
+
+def test_the_first_token_ends_too_when_another_is_made_admin(gate: Authenticator, everywhere: TokenService) -> None:
+    first = gate.first_token()
+    other = everywhere.create("root", Role.VIEWER)
+    assert first is not None
+    everywhere.grant(other.token.id, Role.ADMIN)
+    with pytest.raises(Unauthorized):
+        gate.identify(first.secret)
+    assert gate.identify(other.secret).roles == {EVERY_PROJECT: Role.ADMIN}

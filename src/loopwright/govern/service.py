@@ -68,6 +68,8 @@ class TokenService:
             if found.revoked_at is not None:
                 raise Invalid(f"token {token} is revoked", next_step="make a new one with tokens.create")
             rows.set_role(tx, token, self.scope.project, role)
+            if self.scope.project == EVERY_PROJECT and role is Role.ADMIN and not found.first:
+                rows.revoke_first(tx, self.clock.now())
             evidence = {"token": token, "role": role, "project": self.scope.project}
             self.stores.events.append(tx, "token.granted", f"user:{found.user}", self.scope, evidence)
             return self._seen(rows.find(tx, token))

@@ -6,6 +6,8 @@ import math
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
+
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
@@ -49,10 +51,10 @@ def duration(seconds: float | None) -> str:
     """A span of time in its two largest units."""
     if seconds is None:
         return "–"
-    if seconds < 1:
+    if 0 < seconds < 1:
         return f"{seconds * 1000:.0f} ms"
     if seconds < 60:
-        return f"{seconds:.1f} s"
+        return f"{seconds:.1f} s" if seconds else "0 s"
     for unit, name, small, small_name in ((86_400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
         if seconds >= unit:
             whole, rest = divmod(seconds, unit)
@@ -127,3 +129,12 @@ def cell(value: Any) -> str:
     if value is None:
         return "–"
     return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def expression(text: str) -> str:
+    """A feature's expression as it is kept; a column that is taken as it is, by its name."""
+    try:
+        found = msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        return text
+    return str(found["Column"]) if isinstance(found, dict) and list(found) == ["Column"] else text

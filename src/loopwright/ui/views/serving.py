@@ -48,6 +48,7 @@ async def endpoint(call: Call) -> View:
         "rollout": rollout,
         "rollouts": await call.ask("rollouts.list", endpoint=found.name, limit=20),
         "windows": windows[:60],
+        "judged": next((window for window in windows if window.labels and window.by_variant), None),
         "alerts": await call.ask("monitors.alerts", endpoint=found.name, limit=50),
         "monitors": [info for info in await call.ask("monitors.list") if info.monitor.endpoint == found.name],
         "decisions": decisions[:40],
