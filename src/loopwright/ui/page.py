@@ -63,6 +63,21 @@ class View:
     drawings: dict[str, Any] = field(default_factory=dict)
 
 
+_FILTERS = (
+    "cell",
+    "duration",
+    "expression",
+    "measure",
+    "moment",
+    "number",
+    "percent",
+    "short",
+    "short_ref",
+    "size",
+    "telling",
+    "trigger_text",
+    "words",
+)
 ViewFunction = Callable[[Call], Awaitable[View]]
 
 
@@ -128,21 +143,8 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for name in (
-        "number",
-        "percent",
-        "size",
-        "duration",
-        "moment",
-        "short",
-        "short_ref",
-        "words",
-        "telling",
-        "measure",
-        "cell",
-    ):
+    for name in _FILTERS:
         environment.filters[name] = getattr(formats, name)
-    environment.filters["trigger_text"] = formats.trigger_text
     environment.filters["lineage_drawing"] = graph.draw
     environment.filters["as_json"] = lambda value: msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
     environment.filters["plain"] = msgspec.to_builtins

@@ -18,6 +18,6 @@ async def feature(call: Call) -> View:
     """One feature view: where it comes from, and what it gives."""
     name = call.request.path_params["name"]
     found = await call.ask("features.get", name=name)
-    events = await call.ask("events.latest", subject=f"feature:{name}", limit=20)
+    events = await call.ask("events.latest", subject=found.ref, limit=20)
     trail = (("Features", ("features",)),)
     return View(name, "feature.html", {"view": found, "events": events}, "features", trail, _LIVE)
