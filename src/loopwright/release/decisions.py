@@ -176,7 +176,7 @@ def _wait_or_give_up(rollout: Rollout, judged: _Judged, missing: str, now: datet
     plan = rollout.plan
     if now < rollout.step_started_at + timedelta(seconds=plan.max_step_s):
         return Decision(Action.WAIT, missing, judged.statistics())
-    reason = f"{NOT_ENOUGH} after {plan.max_step_s:g} s at a share of {rollout.share:.0%}: {missing}"
+    reason = f"{NOT_ENOUGH} after {_span(plan.max_step_s)} at a share of {rollout.share:.0%}: {missing}"
     if plan.on_timeout is OnTimeout.ROLL_BACK:
         return Decision(Action.ROLL_BACK, reason, judged.statistics())
     held = rollout.state is RolloutState.HELD
@@ -205,3 +205,11 @@ def _shown(verdict: SequentialVerdict) -> str:
         f"difference {verdict.estimate:+.4f}, always-valid {1 - verdict.alpha:.1%} interval "
         f"{verdict.lower:+.4f} to {verdict.upper:+.4f} (n {verdict.n_a} and {verdict.n_b})"
     )
+
+
+def _span(seconds: float) -> str:
+    """A length of time as a person says it."""
+    for unit, size in (("days", 86_400.0), ("hours", 3_600.0), ("minutes", 60.0)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds:g} s"

@@ -140,7 +140,7 @@ class Replay:
         known = ws.features.online_frame("yesterday", rows, at=now, full_names=True)
         weather = self.sources.weather.sort("observed_at")
         joined = known.sort("scheduled_at").join_asof(
-            weather, left_on="scheduled_at", right_on="observed_at", by="origin", strategy="backward", tolerance="6h"
+            weather, left_on="scheduled_at", right_on="observed_at", by="origin", tolerance="6h", check_sortedness=False
         )
         inputs: pl.DataFrame = self.project.as_inputs(joined)
         return inputs
