@@ -176,8 +176,14 @@ def test_what_cannot_be_kept_is_refused_with_its_place(
     assert list(tmp_path.iterdir()) in ([], [tmp_path / "objects"])
 
 
-def test_a_model_with_a_type_from_nowhere_is_not_loaded(objects: ObjectStore, tmp_path: Path) -> None:
-    """The archive names `os.system`: a pickle would run it."""
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [("os", "system"), ("numpy.testing", "runstring"), ("functools", "partial"), ("sklearn.nowhere", "Thing")],
+)
+def test_a_model_with_a_type_from_nowhere_is_not_loaded(
+    objects: ObjectStore, tmp_path: Path, module: str, name: str
+) -> None:
+    """The archive names something that a pickle would run."""
     import io
     import json
     from zipfile import ZipFile
@@ -186,15 +192,15 @@ def test_a_model_with_a_type_from_nowhere_is_not_loaded(objects: ObjectStore, tm
     source = ZipFile(io.BytesIO(objects.get(stored.digest)))
     target = io.BytesIO()
     with ZipFile(target, "w") as archive:
-        for name in source.namelist():
-            data = source.read(name)
-            if name == "schema.json":
+        for member in source.namelist():
+            data = source.read(member)
+            if member == "schema.json":
                 schema = json.loads(data)
-                schema.update({"__class__": "system", "__module__": "os", "__loader__": "ObjectNode"})
+                schema.update({"__class__": name, "__module__": module, "__loader__": "ObjectNode"})
                 data = json.dumps(schema).encode()
-            archive.writestr(name, data)
+            archive.writestr(member, data)
     evil = Stored("skops", objects.put_bytes(target.getvalue()))
-    with pytest.raises(Forbidden, match=r"not trusted: os\.system"):
+    with pytest.raises(Forbidden, match=rf"not trusted: {module}\.{name}"):
         load_value(objects, evil, tmp_path)
 
 

@@ -14,8 +14,8 @@ from loopwright.core import Scope
 from loopwright.store import Stores
 from loopwright.track import MetricPoint, RunService, tables
 from loopwright.track.keys import intern_keys
+from loopwright.track.lifecycle import ensure_experiment
 from loopwright.track.values import to_bits
-from loopwright.track.writing import ensure_experiment
 
 RUNS = 3000
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from loopwright.core import Conflict, Invalid, Scope, digest_bytes, encode, is_id
+from loopwright.core import Conflict, Invalid, LoopwrightError, Scope, digest_bytes, encode, is_id
 from loopwright.pipeline.arguments import dataset_refs, graph_dataset_refs, pinned_graph, pinned_value
 from loopwright.pipeline.capture import capture_run
 from loopwright.pipeline.codecs import inline_value
@@ -167,7 +167,10 @@ class Runner:
             self._runs.finish(task.run_id, RunStatus.KILLED, f"stopped by {type(stop).__name__}")
             raise
         except Exception as error:
-            self._fail(task.run_id, error)
+            try:
+                self._fail(task.run_id, error)
+            except LoopwrightError as trouble:
+                error.add_note(f"the run could not be marked failed: {trouble}")
             raise
         finally:
             self._keep_logs(task.run_id, task.graph, session.scratch)

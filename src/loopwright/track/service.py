@@ -10,11 +10,12 @@ from typing import BinaryIO
 
 from sqlalchemy import Connection, select, update
 
-from loopwright.core import Conflict, Invalid, NotFound, Scope, check_path, is_id, new_id, operation, parse_ref
+from loopwright.core import Conflict, Invalid, NotFound, Scope, check_path, operation, parse_ref
 from loopwright.store import Stores
 from loopwright.track.active import ActiveRun
 from loopwright.track.artifacts import read_artifacts, store_source, the_artifact, write_artifacts
 from loopwright.track.comparing import compare_runs
+from loopwright.track.lifecycle import NewRun, end_run, start_run, tell_end
 from loopwright.track.metrics import prepare, read_history, write_points
 from loopwright.track.model import (
     Artifact,
@@ -27,27 +28,14 @@ from loopwright.track.model import (
     RunStatus,
     Value,
 )
-from loopwright.track.reading import experiment_of, find_experiment, find_run, load_runs, the_run
+from loopwright.track.reading import experiment_of, find_experiment, load_runs, the_run
 from loopwright.track.search.query import search_rows
-from loopwright.track.tables import experiments, runs
+from loopwright.track.tables import experiments
 from loopwright.track.values import to_micros
-from loopwright.track.writing import (
-    check_run_words,
-    end_run,
-    ensure_experiment,
-    insert_run,
-    reopen_run,
-    write_inputs,
-    write_texts,
-)
+from loopwright.track.writing import write_inputs, write_texts
 
 _MAX_PAGE = 10_000
 _MAX_COMPARED = 100
-_ENDED_EVENT = {
-    RunStatus.FINISHED: "run.finished",
-    RunStatus.FAILED: "run.failed",
-    RunStatus.KILLED: "run.killed",
-}
 
 
 class RunService:
@@ -80,53 +68,9 @@ class RunService:
             Conflict: the run has finished, or the id belongs to another project.
             Invalid: a name, param or tag cannot be stored.
         """
-        check_run_words(name, kind)
-        if run_id and not is_id(run_id):
-            raise Invalid(
-                f"{run_id[:60]!r} is not a run id", next_step="an id has 32 hex digits; leave it out for a new one"
-            )
+        wanted = NewRun(experiment, name, params or {}, tags or {}, parent, run_id, kind)
         with self.stores.db.begin() as tx:
-            if run_id and self._resume(tx, run_id):
-                seq = the_run(tx, self.scope.project, run_id).seq
-            else:
-                run_id = run_id or new_id()
-                seq = self._insert(tx, run_id, experiment, name or f"{kind}-{run_id[-6:]}", parent, kind)
-            write_texts(self.stores.db, tx, seq, params or {}, tags or {})
-            return self._load(tx, run_id)
-
-    def _insert(self, tx: Connection, run_id: str, experiment: str, name: str, parent: str, kind: str) -> int:
-        project, now = self.scope.project, self.stores.clock.now()
-        if parent:
-            parent = the_run(tx, project, parent).id
-        found = ensure_experiment(self.stores.db, tx, project, experiment, now)
-        row = {
-            "id": run_id,
-            "project": project,
-            "experiment_id": found.id,
-            "name": name,
-            "kind": kind,
-            "status": RunStatus.RUNNING,
-            "actor": self.scope.actor,
-            "parent": parent,
-            "started_at": now,
-        }
-        seq = insert_run(tx, row)
-        ref, attrs = f"run:{run_id}", {"experiment": experiment, "name": name, "kind": kind}
-        self.stores.lineage.node(tx, ref, attrs=attrs, project=project)
-        self.stores.events.append(tx, "run.started", ref, self.scope, {**attrs, "parent": parent})
-        return seq
-
-    def _resume(self, tx: Connection, run_id: str) -> bool:
-        row = find_run(tx, self.scope.project, run_id)
-        if row is None:
-            if tx.execute(select(runs.c.seq).where(runs.c.id == run_id)).first() is not None:
-                raise Conflict(f"the run id {run_id} is taken", next_step="leave the id out to get a new one")
-            return False
-        if row.status == RunStatus.FINISHED:
-            raise Conflict(f"run {run_id} has finished and cannot go on", next_step="start a new run")
-        reopen_run(tx, row)
-        self.stores.events.append(tx, "run.resumed", f"run:{run_id}", self.scope, {"status_before": row.status})
-        return True
+            return self._load(tx, start_run(self.stores, self.scope, tx, wanted))
 
     @operation("runs.finish", permission="runs:write", effect="write")
     def finish(self, run: str, status: RunStatus = RunStatus.FINISHED, error: str = "") -> Run:
@@ -145,12 +89,11 @@ class RunService:
             raise Invalid("a run cannot end as 'running'", next_step="use finished, failed or killed")
         with self.stores.db.begin() as tx:
             row = the_run(tx, self.scope.project, run)
-            if end_run(tx, row, status, error, self.stores.clock.now()):
-                found = self._load(tx, row.id)
-                evidence = {"seconds": found.seconds, "metrics": found.metrics} | ({"error": error} if error else {})
-                self.stores.events.append(tx, _ENDED_EVENT[status], f"run:{row.id}", self.scope, evidence)
-                return found
-            return self._load(tx, row.id)
+            if not end_run(tx, row, status, error, self.stores.clock.now()):
+                return self._load(tx, row.id)
+            found = self._load(tx, row.id)
+            tell_end(self.stores, self.scope, tx, found)
+            return found
 
     @operation("runs.log_params", permission="runs:write", effect="write")
     def log_params(self, run: str, params: dict[str, str]) -> None:

@@ -3,72 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, Table, select, update
+from sqlalchemy import Connection, Row, Table, select
 
-from loopwright.core import Conflict, Invalid, check_name, new_id
+from loopwright.core import Conflict
 from loopwright.store import Database
 from loopwright.track.keys import intern_keys
-from loopwright.track.model import Experiment, RunInput, RunStatus
-from loopwright.track.reading import find_experiment
-from loopwright.track.tables import experiments, run_inputs, run_params, run_tags, runs
+from loopwright.track.model import RunInput
+from loopwright.track.tables import run_inputs, run_params, run_tags
 from loopwright.track.values import check_key, check_text, head_of
 
 _MAX_NAME = 500
-
-
-def ensure_experiment(database: Database, tx: Connection, project: str, name: str, now: datetime) -> Experiment:
-    """The experiment of that name, made if there is none."""
-    _check_title("experiment", name)
-    found = find_experiment(tx, project, name)
-    if found is not None:
-        return found
-    row = {"id": new_id(), "project": project, "name": name, "created_at": now}
-    tx.execute(database.upsert(experiments, row, ["project", "name"]))
-    made = find_experiment(tx, project, name)
-    if made is None:
-        raise Conflict(f"the experiment {name!r} was removed while it was made", next_step="try again")
-    return made
-
-
-def check_run_words(name: str, kind: str) -> None:
-    """Refuse a run name or kind that cannot be stored.
-
-    Raises:
-        Invalid: too long, empty or with control characters.
-    """
-    if name:
-        _check_title("run", name)
-    check_name("kind of run", kind)
-
-
-def insert_run(tx: Connection, row: Mapping[str, Any]) -> int:
-    """Add a run; returns its number."""
-    statement = runs.insert().values(deleted_at=None, ended_at=None, error="", **row).returning(runs.c.seq)
-    return int(tx.execute(statement).scalar_one())
-
-
-def reopen_run(tx: Connection, row: Row[Any]) -> None:
-    """Set a run that did not finish to running again."""
-    values = {"status": RunStatus.RUNNING, "ended_at": None, "error": ""}
-    tx.execute(update(runs).where(runs.c.seq == row.seq).values(values))
-
-
-def end_run(tx: Connection, row: Row[Any], status: RunStatus, error: str, now: datetime) -> bool:
-    """Set a running run to its end; False if it has ended so already.
-
-    Raises:
-        Conflict: it has ended in another way.
-    """
-    if row.status == status:
-        return False
-    values = {"status": status, "ended_at": now, "error": error}
-    still_running = (runs.c.seq == row.seq) & (runs.c.status == RunStatus.RUNNING)
-    if tx.execute(update(runs).where(still_running).values(values)).rowcount != 1:
-        raise Conflict(f"run {row.id} has ended as {row.status!r} and cannot become {status.value!r}")
-    return True
 
 
 def write_texts(
@@ -123,11 +69,3 @@ def _stored(tx: Connection, table: Table, seq: int) -> dict[int, str]:
 
 def _short(text: str) -> str:
     return repr(text if len(text) <= 60 else f"{text[:60]}…")
-
-
-def _check_title(noun: str, name: str) -> None:
-    if not name.isprintable() or not 0 < len(name) <= _MAX_NAME:
-        raise Invalid(
-            f"{name[:60]!r} cannot name a {noun}",
-            next_step=f"use 1 to {_MAX_NAME} characters without control characters",
-        )

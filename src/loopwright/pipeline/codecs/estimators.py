@@ -19,7 +19,8 @@ from loopwright.pipeline.codecs.registry import codec, is_from
 
 _SCHEMA = "schema.json"
 _EPOCH = (1980, 1, 1, 0, 0, 0)
-_TRUSTED = ("sklearn", "lightgbm", "xgboost", "numpy", "scipy", "builtins", "collections", "functools", "operator")
+_TRUSTED = ("sklearn", "lightgbm", "xgboost", "numpy", "scipy")
+_TRUSTED_STANDARD = frozenset({"collections.OrderedDict", "collections.defaultdict", "collections.Counter"})
 
 
 @codec("lightgbm")
@@ -130,16 +131,19 @@ def _skops() -> Any:
 
 
 def _is_trusted(name: str) -> bool:
-    package = name.split(".", 1)[0]
-    return package in _TRUSTED or _is_project_module(name)
+    """Classes of known libraries, and whatever the project defines: its code runs in this process anyway."""
+    module, _, attribute = name.rpartition(".")
+    if name in _TRUSTED_STANDARD:
+        return True
+    if name.split(".", 1)[0] in _TRUSTED:
+        return isinstance(_resolved(module, attribute), type)
+    file = getattr(sys.modules.get(module), "__file__", None) or ""
+    is_installed = "site-packages" in file or "dist-packages" in file
+    return bool(file) and not is_installed and name.split(".", 1)[0] not in sys.stdlib_module_names
 
 
-def _is_project_module(name: str) -> bool:
-    """Whether a type comes from a module that this process has imported from outside the installed packages."""
-    module = sys.modules.get(name.rpartition(".")[0])
-    file = getattr(module, "__file__", None) or ""
-    return bool(file) and "site-packages" not in file and "dist-packages" not in file and not _is_standard(name)
-
-
-def _is_standard(name: str) -> bool:
-    return name.split(".", 1)[0] in sys.stdlib_module_names
+def _resolved(module: str, attribute: str) -> Any:
+    try:
+        return getattr(import_module(module), attribute, None)
+    except ImportError:
+        return None

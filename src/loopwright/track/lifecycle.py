@@ -1,0 +1,161 @@
+"""How a run begins, goes on and ends, each inside a transaction that its caller opened."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, Row, select, update
+
+from loopwright.core import Conflict, Invalid, Scope, check_name, is_id, new_id
+from loopwright.store import Database, Stores
+from loopwright.track.model import Experiment, Run, RunStatus
+from loopwright.track.reading import find_experiment, find_run, the_run
+from loopwright.track.tables import experiments, runs
+from loopwright.track.writing import write_texts
+
+_MAX_NAME = 500
+_ENDED_EVENT = {
+    RunStatus.FINISHED: "run.finished",
+    RunStatus.FAILED: "run.failed",
+    RunStatus.KILLED: "run.killed",
+}
+
+
+class NewRun(msgspec.Struct, frozen=True):
+    """What a run starts with; see `RunService.start`."""
+
+    experiment: str
+    name: str
+    params: dict[str, str]
+    tags: dict[str, str]
+    parent: str
+    run_id: str
+    kind: str
+
+
+def start_run(stores: Stores, scope: Scope, tx: Connection, wanted: NewRun) -> str:
+    """Add a run, or set one that did not finish to running again; returns its id.
+
+    Raises:
+        Conflict: the run has finished, or the id belongs to another project.
+        Invalid: a name, id, param or tag cannot be stored.
+    """
+    check_run_words(wanted.name, wanted.kind)
+    if wanted.run_id and not is_id(wanted.run_id):
+        raise Invalid(
+            f"{wanted.run_id[:60]!r} is not a run id", next_step="an id has 32 hex digits; leave it out for a new one"
+        )
+    run_id = wanted.run_id or new_id()
+    if wanted.run_id and _resume(stores, scope, tx, run_id):
+        seq = the_run(tx, scope.project, run_id).seq
+    else:
+        seq = _insert(stores, scope, tx, run_id, wanted)
+    write_texts(stores.db, tx, seq, wanted.params, wanted.tags)
+    return run_id
+
+
+def _insert(stores: Stores, scope: Scope, tx: Connection, run_id: str, wanted: NewRun) -> int:
+    project, now = scope.project, stores.clock.now()
+    parent = the_run(tx, project, wanted.parent).id if wanted.parent else ""
+    name = wanted.name or f"{wanted.kind}-{run_id[-6:]}"
+    found = ensure_experiment(stores.db, tx, project, wanted.experiment, now)
+    row = {
+        "id": run_id,
+        "project": project,
+        "experiment_id": found.id,
+        "name": name,
+        "kind": wanted.kind,
+        "status": RunStatus.RUNNING,
+        "actor": scope.actor,
+        "parent": parent,
+        "started_at": now,
+    }
+    seq = insert_run(tx, row)
+    ref, attrs = f"run:{run_id}", {"experiment": wanted.experiment, "name": name, "kind": wanted.kind}
+    stores.lineage.node(tx, ref, attrs=attrs, project=project)
+    stores.events.append(tx, "run.started", ref, scope, {**attrs, "parent": parent})
+    return seq
+
+
+def _resume(stores: Stores, scope: Scope, tx: Connection, run_id: str) -> bool:
+    row = find_run(tx, scope.project, run_id)
+    if row is None:
+        if tx.execute(select(runs.c.seq).where(runs.c.id == run_id)).first() is not None:
+            raise Conflict(f"the run id {run_id} is taken", next_step="leave the id out to get a new one")
+        return False
+    if row.status == RunStatus.FINISHED:
+        raise Conflict(f"run {run_id} has finished and cannot go on", next_step="start a new run")
+    reopen_run(tx, row)
+    stores.events.append(tx, "run.resumed", f"run:{run_id}", scope, {"status_before": row.status})
+    return True
+
+
+def tell_end(stores: Stores, scope: Scope, tx: Connection, run: Run) -> None:
+    """Raise the event that a run has ended."""
+    evidence: dict[str, Any] = {"seconds": run.seconds, "metrics": run.metrics}
+    if run.error:
+        evidence["error"] = run.error
+    stores.events.append(tx, _ENDED_EVENT[run.status], run.ref, scope, evidence)
+
+
+def ensure_experiment(database: Database, tx: Connection, project: str, name: str, now: datetime) -> Experiment:
+    """The experiment of that name, made if there is none."""
+    _check_title("experiment", name)
+    found = find_experiment(tx, project, name)
+    if found is not None:
+        return found
+    row = {"id": new_id(), "project": project, "name": name, "created_at": now}
+    tx.execute(database.upsert(experiments, row, ["project", "name"]))
+    made = find_experiment(tx, project, name)
+    if made is None:
+        raise Conflict(f"the experiment {name!r} was removed while it was made", next_step="try again")
+    return made
+
+
+def check_run_words(name: str, kind: str) -> None:
+    """Refuse a run name or kind that cannot be stored.
+
+    Raises:
+        Invalid: too long, empty or with control characters.
+    """
+    if name:
+        _check_title("run", name)
+    check_name("kind of run", kind)
+
+
+def insert_run(tx: Connection, row: Mapping[str, Any]) -> int:
+    """Add a run; returns its number."""
+    statement = runs.insert().values(deleted_at=None, ended_at=None, error="", **row).returning(runs.c.seq)
+    return int(tx.execute(statement).scalar_one())
+
+
+def reopen_run(tx: Connection, row: Row[Any]) -> None:
+    """Set a run that did not finish to running again."""
+    values = {"status": RunStatus.RUNNING, "ended_at": None, "error": ""}
+    tx.execute(update(runs).where(runs.c.seq == row.seq).values(values))
+
+
+def end_run(tx: Connection, row: Row[Any], status: RunStatus, error: str, now: datetime) -> bool:
+    """Set a running run to its end; False if it has ended so already.
+
+    Raises:
+        Conflict: it has ended in another way.
+    """
+    if row.status == status:
+        return False
+    values = {"status": status, "ended_at": now, "error": error}
+    still_running = (runs.c.seq == row.seq) & (runs.c.status == RunStatus.RUNNING)
+    if tx.execute(update(runs).where(still_running).values(values)).rowcount != 1:
+        raise Conflict(f"run {row.id} has ended as {row.status!r} and cannot become {status.value!r}")
+    return True
+
+
+def _check_title(noun: str, name: str) -> None:
+    if not name.isprintable() or not 0 < len(name) <= _MAX_NAME:
+        raise Invalid(
+            f"{name[:60]!r} cannot name a {noun}",
+            next_step=f"use 1 to {_MAX_NAME} characters without control characters",
+        )
