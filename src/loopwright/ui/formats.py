@@ -93,6 +93,7 @@ def telling(event: Any, limit: int = 220) -> str:
         text = f"{_shares(evidence['before'])} → {_shares(evidence['after'])}"
     elif evidence.get("reason") or evidence.get("summary"):
         text = str(evidence.get("reason") or evidence["summary"])
+        text = f"{words(str(evidence['outcome']))}: {text}" if evidence.get("outcome") else text
     else:
         plain = {key: value for key, value in evidence.items() if isinstance(value, str | int | float | bool)}
         text = ", ".join(f"{key} {short_ref(number(value))}" for key, value in plain.items() if value != "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -29,12 +30,13 @@ class Box:
 
 @dataclass(frozen=True)
 class Line:
-    """An edge: a path in SVG's words, its role, and where the role is written."""
+    """An edge: a path in SVG's words, its role, and where the role is written: at the end with fewer edges."""
 
     path: str
     role: str
     x: float
     y: float
+    anchor: str
 
 
 @dataclass(frozen=True)
@@ -67,12 +69,15 @@ def draw(root: str, nodes: Sequence[str], edges: Sequence[Mapping[str, str]], hr
         return MARGIN + place.layer * (BOX_W + GAP_X), MARGIN + (place.row - top) * (BOX_H + GAP_Y)
 
     corners = {ref: corner(place) for ref, place in found.places.items()}
+    crowded = Counter(edge["target"] for edge in edges)
+    crowded.subtract(Counter(edge["source"] for edge in edges))
     lines = tuple(
         _line(
             edge["role"],
             corners[edge["source"]],
             [corner(place) for place in found.routes[edge["source"], edge["target"]]],
             corners[edge["target"]],
+            at_source=crowded[edge["target"]] > -crowded[edge["source"]],
         )
         for edge in edges
     )
@@ -90,7 +95,7 @@ def _box(ref: str, corner: Corner, href: Callable[[str], str], root: bool) -> Bo
     return Box(ref, kind, shown, href(ref), *corner, root)
 
 
-def _line(role: str, source: Corner, passed: Sequence[Corner], target: Corner) -> Line:
+def _line(role: str, source: Corner, passed: Sequence[Corner], target: Corner, *, at_source: bool) -> Line:
     """A curve from the right side of one box to the left side of another, through the places that it passes."""
     middle = BOX_H / 2
     points = [(source[0] + BOX_W, source[1] + middle)]
@@ -100,8 +105,8 @@ def _line(role: str, source: Corner, passed: Sequence[Corner], target: Corner) -
     path = f"M{points[0][0]:.0f},{points[0][1]:.1f}"
     for index, (near, far) in enumerate(pairwise(points)):
         path += f" L{far[0]:.0f},{far[1]:.1f}" if index % 2 else _bend(near, far)
-    x, y = points[1]
-    return Line(path, role, x - 12, y - 5)
+    (x1, y1), (x2, y2) = points[0], points[1]
+    return Line(path, role, x1 + 8, y1 - 5, "start") if at_source else Line(path, role, x2 - 12, y2 - 5, "end")
 
 
 def _bend(near: Corner, far: Corner) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from loopwright.ui.figures.drawing import Drawing, Mark, colour, layout, safe, with_marks
 
 _MAX_FEATURES = 25
+_STRONG_PSI = 1.0  # far beyond the 0.25 that is called a large shift; stronger ones look the same
 
 
 def traffic_over_time(
@@ -58,7 +59,6 @@ def drift_over_time(windows: Iterable[Any], marks: Sequence[Mark] = ()) -> Drawi
         for item in window.drift:
             largest[item.feature] = max(largest.get(item.feature, 0.0), item.effect)
     features = sorted(sorted(largest, key=lambda name: -largest[name])[:_MAX_FEATURES], key=lambda name: largest[name])
-    top = max(0.5, *largest.values()) if largest else 0.5
     base = layout(height=max(220, 90 + 20 * len(features)), hovermode="closest")
     base["yaxis"] = {"automargin": True, "tickfont": {"size": 11}, "showgrid": False}
     base["margin"] = {**base["margin"], "l": 120}
@@ -69,11 +69,11 @@ def drift_over_time(windows: Iterable[Any], marks: Sequence[Mark] = ()) -> Drawi
         if item.drifted
     )
     columns = ("window", "drifted feature", "PSI", "adjusted p")
-    data = _drift_traces(ordered, features, top)
+    data = _drift_traces(ordered, features)
     return Drawing("Drift of inputs", {"data": data, "layout": with_marks(base, marks)}, columns, _dated(rows))
 
 
-def _drift_traces(windows: Sequence[Any], features: Sequence[str], top: float) -> list[dict[str, Any]]:
+def _drift_traces(windows: Sequence[Any], features: Sequence[str]) -> list[dict[str, Any]]:
     """The map of effects, and a dot where one counts as drift."""
     by_window = [{item.feature: item for item in window.drift} for window in windows]
     times = [window.start.isoformat() for window in windows]
@@ -89,7 +89,7 @@ def _drift_traces(windows: Sequence[Any], features: Sequence[str], top: float) -
         "y": [safe(feature) for feature in features],
         "z": [[found[name].effect if name in found else None for found in by_window] for name in features],
         "zmin": 0,
-        "zmax": top,
+        "zmax": _STRONG_PSI,
         "colorscale": [[0, "--card"], [0.4, "--c6"], [1, "--c5"]],
         "colorbar": {"title": {"text": "PSI"}, "thickness": 10, "outlinewidth": 0},
         "hovertemplate": "%{y}<br>%{x}<br>PSI %{z:.3f}<extra></extra>",

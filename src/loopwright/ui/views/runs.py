@@ -16,6 +16,7 @@ from loopwright.ui.page import SECURITY, View, attempt
 
 _PAGE = 100
 _MAX_FIGURES = 24
+_COMPANIONS = ("_lower", "_upper", "_n")
 _CHUNK = 1 << 20
 _LIVE = ("run", "baseline")
 
@@ -33,7 +34,7 @@ async def runs(call: Call) -> View:
         problem = str(error)
     values = {
         "runs": found,
-        "metrics": _common(run.metrics for run in found),
+        "metrics": _common(_plain(run.metrics) for run in found),
         "params": _common(run.params for run in found),
         "experiments": await call.ask("runs.experiments"),
         "filter": filter_text,
@@ -42,6 +43,11 @@ async def runs(call: Call) -> View:
         "older": found[-1].id if len(found) == _PAGE else "",
     }
     return View("Runs", "runs.html", values, section="runs", live=_LIVE)
+
+
+def _plain(metrics: dict[str, float]) -> list[str]:
+    """The metrics that are no bounds or counts of others."""
+    return [key for key in metrics if not any(key == f"{other}{tail}" for other in metrics for tail in _COMPANIONS)]
 
 
 def _common(found: Iterator[Any] | Any, limit: int = 5) -> list[str]:
