@@ -12,10 +12,16 @@ if TYPE_CHECKING:
     from loopwright.demos.flights.ending import print_ending
     from loopwright.demos.flights.story import FlightsStory
     from loopwright.demos.narrator import Narrator
+    from loopwright.demos.process import UpProcess
 
-_HOME_OF = {"FlightsStory": "flights.story", "Narrator": "narrator", "print_ending": "flights.ending"}
+_HOME_OF = {
+    "FlightsStory": "flights.story",
+    "Narrator": "narrator",
+    "UpProcess": "process",
+    "print_ending": "flights.ending",
+}
 
-__all__ = ["FlightsStory", "Narrator", "print_ending"]
+__all__ = ["FlightsStory", "Narrator", "UpProcess", "print_ending"]
 
 
 def __getattr__(name: str) -> Any:

@@ -15,6 +15,7 @@ import polars as pl
 import loopwright as lw
 from loopwright.data import between, in_set, not_null, suite, unique
 from loopwright.stats import Sufficient, auc_interval, classification_metrics, mean_interval
+from loopwright.track import RunInput
 
 LATE_MINUTES = 15
 HOLDOUT_DAYS = 10
@@ -267,6 +268,8 @@ def register(
 ) -> dict[str, str]:
     """Make a bundle, prove that it answers as the model does, and give it the next version number."""
     step = lw.context()
+    views = [step.ws.features.get(view.name).ref for view in (*VIEWS, OBSERVED)]
+    step.ws.runs.log_inputs(step.run_id, [RunInput(ref, "features") for ref in views])
     kept = step.ws.datasets.ingest("delay_holdout", holdout, message="what the newest version was judged on")
     sample = holdout.select(INPUTS).head(2000)
     with_gaps = sample.vstack(pl.DataFrame({name: [None] for name in INPUTS}, schema=sample.schema))
