@@ -69,15 +69,14 @@ def draw(root: str, nodes: Sequence[str], edges: Sequence[Mapping[str, str]], hr
         return MARGIN + place.layer * (BOX_W + GAP_X), MARGIN + (place.row - top) * (BOX_H + GAP_Y)
 
     corners = {ref: corner(place) for ref, place in found.places.items()}
-    crowded = Counter(edge["target"] for edge in edges)
-    crowded.subtract(Counter(edge["source"] for edge in edges))
+    leaving, arriving = Counter(edge["source"] for edge in edges), Counter(edge["target"] for edge in edges)
     lines = tuple(
         _line(
             edge["role"],
             corners[edge["source"]],
             [corner(place) for place in found.routes[edge["source"], edge["target"]]],
             corners[edge["target"]],
-            at_source=crowded[edge["target"]] > -crowded[edge["source"]],
+            at_source=arriving[edge["target"]] > leaving[edge["source"]],
         )
         for edge in edges
     )
