@@ -99,6 +99,14 @@ STEPS = st.lists(
 )
 
 
+def two_hours(rows: pl.LazyFrame) -> pl.LazyFrame:
+    """The sum of an entity's values of an hour and of the hour before."""
+    hourly = rows.group_by("key", "at").agg(pl.col("v").sum())
+    before = hourly.select("key", pl.col("at") + HOUR, pl.col("v").alias("before"))
+    summed = hourly.join(before, on=["key", "at"], how="left")
+    return summed.with_columns(pl.col("v") + pl.col("before").fill_null(0.0))
+
+
 @pytest.mark.parametrize("kind", ["plain", "transform", "lookback", "known"])
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=STEPS)
@@ -108,7 +116,7 @@ def test_any_course_of_appends_and_materialisations_agrees_with_offline(
     name = f"t{new_id()}"
     more: dict[str, Any] = {"known_at": "known"} if kind == "known" else {}
     if kind in {"transform", "lookback"}:
-        more["transform"] = lambda rows: rows.with_columns(pl.col("v").sum().over("key", "at"))
+        more["transform"] = two_hours
     if kind == "lookback":
         more["lookback"] = HOUR
     view = FeatureView(name, Entity("thing", ["key"]), name, "at", ["v"], **more)
@@ -125,6 +133,16 @@ def test_any_course_of_appends_and_materialisations_agrees_with_offline(
         moment = T0 + highest * HOUR
         features.materialise(name, moment)
         assert features.skew(name, keys, moment).mismatches == {}
+
+
+def test_a_late_row_is_seen_with_all_that_it_depends_on(features: FeatureStore) -> None:
+    features.datasets.ingest("t", rows_of(("a", 1, 1.0), ("b", 5, 1.0)))
+    features.apply(view_of(transform=two_hours, lookback=HOUR))
+    features.materialise("view", T0 + 6 * HOUR)
+    features.datasets.ingest("t", rows_of(("a", 2, 10.0)), mode="append")
+    report = features.materialise("view", T0 + 6 * HOUR)
+    assert report.incremental
+    assert online(features, "ab", T0 + 6 * HOUR) == [11.0, 1.0]
 
 
 def test_push_computes_what_batch_computes(features: FeatureStore, clock: ManualClock) -> None:

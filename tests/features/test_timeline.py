@@ -108,6 +108,14 @@ def test_a_correction_counts_from_when_it_was_known() -> None:
     assert join(frame_of(rows), view, spine, START + 5 * hour, 100) == [1, 1, 1, 3, 3, 3, 3, 3]
 
 
+@pytest.mark.parametrize("max_rows", [1, 2, 3, 5, 100])
+def test_a_row_counts_from_the_very_moment_that_it_is_seen(max_rows: int) -> None:
+    rows = [Row(key, START + timedelta(hours=h), None, h) for h in range(8) for key in "ab"]
+    spine = [(key, START + timedelta(hours=h)) for h in (2, 4, 7, 0, 3) for key in "ba"]
+    expected = [h for h in (2, 4, 7, 0, 3) for _ in "ba"]
+    assert join(frame_of(rows), view_of(False, None), spine, None, max_rows) == expected
+
+
 def test_a_value_is_good_for_its_ttl_and_no_longer() -> None:
     rows = [Row("a", START, None, 7)]
     spine = [("a", START + timedelta(hours=h, microseconds=u)) for h, u in ((0, 0), (2, 0), (2, 1))]

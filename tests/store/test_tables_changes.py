@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -124,7 +125,47 @@ def test_a_version_is_opened_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_a_table_that_was_made_again_is_opened_again(tmp_path: Path) -> None:
     tables, other = TableStore(tmp_path), TableStore(tmp_path)
     tables.append("t", frame_of(1))
+    tables.append("t", frame_of(1))
     assert tables.read("t", 0)["id"].to_list() == [1]
     other.delete("t")
     other.append("t", frame_of(2))
+    other.append("t", frame_of(3))
     assert tables.read("t", 0)["id"].to_list() == [2]
+    assert tables.append("t", frame_of(4)) == 2
+    assert ids(tables.scan("t")) == [2, 3, 4]
+
+
+def test_writers_that_keep_their_handles_do_not_lose_each_others_rows(tmp_path: Path) -> None:
+    first, second = TableStore(tmp_path), TableStore(tmp_path)
+    versions = [store.append("t", frame_of(number)) for number in range(6) for store in (first, second)]
+    assert versions == list(range(12))
+    first.compact("t")
+    second.overwrite("t", frame_of(7))
+    first.append("t", frame_of(8))
+    assert ids(first.scan("t")) == ids(second.scan("t")) == [7, 8]
+    failures: list[BaseException] = []
+
+    def write(number: int) -> None:
+        try:
+            for turn in range(5):
+                first.append("t", frame_of(100 * number + turn))
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(1, 5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert ids(first.scan("t")) == sorted([7, 8, *(100 * n + t for n in range(1, 5) for t in range(5))])
+
+
+def test_an_append_to_a_table_with_a_long_log_does_not_open_it_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tables = TableStore(tmp_path)
+    tables.append("t", frame_of(1))
+    tables.append("t", frame_of(2))
+    monkeypatch.setattr(DeltaTable, "__init__", lambda *_, **__: pytest.fail("opened"))
+    assert tables.append("t", frame_of(3)) == 2

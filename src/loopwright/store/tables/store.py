@@ -285,7 +285,7 @@ class TableStore:
         raise AssertionError("unreachable")
 
     def _attempt(self, key: str, data: Data, how: _How) -> int:
-        table = self._find(key)
+        table = (self._handles.take(self._folder / check_path(key)) if self._folder else None) or self._find(key)
         if table is None:
             with self._creation(key):
                 table = self._find(key)
@@ -317,7 +317,10 @@ class TableStore:
                 batches.reorder(fitting(key, batches.schema, self._schema(table), how.new_columns))
                 evolve: Literal["merge"] | None = "merge" if how.new_columns == "add" else None
                 write_deltalake(table, batches.arrow(), mode="append", schema_mode=evolve, **settings)
-        return self._settled(key, table)
+        version = self._settled(key, table)
+        if self._folder is not None:
+            self._handles.give(self._folder / key, table)
+        return version
 
     def _settings(self, how: _How) -> dict[str, Any]:
         return {
