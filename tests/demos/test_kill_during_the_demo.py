@@ -8,9 +8,10 @@ import shutil
 import sys
 import threading
 from collections import Counter
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import polars as pl
@@ -44,24 +45,25 @@ class Killer(threading.Thread):
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for file in ("loopwright.toml", "delay.py"):
+    for file in ("loopwright.toml", "delay.py", "flight_features.py"):
         shutil.copy(PROJECT / file, tmp_path / file)
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
-    monkeypatch.delitem(sys.modules, "delay", raising=False)
+    for name in ("delay", "flight_features"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
     return tmp_path
 
 
 def test_twenty_kills_lose_nothing_that_was_acknowledged_and_repeat_no_decision(root: Path):
-    project = import_module("delay")
+    features, project = import_module("flight_features"), import_module("delay")
     sources = source.load(source.folder())
     now = source.turn_of(FIRST)
     with open_workspace(root) as ws:
         up = UpProcess(root)
-        replay = Replay(up, ws, sources, project)
+        replay = Replay(up, ws, sources, features)
         killer = Killer(up, seed=20)
         try:
             replay.ask(lambda remote: remote.loops.advance_clock(to=now))
-            first = _first_version(ws, sources, project, now)
+            first = _first_version(ws, sources, features, now)
             loop = msgspec.structs.replace(
                 project.LOOP, params={"until": "{now}", "trees": 40}, cooldown_s=0.0, gates=()
             )
@@ -91,10 +93,10 @@ def test_twenty_kills_lose_nothing_that_was_acknowledged_and_repeat_no_decision(
         assert report.ok, report.problem
 
 
-def _first_version(ws: Workspace, sources: source.Sources, project: object, now: object) -> str:
+def _first_version(ws: Workspace, sources: source.Sources, features: Any, now: datetime) -> str:
     ws.datasets.ingest("flights", sources.flights.filter(pl.col("known_at") <= now))
     ws.datasets.ingest("weather", sources.weather.filter(pl.col("observed_at") < now))
-    ws.features.apply(*project.DEFINITIONS)
+    ws.features.apply(*features.DEFINITIONS)
     made = ws.pipelines.run("delay:train", {"until": now.isoformat(), "trees": 40})
     return str(made.outputs["model"])
 

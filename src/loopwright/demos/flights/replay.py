@@ -44,13 +44,13 @@ class Replay:
     Everything is asked again when the server dies and comes back: an answer that was lost is asked for anew.
     """
 
-    def __init__(self, up: UpProcess, ws: Workspace, sources: Sources, project: Any) -> None:
+    def __init__(self, up: UpProcess, ws: Workspace, sources: Sources, features: Any) -> None:
         """Args:
         up: the server, which is started again when it is gone.
         ws: the same workspace, opened here: new rows are brought to it as a data team would bring them.
-        project: the module that holds the project's features.
+        features: the project's module that declares what is known of a flight.
         """
-        self.up, self.ws, self.sources, self.project = up, ws, sources, project
+        self.up, self.ws, self.sources, self.features = up, ws, sources, features
         self.counts = Counts()
         self.acknowledged: list[str] = []
         self._waiting: deque[tuple[datetime, list[str], list[int]]] = deque()
@@ -112,7 +112,7 @@ class Replay:
         observed = self.sources.weather.filter(self._between("observed_at", now - timedelta(days=1), now))
         if observed.height:
             self.ws.datasets.ingest("weather", observed, mode="append", message=f"observed by {now:%Y-%m-%d %H:%M}")
-        for view in self.project.VIEWS:
+        for view in self.features.VIEWS:
             self.ws.features.materialise(view.name, until=now)
 
     def _predict(self, flights: pl.DataFrame, now: datetime) -> None:
@@ -124,7 +124,7 @@ class Replay:
         self.counts.predictions += sum(1 for identifier in answered.prediction_ids if identifier)
         self.counts.refused += len(answered.errors)
         self.acknowledged.extend(identifier for identifier in answered.prediction_ids if identifier)
-        late = (flights["arr_delay"] > self.project.LATE_MINUTES).cast(int).to_list()
+        late = (flights["arr_delay"] > self.features.LATE_MINUTES).cast(int).to_list()
         known = [
             (identifier, truth)
             for identifier, truth in zip(answered.prediction_ids, late, strict=True)
@@ -136,13 +136,13 @@ class Replay:
 
     def inputs_at(self, flights: pl.DataFrame, now: datetime) -> pl.DataFrame:
         """What is known of flights at their departure: the online features of the day, and the weather observed."""
-        ws, rows = self.ws, self.project.scheduled(flights.lazy()).collect()
+        ws, rows = self.ws, self.features.scheduled(flights.lazy()).collect()
         known = ws.features.online_frame("yesterday", rows, at=now, full_names=True)
         weather = self.sources.weather.sort("observed_at")
         joined = known.sort("scheduled_at").join_asof(
             weather, left_on="scheduled_at", right_on="observed_at", by="origin", tolerance="6h", check_sortedness=False
         )
-        inputs: pl.DataFrame = self.project.as_inputs(joined)
+        inputs: pl.DataFrame = self.features.as_inputs(joined)
         return inputs
 
     def _infer(self, columns: dict[str, list[Any]], keys: list[str], times: list[datetime]) -> Any:

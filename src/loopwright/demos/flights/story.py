@@ -85,6 +85,7 @@ class FlightsStory:
         self._begun = time.monotonic()
         self._position = 0
         self._pushed = ""
+        self.features: Any = None
         self._ws: Workspace | None = None
         self._replay: Replay | None = None
 
@@ -121,15 +122,15 @@ class FlightsStory:
         with stage("a workspace, the server, the real data"):
             project = self._prepare()
         with stage("ingest and check"):
-            self._ingest(project)
+            self._ingest()
         with stage("features, known at the time"):
-            self._features(project)
+            self._bring_online()
         with stage("a baseline, a search, the first version"):
-            params = self._train(project)
+            params = self._train()
         with stage("gates and the first release"):
             self._first_release(project, params)
         with stage("the year goes by"):
-            self._replay_year(project, params)
+            self._replay_year(params)
         with stage("one prediction, traced to its data"):
             traced, run = self._trace()
         with stage("the run behind it, reproduced"):
@@ -143,13 +144,13 @@ class FlightsStory:
 
         project_files = Path(__file__).parent / "project"
         self.root.mkdir(parents=True, exist_ok=True)
-        for file in ("loopwright.toml", "delay.py"):
+        for file in ("loopwright.toml", "delay.py", "flight_features.py"):
             shutil.copy(project_files / file, self.root / file)
         sources = source.load(source.folder())
         sys.path.insert(0, str(self.root))
-        project = import_module("delay")
+        self.features, project = import_module("flight_features"), import_module("delay")
         self._ws = open_workspace(self.root)
-        self._replay = Replay(self.up, self._ws, sources, project)
+        self._replay = Replay(self.up, self._ws, sources, self.features)
         url = self.up.ensure()
         self.narrator.say(f"workspace {self.root}")
         self.narrator.say(f"live pages {url}")
@@ -159,7 +160,7 @@ class FlightsStory:
         self.replay.ask(lambda remote: remote.loops.advance_clock(to=source.turn_of(self.first)))
         return project
 
-    def _ingest(self, project: Any) -> None:
+    def _ingest(self) -> None:
         import polars as pl
 
         now, sources, datasets = source.turn_of(self.first), self.replay.sources, self.ws.datasets
@@ -167,19 +168,19 @@ class FlightsStory:
         observed = sources.weather.filter(pl.col("observed_at") < now)
         weather = datasets.ingest("weather", observed)
         self.narrator.say(f"{flown.ref}: {flown.rows} flights flown so far; {weather.ref}: {weather.rows} observations")
-        report = datasets.check(flown.ref, project.CHECKS)
+        report = datasets.check(flown.ref, self.features.CHECKS)
         for result in report.results:
             mark = "ok  " if result.passed else str(result.severity)
             self.narrator.say(f"{mark}  {result.name}: {result.message}")
 
-    def _features(self, project: Any) -> None:
+    def _bring_online(self) -> None:
         features = self.ws.features
-        features.apply(*project.DEFINITIONS)
-        for view in project.VIEWS:
+        features.apply(*self.features.DEFINITIONS)
+        for view in self.features.VIEWS:
             done = features.materialise(view.name)
             self.narrator.say(f"{done.ref}: {done.rows} rows, the newest of {done.keys} keys online")
 
-    def _train(self, project: Any) -> dict[str, Any]:
+    def _train(self) -> dict[str, Any]:
         from loopwright.train import Space, integer, uniform
 
         now = source.turn_of(self.first).isoformat()
@@ -209,7 +210,7 @@ class FlightsStory:
         self.replay.ask(lambda remote: remote.loops.settle(60.0))
         self._tell_news()
 
-    def _replay_year(self, project: Any, params: dict[str, Any]) -> None:
+    def _replay_year(self, params: dict[str, Any]) -> None:
         from loopwright.core import progress
 
         total = (self.last - self.first).days + 1
@@ -217,7 +218,7 @@ class FlightsStory:
 
             def each_day(day: date) -> None:
                 self._tell_news()
-                self._maybe_push(day, project, params)
+                self._maybe_push(day, params)
                 task.advance(1, note=f"{day:%d %B}, {self.replay.counts.predictions} predictions")
 
             self.replay.run(self.first, self.last, each_day)
@@ -227,7 +228,7 @@ class FlightsStory:
             f"{counts.refused} refused, server restarts {self.up.restarts}"
         )
 
-    def _maybe_push(self, day: date, project: Any, params: dict[str, Any]) -> None:
+    def _maybe_push(self, day: date, params: dict[str, Any]) -> None:
         """A colleague pushes a version whose features were joined the wrong way; its own offline figures look great."""
         if self._pushed or day < PUSH_FROM:
             return
