@@ -30,7 +30,19 @@ NAMED = frozenset(
     }
 )
 IDENTIFIED = frozenset(
-    {"run", "step", "prediction", "event", "alert", "rollout", "approval", "gate", "search", "looprun"}
+    {
+        "run",
+        "step",
+        "prediction",
+        "event",
+        "alert",
+        "rollout",
+        "approval",
+        "gate",
+        "search",
+        "looprun",
+        "materialisation",
+    }
 )
 DIGESTED = frozenset({"code", "environment", "bundle", "object"})
 VERSIONED = frozenset({"dataset", "model", "feature"})

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
-from loopwright.core import Conflict, Scope
+from loopwright.core import Conflict, Scope, new_id
 from loopwright.features.computing import feature_rows, seen_between, transformed
 from loopwright.features.definitions import FeatureView
 from loopwright.features.encoding import decode_rows, encode_keys, encode_rows
@@ -141,7 +141,11 @@ class Materialiser:
                 raise Conflict(
                     f"feature view {report.view!r} was applied anew meanwhile", next_step="materialise it again"
                 )
-            stores.lineage.edge(tx, version.ref, state.ref, "source", project=project)
+            made = f"materialisation:{new_id()}"
+            stores.lineage.node(tx, made, attrs={"view": state.ref, "until": end, "rows": report.rows}, project=project)
+            # The view itself is a definition: it comes from no version of a dataset, what was put online does.
+            stores.lineage.edge(tx, state.ref, made, "definition", project=project)
+            stores.lineage.edge(tx, version.ref, made, "source", project=project)
             evidence = {
                 "dataset": report.dataset,
                 "rows": report.rows,
