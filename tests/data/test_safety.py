@@ -14,8 +14,9 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from tests.servers_bytes import S3Place
 
-from loopwright.core import Scope
+from loopwright.core import Corrupt, Scope, Settings, Unavailable
 from loopwright.data import DatasetService
 from loopwright.store import Stores
 
@@ -128,6 +129,51 @@ def test_a_writer_that_lost_its_turn_neither_loses_nor_doubles_rows(
     assert ids(datasets, "t@2") == [1, 2, 3, 101, 102, 103]
     assert ids(datasets, "t@3") == [1, 2, 3, 11, 12, 13, 101, 102, 103]
     assert datasets.get("t").rows == 9
+
+
+def test_what_the_system_refuses_is_an_error_of_ours(datasets: DatasetService, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("a\n1\n")
+    (datasets.stores.data / "tmp").write_text("in the way of the folder for unpacking")
+    with pytest.raises(Unavailable, match="dataset 't' cannot be ingested: File exists"):
+        datasets.ingest("t", tmp_path / "a.csv")
+    (datasets.stores.data / "tmp").unlink()
+    datasets.ingest("t", tmp_path / "a.csv")
+    with pytest.raises(Unavailable, match="cannot be written to"):
+        datasets.checkout("t", tmp_path / "a.csv" / "inside")
+
+
+@pytest.mark.parametrize("harm", ["damaged", "gone"])
+def test_damaged_rows_are_said_to_be(datasets: DatasetService, harm: str) -> None:
+    datasets.ingest("t", FRAME)
+    (file,) = datasets.stores.tables.files("datasets/default/t")
+    if harm == "gone":
+        Path(file).unlink()
+    else:
+        Path(file).write_bytes(b"PAR1" + bytes(200) + b"PAR1")
+    for read in (datasets.read, datasets.preview, datasets.profile):
+        with pytest.raises(Corrupt, match=r"the rows of (dataset:)?t(@1)? cannot be read|gave 0 rows of 3") as caught:
+            read("t")
+        assert "fsck" in caught.value.next_step
+
+
+@pytest.mark.s3
+def test_rows_and_files_on_s3(make_sqlite_stores: Callable[..., Stores], tmp_path: Path, s3_place: S3Place) -> None:
+    options = dict(s3_place.options)
+    places = Settings(tables=f"{s3_place.url}/tables", objects=f"{s3_place.url}/objects", storage_options=options)
+    datasets = DatasetService(make_sqlite_stores(tmp_path / "w", settings=places), Scope())
+    datasets.ingest("t", FRAME)
+    datasets.profile("t")
+    assert datasets.ingest("t", FRAME + 10, mode="append").rows == 6
+    assert ids(datasets) == [1, 2, 3, 11, 12, 13]
+    assert ids(datasets, "t@1") == [1, 2, 3]
+    added = datasets.added("t", 1)
+    assert added is not None
+    assert sorted(added.collect()["id"].to_list()) == [11, 12, 13]
+    assert datasets.profile("t").columns["id"].mean == 7.0
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "x.bin").write_bytes(b"x")
+    datasets.ingest("files", tmp_path / "in")
+    assert (datasets.checkout("files", tmp_path / "out") / "x.bin").read_bytes() == b"x"
 
 
 @pytest.mark.fault

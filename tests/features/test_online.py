@@ -10,8 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from loopwright.core import Conflict, Invalid, ManualClock, NotFound, new_id
-from loopwright.features import Entity, FeatureStore, FeatureView, RequestView
+from loopwright.core import Conflict, Invalid, ManualClock, NotFound, Scope, new_id
+from loopwright.data import DatasetService
+from loopwright.features import Entity, FeatureService, FeatureStore, FeatureView, RequestView
+from loopwright.store import Stores
 
 T0 = datetime(2020, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -46,8 +48,12 @@ def test_the_newest_rows_go_online(features: FeatureStore) -> None:
     ]
     (event,) = features.stores.events.read(kinds=["feature_view.materialised"])
     assert (event.subject, event.evidence["keys"]) == ("feature:view@1", 2)
-    trace = features.stores.lineage.trace("feature:view@1", "up")
-    assert [(edge.source, edge.role) for edge in trace.edges] == [("dataset:t@1", "source")]
+    (made,) = [node.ref for node in features.stores.lineage.trace("dataset:t@1", "down").nodes][1:]
+    trace = features.stores.lineage.trace(made, "up")
+    assert {(edge.source, edge.role) for edge in trace.edges} == {
+        ("dataset:t@1", "source"),
+        ("feature:view@1", "definition"),
+    }
 
 
 def test_only_what_is_new_is_looked_at(features: FeatureStore) -> None:
@@ -236,9 +242,6 @@ def test_bad_keys_are_named_and_unknown_ones_are_null(features: FeatureStore) ->
 
 
 def test_projects_and_definitions_do_not_mix(features: FeatureStore) -> None:
-    from loopwright.core import Scope
-    from loopwright.data import DatasetService
-
     features.datasets.ingest("t", rows_of(("a", 0, 3.0)))
     features.apply(view_of())
     features.materialise("view", T0)
@@ -266,12 +269,26 @@ def test_a_killed_materialisation_is_done_again(features: FeatureStore, monkeypa
     assert online(features, "a", T0) == [3.0]
 
 
+def test_both_databases_keep_definitions_and_progress(stores: Stores) -> None:
+    features = FeatureStore(stores, Scope(), datasets=DatasetService(stores, Scope()))
+    features.datasets.ingest("t", rows_of(("a", 0, 3.0), ("a", 5, 4.0)))
+    view = view_of(ttl=9 * HOUR)
+    assert features.apply(view, FeatureService("s", [view])) == features.apply(view) == ("feature:view@1",)
+    features.materialise("view", T0 + HOUR)
+    features.datasets.ingest("t", rows_of(("b", 2, 5.0)), mode="append")
+    assert features.materialise("view", T0 + 5 * HOUR).rows == 2
+    assert [row["v"] for row in features.online("s", [{"key": "a"}, {"key": "b"}], T0 + 5 * HOUR)] == [4.0, 5.0]
+    record = features.get("view")
+    assert (record.materialised_until, record.materialised_from) == (T0 + 5 * HOUR, "dataset:t@2")
+    assert features.apply(view_of()) == ("feature:view@2",)
+    assert features.get("view").materialised_until is None
+
+
 @pytest.mark.redis
 def test_features_come_from_redis_just_the_same(
     make_sqlite_stores: Any, tmp_path: Any, redis_url: str, clock: ManualClock
 ) -> None:
-    from loopwright.core import Scope, Settings
-    from loopwright.data import DatasetService
+    from loopwright.core import Settings
 
     stores = make_sqlite_stores(tmp_path / "redis", clock=clock, settings=Settings(online=redis_url))
     features = FeatureStore(stores, Scope(), datasets=DatasetService(stores, Scope()))

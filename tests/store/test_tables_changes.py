@@ -169,3 +169,12 @@ def test_an_append_to_a_table_with_a_long_log_does_not_open_it_anew(
     tables.append("t", frame_of(2))
     monkeypatch.setattr(DeltaTable, "__init__", lambda *_, **__: pytest.fail("opened"))
     assert tables.append("t", frame_of(3)) == 2
+
+
+def test_a_stream_of_a_table_whose_file_was_cut_short_does_not_just_end(tmp_path: Path) -> None:
+    tables = TableStore(tmp_path)
+    tables.append("t", frame_of(1, 2, 3))
+    (file,) = tables.files("t")
+    Path(file).write_bytes(Path(file).read_bytes()[:20])
+    with pytest.raises((Corrupt, pl.exceptions.PolarsError)):
+        list(tables.batches("t", 0))

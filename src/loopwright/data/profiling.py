@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 
-from loopwright.core import Scope
+from loopwright.core import Corrupt, Scope
 from loopwright.data.catalogue import Catalogue
 from loopwright.data.model import Comparison, DatasetVersion, Profile
 from loopwright.data.profiles import compare_sketches, profile_of, sketch_of
@@ -55,6 +55,11 @@ class Profiling:
         new = self._added(version.ref, nearest[0]) if nearest is not None else None
         if nearest is None or new is None:
             sketch = sketch_of(self._scan(version.ref))
+            if sketch.columns and sketch.rows != version.rows:  # where a file is cut short, Polars' stream just ends
+                raise Corrupt(
+                    f"{version.ref} gave {sketch.rows} rows of {version.rows}",
+                    next_step="run loopwright fsck; restore the table's folder from a backup",
+                )
         else:
             sketch = TableSketch.from_bytes(self._stores.objects.get(nearest[1])).merge(sketch_of(new))
         self._keep(version, sketch.to_bytes())

@@ -12,6 +12,7 @@ from loopwright.core import Conflict, Invalid, Scope, check_name, operation, par
 from loopwright.data.catalogue import Catalogue, Versions
 from loopwright.data.checking import Checking
 from loopwright.data.checks.suite import Suite
+from loopwright.data.faults import readable, spoken
 from loopwright.data.model import (
     CheckReport,
     Comparison,
@@ -82,7 +83,7 @@ class DatasetService:
         if (made := self._made_before(name, once)) is not None:
             return made
         options = ReadOptions(self._scratch, null_values, self._wanted(name) if mode == "append" else {})
-        with open_source(source, format, options) as opened:
+        with spoken(f"dataset {name!r} cannot be ingested"), open_source(source, format, options) as opened:
             origin = Origin(opened.described, message, once, tuple(derived_from))
             writer = VersionWriter(self.stores, self.scope)
             if not isinstance(opened, FileSource):
@@ -120,7 +121,11 @@ class DatasetService:
         chosen = mode_of(mode)
         if (made := self._made_before(name, once)) is not None:
             return made
-        with scratch_folder(self._scratch) as scratch, sql_source(url, query, parameters or {}, scratch) as rows:
+        with (
+            spoken(f"dataset {name!r} cannot be ingested"),
+            scratch_folder(self._scratch) as scratch,
+            sql_source(url, query, parameters or {}, scratch) as rows,
+        ):
             origin = Origin(rows.described, message, once)
             return VersionWriter(self.stores, self.scope).write_rows(name, rows, chosen, origin)
 
@@ -158,7 +163,8 @@ class DatasetService:
             Conflict: it is a tree of files.
         """
         version = self._table(ref)
-        rows = self.scan(version.ref).head(min(limit, _PREVIEW_ROWS)).collect().to_dicts()
+        with readable(version.ref):
+            rows = self.scan(version.ref).head(min(limit, _PREVIEW_ROWS)).collect().to_dicts()
         return Preview(version.ref, msgspec.to_builtins(rows))
 
     def scan(self, ref: str) -> pl.LazyFrame:
@@ -172,8 +178,14 @@ class DatasetService:
         return self.stores.tables.scan(self._key(version.name), version.table_version)
 
     def read(self, ref: str) -> pl.DataFrame:
-        """A table at a version, in memory. Raises as `scan` does."""
-        return self.scan(ref).collect(engine="streaming")
+        """A table at a version, in memory.
+
+        Raises:
+            NotFound, Conflict: as `scan` does.
+            Corrupt: its files are damaged or gone.
+        """
+        with readable(ref):
+            return self.scan(ref).collect(engine="streaming")
 
     def added(self, ref: str, since: int) -> pl.LazyFrame | None:
         """The rows that appends added after version `since`, up to the version of `ref`; costs nothing for older rows.
@@ -204,10 +216,11 @@ class DatasetService:
         if version.kind is Kind.TREE:
             checkout(self.stores.objects, version.digest, folder)
             return folder
-        folder.mkdir(parents=True, exist_ok=True)
-        partial = folder / ".data.parquet.partial"
-        self.scan(version.ref).sink_parquet(partial)
-        partial.replace(folder / "data.parquet")
+        with spoken(f"{version.ref} cannot be written to {str(folder)!r}"):
+            folder.mkdir(parents=True, exist_ok=True)
+            partial = folder / ".data.parquet.partial"
+            self.scan(version.ref).sink_parquet(partial)
+            partial.replace(folder / "data.parquet")
         return folder
 
     @operation("datasets.profile", permission="datasets:read")
@@ -220,11 +233,13 @@ class DatasetService:
             NotFound: there is no such dataset or version.
             Conflict: it is a tree of files.
         """
-        return self._profiling.profile(self._table(ref))
+        with readable(ref):
+            return self._profiling.profile(self._table(ref))
 
     def sketch(self, ref: str) -> TableSketch:
         """The sketch behind the profile of a version. Raises as `profile` does."""
-        return self._profiling.sketch(self._table(ref))
+        with readable(ref):
+            return self._profiling.sketch(self._table(ref))
 
     @operation("datasets.compare", permission="datasets:read")
     def compare(self, before: str, after: str) -> Comparison:
@@ -234,7 +249,8 @@ class DatasetService:
             NotFound: there is no such dataset or version.
             Conflict: one is a tree of files.
         """
-        return self._profiling.compare(self._table(before), self._table(after))
+        with readable(f"{before} or {after}"):
+            return self._profiling.compare(self._table(before), self._table(after))
 
     @operation("datasets.check", permission="datasets:write", effect="write")
     def check(self, ref: str, suite: str | Suite) -> CheckReport:
@@ -244,7 +260,8 @@ class DatasetService:
             NotFound: there is no such version or suite.
             Invalid: a check does not fit its column.
         """
-        return self._checking.check(self._table(ref), suite)
+        with readable(ref):
+            return self._checking.check(self._table(ref), suite)
 
     def quarantine(self, ref: str, suite: str | Suite, *, into: str = "") -> Quarantine:
         """Split a version: rows that pass every `error` check of rows become the next version of the dataset, the

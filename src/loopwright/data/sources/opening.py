@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from loopwright.core import Invalid, NotFound, Registry, Unavailable, check_path
+from loopwright.core import Invalid, NotFound, Registry, check_path
 from loopwright.data.sources.archives import unpack_gzip, unpack_zip
 from loopwright.data.sources.csv_files import CsvSource
 from loopwright.data.sources.frames import frame_source, is_frame, parquet_source
@@ -43,20 +43,16 @@ def open_source(source: Any, format: str | None, options: ReadOptions) -> Iterat
     Raises:
         NotFound: there is no such file.
         Invalid: the format is unknown, or the source is malformed.
-        Unavailable: the file cannot be read.
+        OSError: the file cannot be read, or not be unpacked.
     """
     if isinstance(source, str | Path):
         path = Path(source)
         if not path.exists():
             raise NotFound(f"there is no file or folder {str(path)!r}", next_step="check the path")
         with ExitStack() as stack:
-            try:
-                folder = stack.enter_context(scratch_folder(options.scratch))
-                scratch = ReadOptions(folder, options.null_values, options.wanted)
-                opened = _open_folder(path, format, scratch) if path.is_dir() else _open_file(path, format, scratch)
-            except PermissionError as error:
-                raise Unavailable(f"{error.filename!r} may not be read", next_step="check its permissions") from None
-            yield opened
+            folder = stack.enter_context(scratch_folder(options.scratch))
+            scratch = ReadOptions(folder, options.null_values, options.wanted)
+            yield _open_folder(path, format, scratch) if path.is_dir() else _open_file(path, format, scratch)
         return
     if format is not None or not is_frame(source):
         raise Invalid(

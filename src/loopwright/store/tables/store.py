@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from loopwright.core import Conflict, Invalid, NotFound, check_path, digest_bytes, new_id
+from loopwright.core import Conflict, Corrupt, Invalid, NotFound, check_path, digest_bytes, new_id
 from loopwright.store.objects import is_url, open_filesystem
 from loopwright.store.tables.changes import added_files
 from loopwright.store.tables.durability import sync_version
@@ -185,7 +185,14 @@ class TableStore:
 
     def batches(self, key: str, version: int | None = None, *, rows: int = _READ_ROWS) -> Iterator[pl.DataFrame]:
         """The table at a version, as frames of at most about `rows` rows, in constant memory. Raises as `scan` does."""
-        yield from self.scan(key, version).collect_batches(chunk_size=rows, lazy=True, engine="streaming")
+        wanted, seen = self.rows(key, version), 0
+        for frame in self.scan(key, version).collect_batches(chunk_size=rows, lazy=True, engine="streaming"):
+            seen += frame.height
+            yield frame
+        if version is not None and seen != wanted:  # where a file is cut short, Polars' stream just ends
+            raise Corrupt(
+                f"the table {key!r} gave {seen} rows; its log tells of {wanted}", next_step="run loopwright fsck"
+            )
 
     def version(self, key: str) -> int:
         """The newest version's number.
