@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 # Reading these back would run foreign code: pickled Python functions, and native plug-ins loaded from a path.
 _FOREIGN = ("Anonymous", "Python", "Plugin", "Pickle")
+_SHORT = 8
+_ARROW = [255, 255, 255, 255]
 _ADVICE = "write it with Polars expressions, or as SQL text"
 
 
@@ -63,6 +65,9 @@ def _refuse_foreign(text: str, shown: str) -> None:
 def _holds_foreign(node: Any) -> bool:
     if isinstance(node, dict):
         return any(any(word in key for word in _FOREIGN) or _holds_foreign(value) for key, value in node.items())
-    if isinstance(node, list):
-        return any(_holds_foreign(value) for value in node if isinstance(value, dict | list))
-    return False
+    if not isinstance(node, list):
+        return False
+    # Wherever Polars keeps a Python function, it is pickled to a list of bytes; literal columns are Arrow's bytes.
+    if len(node) > _SHORT and node[:4] != _ARROW and all(type(value) is int for value in node):
+        return True
+    return any(_holds_foreign(value) for value in node if isinstance(value, dict | list))
