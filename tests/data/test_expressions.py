@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import polars as pl
 import pytest
 
@@ -62,6 +63,15 @@ def test_a_python_function_is_refused_wherever_it_hides(expression: pl.Expr) -> 
 def test_text_that_this_polars_cannot_read_is_said_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(Invalid, match="saved by another release of Polars"):
         thaw('{"Quantum": {"Column": "a"}}')
+
+
+def test_a_suite_from_outside_is_refused(datasets: DatasetService) -> None:
+    (operation,) = [one for one in operations_of(DatasetService) if one.name == "datasets.check"]
+    datasets.ingest("t", FRAME)
+    body = {"name": "s", "checks": [{"kind": "expression", "params": {"condition": freeze(A > 3)}}]}
+    request = msgspec.convert({"ref": "t", "suite": body}, operation.request_type)
+    with pytest.raises(Invalid, match="given by its name"):
+        operation.call(datasets, request)
 
 
 def test_no_operation_takes_an_expression_from_outside() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import msgspec
 
@@ -252,19 +252,23 @@ class DatasetService:
         with readable(f"{before} or {after}"):
             return self._profiling.compare(self._table(before), self._table(after))
 
-    @operation("datasets.check", permission="datasets:write", effect="write")
-    def check_saved(self, ref: str, suite: str) -> CheckReport:
-        """Run a saved suite over a version. Raises as `check` does."""
-        # Only by name: a suite's expressions are read back by Polars, which is for what this side wrote itself.
-        return self.check(ref, suite)
+    @overload
+    def check(self, ref: str, suite: str) -> CheckReport: ...
 
-    def check(self, ref: str, suite: str | Suite) -> CheckReport:
-        """Run a suite over a version; raises the event `dataset.checked`. A saved suite is given by its name.
+    @overload
+    def check(self, ref: str, suite: Suite) -> CheckReport: ...
+
+    @operation("datasets.check", permission="datasets:write", effect="write")
+    def check(self, ref: str, suite: Any) -> CheckReport:
+        """Run a suite over a version; raises the event `dataset.checked`. Over HTTP a saved suite is given by its name.
 
         Raises:
             NotFound: there is no such version or suite.
             Invalid: a check does not fit its column.
         """
+        # A suite itself is taken from Python only: Polars reads its expressions back, and trusts them.
+        if not isinstance(suite, str | Suite):
+            raise Invalid("a suite is given by its name", next_step="save it first, with save_suite in Python")
         with readable(ref):
             return self._checking.check(self._table(ref), suite)
 
