@@ -41,7 +41,14 @@ def follow(ws: Rooms, jobs: Jobs, run: LoopRun) -> bool:
 
 def _order(run: LoopRun) -> JobOrder:
     values = {"now": run.created_at.isoformat(), "loop": run.loop, "cause": run.cause}
-    return JobOrder(run.training_run, run.spec.pipeline, fill(run.spec.params, values), run.project, run.last_event, actor_of(run.loop))
+    return JobOrder(
+        run.training_run,
+        run.spec.pipeline,
+        fill(run.spec.params, values),
+        run.project,
+        run.last_event,
+        actor_of(run.loop),
+    )
 
 
 def _left_behind(ws: Rooms, run: LoopRun) -> JobResult | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +55,8 @@ class Replay:
         self.counts = Counts()
         self.acknowledged: list[str] = []
         self._waiting: deque[tuple[datetime, list[str], list[int]]] = deque()
+        self._online_at: datetime | None = None
+        self._beside = ThreadPoolExecutor(1, "loopwright-settle")
         self._client: InferenceClient | None = None
         self._remote: RemoteWorkspace | None = None
 
@@ -95,25 +98,37 @@ class Replay:
         return self._remote
 
     def _day(self, day: date) -> None:
-        """One operational day: the news of yesterday, today's requests, the labels that are due, and then the clock."""
+        """One operational day: its requests, the labels that are due, the news that it made, and then the clock.
+
+        While the controller does what the new time asks for, tomorrow's features go online.
+        """
         begin, end = turn_of(day), turn_of(day + timedelta(days=1))
-        self._bring_news(begin)
+        if self._online_at != begin:
+            self._bring_rows(begin)
+            self._bring_online(begin)
         flights = self.sources.flights.filter(self._between("scheduled_at", begin, end))
         self._predict(flights, begin)
         self._send_labels(end)
+        self._bring_rows(end)
         self.ask(lambda remote: remote.loops.advance_clock(to=end))
-        self._settle()
+        settled = self._beside.submit(self._settle)
+        self._bring_online(end)
+        settled.result()
 
-    def _bring_news(self, now: datetime) -> None:
-        """Yesterday's flights and weather go into the datasets, and what they show goes online."""
+    def _bring_rows(self, now: datetime) -> None:
+        """The flights and the weather of the day before go into the datasets."""
         flown = landed_by(self.sources.flights, now, now - timedelta(days=1))
         if flown.height:
             self.ws.datasets.ingest("flights", flown, mode="append", message=f"flown by {now:%Y-%m-%d %H:%M}")
         observed = self.sources.weather.filter(self._between("observed_at", now - timedelta(days=1), now))
         if observed.height:
             self.ws.datasets.ingest("weather", observed, mode="append", message=f"observed by {now:%Y-%m-%d %H:%M}")
+
+    def _bring_online(self, now: datetime) -> None:
+        """What yesterday's flights show goes online."""
         for view in self.features.VIEWS:
             self.ws.features.materialise(view.name, until=now)
+        self._online_at = now
 
     def _predict(self, flights: pl.DataFrame, now: datetime) -> None:
         """One request per flight, in the order of their scheduled departures."""

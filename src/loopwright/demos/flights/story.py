@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from loopwright.store import Event
     from loopwright.workspace import Workspace
 
-FIRST_DAY, LAST_DAY = date(2013, 4, 1), date(2013, 12, 30)
+FIRST_DAY, LAST_DAY = date(2013, 4, 1), date(2013, 11, 30)
 TRIALS = 6
 # From this day on a colleague's new version is pushed, as soon as no other release is under way.
 PUSH_FROM = date(2013, 10, 14)
@@ -126,9 +126,9 @@ class FlightsStory:
         with stage("features, known at the time"):
             self._bring_online()
         with stage("a baseline, a search, the first version"):
-            params = self._train()
+            params, model = self._train()
         with stage("gates and the first release"):
-            self._first_release(project, params)
+            self._first_release(project, params, model)
         with stage("the year goes by"):
             self._replay_year(params)
         with stage("one prediction, traced to its data"):
@@ -180,33 +180,43 @@ class FlightsStory:
             done = features.materialise(view.name)
             self.narrator.say(f"{done.ref}: {done.rows} rows, the newest of {done.keys} keys online")
 
-    def _train(self) -> dict[str, Any]:
+    def _train(self) -> tuple[dict[str, Any], str]:
+        """The best parameters of a search, and the first version, made with them."""
+        from loopwright.pipeline import RunRequest
+
+        until = {"until": source.turn_of(self.first).isoformat()}
+        pipelines = self.ws.pipelines
+        with pipelines.session(workers=1) as session:
+            base = pipelines.run_in(session, RunRequest("delay:baseline", until, experiment="train"))
+            self.ws.runs.pin_baseline("train", base.run_id)
+            self.narrator.say(f"baseline, a logistic regression: brier {base.outputs['scores']['brier']:.4f}")
+            params = self._search(until)
+            made = pipelines.run_in(session, RunRequest("delay:train", {**until, **params}))
+        model = str(made.outputs["model"])
+        self.narrator.say(f"{model}: brier {made.outputs['scores']['brier']:.4f}")
+        return params, model
+
+    def _search(self, until: dict[str, str]) -> dict[str, Any]:
         from loopwright.train import Space, integer, uniform
 
-        now = source.turn_of(self.first).isoformat()
-        base = self.ws.pipelines.run("delay:baseline", {"until": now}, experiment="train")
-        self.ws.runs.pin_baseline("train", base.run_id)
-        self.narrator.say(f"baseline, a logistic regression: brier {base.outputs['scores']['brier']:.4f}")
         space: dict[str, Space] = {
             "leaves": integer(15, 63),
             "learning_rate": uniform(0.03, 0.15, log=True),
             "min_flights": integer(50, 400, log=True),
         }
         found = self.ws.train.search(
-            "delay:candidate", space, metric="brier", direction="minimise", trials=TRIALS, seed=7, params={"until": now}
+            "delay:candidate", space, metric="brier", direction="minimise", trials=TRIALS, seed=7, params=until
         )
         pruned = sum(1 for trial in found.trials if trial.state == "pruned")
         best = ", ".join(f"{name} {value:.3g}" for name, value in found.best_params.items())
         self.narrator.say(f"search: {len(found.trials)} trials, {pruned} pruned early; best: {best}")
         return dict(found.best_params)
 
-    def _first_release(self, project: Any, params: dict[str, Any]) -> None:
-        now = source.turn_of(self.first).isoformat()
+    def _first_release(self, project: Any, params: dict[str, Any], model: str) -> None:
         loop = msgspec.structs.replace(project.LOOP, params={**project.LOOP.params, **params})
         self.replay.ask(lambda remote: remote.loops.apply(loop))
         self.replay.ask(lambda remote: remote.monitors.apply(project.MONITOR))
-        made = self.ws.pipelines.run("delay:train", {"until": now, **params})
-        self.replay.ask(lambda remote: remote.loops.release(made.outputs["model"]))
+        self.replay.ask(lambda remote: remote.loops.release(model))
         self.replay.ask(lambda remote: remote.loops.settle(60.0))
         self._tell_news()
 

@@ -300,12 +300,12 @@ LOOP = lw.Loop(
     model="delay",
     pipeline="delay:train",
     params={"until": "{now}"},
-    triggers=(lw.on_alert("delay"),),
+    triggers=(lw.on_alert("delay", about="performance"),),
     gates=(
         lw.Beats("brier", against="baseline", min_effect=-0.005),  # certainly not worse by more than this
         lw.Beats("brier", against="champion"),  # certainly better, on the same flights
     ),
     rollout=lw.RolloutPlan(steps=(0.25, 0.5), max_loss_increase=0.015, min_labels=500, min_step_s=2 * 86_400),
     guard=lw.Guard(duration_s=3 * 86_400),
-    cooldown_s=28 * 86_400,
+    cooldown_s=21 * 86_400,
 )
