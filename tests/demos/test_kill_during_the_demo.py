@@ -20,7 +20,6 @@ import pytest
 from loopwright.demos.flights import source
 from loopwright.demos.flights.replay import Replay
 from loopwright.demos.process import UpProcess
-from loopwright.serve import PredictionLog
 from loopwright.workspace import Workspace, open_workspace
 
 PROJECT = Path(source.__file__).parent / "project"
@@ -37,10 +36,13 @@ class Killer(threading.Thread):
         self.up, self.random, self.kills, self.over = up, random.Random(seed), 0, threading.Event()
 
     def run(self) -> None:
-        while self.kills < KILLS and not self.over.wait(self.random.uniform(0.05, 2.5)):
-            if self.up.pid is not None:
-                self.up.kill()
-                self.kills += 1
+        while self.kills < KILLS and not self.over.is_set():
+            if not self.up.answering:
+                self.over.wait(0.01)
+                continue
+            self.over.wait(self.random.uniform(0.0, 2.0))
+            self.up.kill()
+            self.kills += 1
 
 
 @pytest.fixture
@@ -103,8 +105,9 @@ def _first_version(ws: Workspace, sources: source.Sources, features: Any, now: d
 
 def _check_predictions(ws: Workspace, replay: Replay) -> None:
     """Every acknowledged prediction is in the log, once."""
-    log = PredictionLog(ws.location.data / "journal" / "predictions")
-    logged = Counter(record.prediction.id for record in log)
+    ws.monitors.advance()
+    ws.monitors.compact()
+    logged = Counter(ws.stores.tables.read("predictions/default/delay")["id"].to_list())
     assert len(replay.acknowledged) == len(set(replay.acknowledged))
     missing = [identifier for identifier in replay.acknowledged if logged[identifier] != 1]
     assert not missing, f"{len(missing)} of {len(replay.acknowledged)} acknowledged predictions are not logged once"
@@ -112,7 +115,6 @@ def _check_predictions(ws: Workspace, replay: Replay) -> None:
 
 def _check_labels(ws: Workspace, replay: Replay) -> None:
     """Every acknowledged label was joined to its prediction, in windows and by id."""
-    ws.monitors.advance()
     sample = replay.acknowledged[:: max(1, len(replay.acknowledged) // 50)]
     records = [ws.monitors.find_prediction(identifier) for identifier in sample]
     assert {record.id for record in records} == set(sample)

@@ -24,6 +24,7 @@ class UpProcess:
         self.url = ""
         self.restarts = -1
         self._process: subprocess.Popen[str] | None = None
+        self._answering: int | None = None
         self._lock = threading.Lock()
 
     @property
@@ -31,6 +32,11 @@ class UpProcess:
         """The process, while it runs."""
         process = self._process
         return process.pid if process is not None and process.poll() is None else None
+
+    @property
+    def answering(self) -> bool:
+        """Whether the process that runs has said that it is ready."""
+        return self.pid is not None and self._answering == self.pid
 
     def ensure(self) -> str:
         """The server's address; it is started if it does not run.
@@ -74,6 +80,7 @@ class UpProcess:
         self.url = ready["url"]
         self.port = int(self.url.rsplit(":", 1)[1])
         self.restarts += 1
+        self._answering = self._process.pid
 
     def _first_line(self, process: subprocess.Popen[str], log: Path) -> dict[str, str]:
         lines: Queue[str] = Queue()
