@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from loopwright.store import Event
     from loopwright.workspace import Workspace
 
-FIRST_DAY, LAST_DAY = date(2013, 4, 1), date(2013, 11, 30)
-TRIALS = 6
+FIRST_DAY, LAST_DAY = date(2013, 4, 1), date(2013, 10, 31)
+TRIALS = 5
 # From this day on a colleague's new version is pushed, as soon as no other release is under way.
 PUSH_FROM = date(2013, 10, 14)
 
