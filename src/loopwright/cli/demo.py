@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 import tempfile
+import threading
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -26,6 +28,7 @@ def flights(session: Session, stay: bool | None) -> None:
     from loopwright.demos import FlightsStory, Narrator, print_ending
 
     root = _folder(session.where)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the server is stopped with the demo
     narrator = Narrator()
     with session.progress(), FlightsStory(root, narrator) as story:
         summary = story.tell()
@@ -35,7 +38,8 @@ def flights(session: Session, stay: bool | None) -> None:
             print_ending(summary, root)
         if stay if stay is not None else narrator.console.is_terminal and not session.as_json:
             session.say(f"the pages stay up at {summary.url} until Ctrl-C")
-            signal.sigwait({signal.SIGINT, signal.SIGTERM})
+            with suppress(KeyboardInterrupt):
+                threading.Event().wait()
 
 
 def _folder(given: str | None) -> Path:
