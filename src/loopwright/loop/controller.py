@@ -119,7 +119,8 @@ class Controller:
                 return True, 0.0
             if self._pass.troubles:
                 return True, max(_RETRY_S, self._tick_s)
-            return bool(self._jobs.any_running()), self._tick_s
+            # A job that ended while the pass was under way is still to be looked at, though it runs no more.
+            return bool(self._jobs.watched()), self._tick_s
         except LoopwrightError as error:
             _log.warning("the controller has to wait: %s", error)
         except Exception:  # noqa: BLE001 (as said below)

@@ -95,7 +95,11 @@ class Jobs:
 
     def any_running(self) -> list[str]:
         """The run ids of the jobs that run."""
-        return [run_id for run_id in list(self._processes) if self.running(run_id)]
+        return [run_id for run_id in self.watched() if self.running(run_id)]
+
+    def watched(self) -> list[str]:
+        """The run ids of the jobs that run, or ended since somebody last asked whether they do."""
+        return list(self._processes)
 
     def result(self, run_id: str) -> JobResult | None:
         """What the job said when it ended; None if it said nothing."""

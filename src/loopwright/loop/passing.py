@@ -113,7 +113,7 @@ class Pass:
     def _end_stray_jobs(self, runs: Sequence[LoopRun]) -> None:
         """A job whose run was cancelled is of no use."""
         wanted = {run.training_run for run in runs}
-        for job in self._jobs.any_running():
+        for job in self._jobs.watched():
             if job not in wanted and not self._is_wanted_now(job):
                 self._jobs.stop(job)
 
