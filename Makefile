@@ -4,13 +4,14 @@
 #   make test    every test, on private servers where the machine has them
 #   make quick   the tests that need no server and no patience
 #   make check   style, types, the order of the rooms, and what is tracked
+#   make interop outside systems, each with its own package in an environment of its own (SYSTEMS="torch" chooses)
 #
 # PYTHON=python3.13 chooses another interpreter (3.11 to 3.13), with an environment of its own.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-demo servers libraries demo test quick check format bench docs lock clean
+.PHONY: help setup setup-demo servers libraries demo test quick interop check format bench docs lock clean
 
 # The first interpreter of a version that we test with.
 PYTHON ?= $(shell for name in python3 python3.13 python3.12 python3.11; do \
@@ -28,7 +29,7 @@ TESTS ?= tests
 test quick: export OMP_NUM_THREADS = 1
 
 help:
-	@sed -n 's/^# \{0,1\}//p' Makefile | head -8
+	@sed -n 's/^# \{0,1\}//p' Makefile | head -9
 
 # Set-up: an environment, uv inside it, the locked libraries, then this package. Each stamp is made again only when
 # what it depends on has changed.
@@ -73,6 +74,11 @@ test: setup servers
 quick: setup
 	$(PYTEST) -m "$(QUICK)" $(TESTS)
 
+# Heavy (gigabytes in all), so no part of `make test`; a change that touches a system's neighbour runs it.
+SYSTEMS ?=
+interop: $(VENV)/.stamp-uv libraries
+	@$(BIN)/python .ci/interop $(SYSTEMS)
+
 check: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -101,4 +107,4 @@ lock: $(VENV)/.stamp-uv
 	sed -n 's/^\(uv==[^ ]*\).*/\1/p' requirements-uv.lock | $(COMPILE) - -o requirements-uv.lock
 
 clean:
-	rm -rf $(VENV) site build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-interop-* site build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
