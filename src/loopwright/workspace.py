@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from loopwright.core import Clock, Location, NotFound, Operation, Scope, locate, operations_of
+from loopwright.core import Clock, Location, NotFound, Operation, Scope, locate, new_request, operations_of
 
 if TYPE_CHECKING:
     import msgspec
@@ -252,7 +252,7 @@ def open_workspace(
         where: its folder; by default `LOOPWRIGHT_WORKSPACE`, else the nearest `loopwright.toml` upwards, else here.
         project: the project inside it; by default the one that the settings name.
         actor: on whose behalf; events name it.
-        cause: the ref of what led to this.
+        cause: the ref of what led to this; by default a new request.
 
     Raises:
         Invalid: the settings are malformed.
@@ -265,7 +265,7 @@ def open_workspace(
 
     location = locate(where)
     stores = open_stores(location, MIGRATIONS, clock_of=lambda db: workspace_clock(location.settings, db))
-    return Workspace(stores, Scope(project or location.settings.project, actor, cause))
+    return Workspace(stores, Scope(project or location.settings.project, actor, cause or new_request()))
 
 
 def reopen(root: str, scope: Scope) -> Workspace:

@@ -202,6 +202,36 @@ def test_init_refuses_what_makes_no_project(lw, good: Path, arguments: list[str]
     assert said in told.err
 
 
+def test_init_leaves_nothing_behind_when_the_data_are_malformed(lw, tmp_path: Path):
+    bad = tmp_path / "bad.csv"
+    bad.write_text('a,b\n1,2\n3,"4\n')
+    told = lw("init", "new/project", "--data", str(bad), "--target", "b")
+    assert told.code == 2, told.err
+    assert "bad.csv" in told.err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.csv"]
+
+
+def test_init_touches_nothing_where_a_file_is_taken(lw, tmp_path: Path, good: Path):
+    (tmp_path / "loop.yaml").write_text("mine")
+    told = lw("init", ".", "--data", str(good), "--target", "kind")
+    assert told.code == 3
+    assert "loop.yaml is there already" in told.err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["loop.yaml", "things.csv"]
+
+
+def test_a_file_that_is_not_there_is_named_with_the_next_step(lw):
+    told = lw("monitors", "apply", "@missing.json")
+    assert told.code == 3
+    assert "there is no file 'missing.json'" in told.err
+    assert "behind the @" in told.err
+
+
+def test_what_one_command_did_names_its_request(lw, good: Path):
+    lw("data", "ingest", "things", str(good))
+    (event, *_) = lw("events", "--json", "--kind", "dataset.version_created").lines()
+    assert str(event["cause"]).startswith("request:")
+
+
 def test_doctor_names_what_is_there(lw):
     told = lw("doctor", "--json")
     assert told.code == 0, told.err

@@ -118,8 +118,9 @@ def test_the_scope_names_actor_project_and_request(http: httpx.Client) -> None:
     answer = http.get("/api/v1/shelf/scope")
     scope = msgspec.json.decode(answer.content, type=Scope)
     assert (scope.actor, scope.project) == ("user:ann", "default")
-    assert scope.cause == answer.headers["loopwright-request"]
-    assert is_id(scope.cause)
+    request = answer.headers["loopwright-request"]
+    assert scope.cause == f"request:{request}"
+    assert is_id(request)
 
 
 def test_the_project_is_named_by_a_header(server: Running) -> None:

@@ -13,7 +13,7 @@ import click
 import msgspec
 
 from loopwright.cli.command import Session, command
-from loopwright.core import Invalid, Operation
+from loopwright.core import Invalid, NotFound, Operation
 
 _SCALARS = (msgspec.inspect.StrType, msgspec.inspect.IntType, msgspec.inspect.FloatType)
 
@@ -89,11 +89,24 @@ def _request(operation: Operation, values: dict[str, Any]) -> msgspec.Struct:
 def _value(field: msgspec.structs.FieldInfo, given: Any) -> Any:
     if not isinstance(given, str) or isinstance(msgspec.inspect.type_info(field.type), _SCALARS):
         return given
-    text = Path(given[1:]).read_text(encoding="utf-8") if given.startswith("@") else given
+    text = _file(Path(given[1:]), field.name) if given.startswith("@") else given
     try:
         return msgspec.json.decode(text)
     except msgspec.DecodeError:
         return text
+
+
+def _file(path: Path, parameter: str) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise NotFound(
+            f"there is no file {str(path)!r}", where=parameter, next_step="give the path of a JSON file behind the @"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise Invalid(
+            f"the file {str(path)!r} cannot be read: {error}", where=parameter, next_step="give a readable UTF-8 file"
+        ) from None
 
 
 features = DerivedGroup("features", ["features"], "Feature views: list, materialise, read online.")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import keyword
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -74,8 +77,13 @@ def _make_project(session: Session, root: Path, data: Path, target: str, name: s
     from loopwright.core import FILE_NAME
     from loopwright.workspace import open_workspace
 
-    root.mkdir(parents=True, exist_ok=True)
-    with session.progress(), open_workspace(root) as ws:
+    files = {
+        root / f"{name}.py": "project.py.txt",
+        root / "loop.yaml": "loop.yaml.txt",
+        root / "monitor.json": "monitor.json.txt",
+    }
+    _refuse_taken(*files)
+    with _nothing_left_behind(root), session.progress(), open_workspace(root) as ws:
         version = ws.datasets.ingest(name, data)
         task = _task(ws.datasets.scan(version.ref), target, ignored, data)
     scores = _SCORES[task]
@@ -89,13 +97,28 @@ def _make_project(session: Session, root: Path, data: Path, target: str, name: s
         "before": "" if task == "regression" else _CLASSES,
         "metric": "mae" if task == "regression" else "log_loss",
     }
-    for template, file in (
-        ("project.py.txt", f"{name}.py"),
-        ("loop.yaml.txt", "loop.yaml"),
-        ("monitor.json.txt", "monitor.json"),
-    ):
-        _write(root / file, (_TEMPLATE / template).read_text(encoding="utf-8").format(**values))
+    for file, template in files.items():
+        _write(file, (_TEMPLATE / template).read_text(encoding="utf-8").format(**values))
     _write(root / FILE_NAME, _settings())
+
+
+@contextmanager
+def _nothing_left_behind(root: Path) -> Iterator[None]:
+    """Make the project's folder; where the block fails, take away what was not there before."""
+    from loopwright.core import DATA_FOLDER
+
+    made = [path for path in (root, *root.parents) if not path.exists()]
+    fresh = not (root / DATA_FOLDER).exists()
+    root.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        if fresh:
+            shutil.rmtree(root / DATA_FOLDER, ignore_errors=True)
+        for folder in made:
+            with suppress(OSError):
+                folder.rmdir()
+        raise
 
 
 def _task(rows: pl.LazyFrame, target: str, ignored: tuple[str, ...], data: Path) -> str:
@@ -133,10 +156,15 @@ def _settings() -> str:
     return '# The settings of this workspace; all have defaults (docs/reference/settings.md).\nproject = "default"\n'
 
 
-def _write(path: Path, text: str) -> None:
+def _refuse_taken(*paths: Path) -> None:
     from loopwright.core import Conflict
 
-    if path.exists():
-        raise Conflict(f"{path} is there already", next_step="name another folder, or another --name")
+    for path in paths:
+        if path.exists():
+            raise Conflict(f"{path} is there already", next_step="name another folder, or another --name")
+
+
+def _write(path: Path, text: str) -> None:
+    _refuse_taken(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")

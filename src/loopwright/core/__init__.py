@@ -23,7 +23,7 @@ from loopwright.core.processes import Finished, run_program
 from loopwright.core.progress import Reporter, Task, progress, shown_by
 from loopwright.core.refs import Ref, parse_ref
 from loopwright.core.schemas import DType, Field, Schema
-from loopwright.core.scope import Scope
+from loopwright.core.scope import Scope, new_request
 from loopwright.core.settings import DATA_FOLDER, FILE_NAME, Location, Settings, load_settings, locate
 
 __all__ = [
@@ -68,6 +68,7 @@ __all__ = [
     "locate",
     "missing_extra",
     "new_id",
+    "new_request",
     "operation",
     "operations_of",
     "parse_ref",

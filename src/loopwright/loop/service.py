@@ -7,7 +7,7 @@ from datetime import datetime
 import msgspec
 from sqlalchemy import Connection, select
 
-from loopwright.core import Conflict, Invalid, NotFound, Scope, new_id, operation, parse_ref
+from loopwright.core import Conflict, Invalid, NotFound, Scope, new_request, operation, parse_ref
 from loopwright.loop.clock import WorkspaceClock
 from loopwright.loop.declare import check_loop
 from loopwright.loop.model import Loop, LoopInfo, LoopRun, LoopState, Settled
@@ -129,8 +129,10 @@ class LoopService:
         """
         with self.stores.db.begin() as tx:
             found = find_loop(tx, self.scope, name)
-            request = self.scope.cause or f"request:{new_id()}"
-            add_trigger(self.stores, tx, found, "manual", request, evidence={"by": self.scope.actor, "reason": reason})
+            # A trigger is known by its cause, so each call has one of its own, also within one request.
+            cause = self.scope.cause if self.scope.follows_event else new_request()
+            told = {"by": self.scope.actor, "reason": reason, "request": self.scope.cause}
+            add_trigger(self.stores, tx, found, "manual", cause, evidence=told)
         wake_controller(self.stores)
 
     @operation("loops.release", permission="loops:write", effect="write")
@@ -146,7 +148,9 @@ class LoopService:
             Invalid: several loops release this model, or the loop releases another.
         """
         version = ModelService(self.stores, self.scope).get(model)
-        cause = self.scope.cause or event_that_made(self.stores, self.scope.project, version.ref)
+        # Somebody's request says little; the version's own event goes on with the chain of causes.
+        made = event_that_made(self.stores, self.scope.project, version.ref)
+        cause = self.scope.cause if self.scope.follows_event else made or self.scope.cause
         with self.stores.db.begin() as tx:
             found = self._releasing(tx, version.name, loop)
             run = propose(self.stores, tx, self.scope.because(cause), found, version.ref)

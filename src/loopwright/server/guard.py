@@ -10,7 +10,7 @@ import msgspec
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from loopwright.core import LoopwrightError, Scope, Unauthorized, new_id
+from loopwright.core import LoopwrightError, Scope, Unauthorized, new_id, new_request
 from loopwright.govern import PUBLIC, Identity, Session, authorise, local_identity
 from loopwright.server import security
 from loopwright.server.errors import BodyTooLarge, as_error, reply_for
@@ -91,7 +91,7 @@ class Guard:
             security.check_csrf(head, session.csrf if session else None, protocol=protocol)
         security.check_content_type(head, route.content_types)
         body = b"" if head.safe or route.streams_body else await read_body(request, self.settings.max_body_bytes)
-        scope = Scope(project, identity.actor if identity else _NOBODY, request_id)
+        scope = Scope(project, identity.actor if identity else _NOBODY, new_request(request_id))
         return Call(request, identity, scope, self.services, body, session)
 
     def project_of(self, route: RouteSpec, request: Request) -> str:
