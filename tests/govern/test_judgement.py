@@ -60,8 +60,15 @@ def test_nobody_known_is_told_to_bring_a_token() -> None:
         authorise(None, "runs:read", "a")
 
 
-def test_what_is_public_needs_nobody() -> None:
-    authorise(None, PUBLIC, "a")
+def test_what_is_public_needs_nobody_and_nothing_else_does() -> None:
+    judged = {}
+    for permission in (PUBLIC, "runs:read"):
+        try:
+            authorise(None, permission, "a")
+            judged[permission] = "let in"
+        except Unauthorized:
+            judged[permission] = "refused"
+    assert judged == {PUBLIC: "let in", "runs:read": "refused"}
 
 
 def test_a_refusal_names_the_role_that_is_needed() -> None:

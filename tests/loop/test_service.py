@@ -257,6 +257,8 @@ def test_one_controller_at_a_time_has_the_lease(world: LoopWorld) -> None:
         second.tick()
     first.stop()
     second.tick()
+    with pytest.raises(Unavailable, match="another controller"):
+        first.tick()
     second.stop()
 
 
@@ -266,6 +268,8 @@ def test_the_lease_of_a_dead_process_is_taken_at_once(world: LoopWorld) -> None:
     with world.stores.db.begin() as tx:
         tx.execute(loop_controllers.update().values(pid_started=1.0))
     second.tick()
+    with pytest.raises(Unavailable, match="another controller"):
+        Controller(world).tick()
     second.stop()
 
 

@@ -90,8 +90,8 @@ def test_the_hosts_of_a_bind_are_exact() -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("cannot read /home/ann/work/.loopwright/loopwright.db: denied", "cannot read …/loopwright.db: denied"),
-        ("C:\\Users\\ann\\data\\x.csv is odd", "…/x.csv is odd"),
+        ("cannot read /srv/secret/team/.loopwright/loopwright.db: denied", "cannot read …/loopwright.db: denied"),
+        ("C:\\secret\\team\\data\\x.csv is odd", "…/x.csv is odd"),
         ("see /api/v1/runs/search or /p/default/runs", "see /api/v1/runs/search or /p/default/runs"),
         ("a/b/c is a relative path, 3/4 a fraction", "a/b/c is a relative path, 3/4 a fraction"),
         ("the key is hunter2", "the key is …"),

@@ -180,9 +180,13 @@ def test_an_upgrade_that_fails_leaves_nothing_half_done(empty: Location, pets: P
 def test_opening_an_up_to_date_workspace_changes_nothing(
     empty: Location, pets: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    upgrades: list[str] = []
+    upgrade = opening._upgrade
+    monkeypatch.setattr(opening, "_upgrade", lambda *given: (upgrades.append("upgraded"), upgrade(*given)))
     open_and_close(empty, "pets_migrations")
-    monkeypatch.setattr(opening, "_upgrade", lambda *_: pytest.fail("it was up to date"))
+    assert upgrades == ["upgraded"]
     open_and_close(empty, "pets_migrations")
+    assert upgrades == ["upgraded"]
 
 
 def test_a_migration_package_that_does_not_exist_is_named(empty: Location) -> None:

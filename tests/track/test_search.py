@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -91,10 +90,21 @@ def test_the_message_names_the_place() -> None:
         parse_filter("metrics.a > 1 and colour = 'red'")
 
 
-@given(st.text(max_size=60))
-def test_no_text_breaks_the_parser(text: str) -> None:
-    with suppress(Invalid):
-        parse_filter(text)
+pieces = st.sampled_from(
+    ["metrics.a", "params.`b c`", "status", ">", "=", "LIKE", "IN", "(", ")", ",", "1e3", "'x'", "and"]
+)
+sayings = st.text(max_size=60) | st.lists(pieces, max_size=8).map(" ".join)
+
+
+@given(sayings)
+def test_a_text_is_comparisons_or_is_refused_with_its_place(text: str) -> None:
+    try:
+        found = parse_filter(text)
+    except Invalid as error:
+        assert "filter, character" in str(error)  # noqa: PT017 (most texts are refused, and that is right too)
+    else:
+        assert bool(found) == bool(text.strip())
+        assert all(isinstance(each, Comparison) for each in found)
 
 
 @pytest.mark.parametrize("text", ["metrics.auc UP", "metrics.auc DESC DESC", "", "auc", "metrics.a, metrics.b"])
