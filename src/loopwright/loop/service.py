@@ -129,10 +129,10 @@ class LoopService:
         """
         with self.stores.db.begin() as tx:
             found = find_loop(tx, self.scope, name)
-            # A trigger is known by its cause, so each call has one of its own, also within one request.
-            cause = self.scope.cause if self.scope.follows_event else new_request()
-            told = {"by": self.scope.actor, "reason": reason, "request": self.scope.cause}
-            add_trigger(self.stores, tx, found, "manual", cause, evidence=told)
+            told = {"by": self.scope.actor, "reason": reason}
+            known = not add_trigger(self.stores, tx, found, "manual", self.scope.cause or new_request(), evidence=told)
+            if known and not self.scope.follows_event:  # asked twice within one request: two wishes
+                add_trigger(self.stores, tx, found, "manual", new_request(), evidence=told)
         wake_controller(self.stores)
 
     @operation("loops.release", permission="loops:write", effect="write")
