@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
+import io
 import json
 import os
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from loopwright.cli.main import COMMANDS
+from loopwright.cli.main import COMMANDS, main
 
 GOOD = "id,size,kind\n" + "\n".join(f"{n},{n * 1.5},{'ab'[n % 2]}" for n in range(40)) + "\n"
 
@@ -20,8 +23,8 @@ GOOD = "id,size,kind\n" + "\n".join(f"{n},{n * 1.5},{'ab'[n % 2]}" for n in rang
 class Told:
     """How a command ended and what it printed."""
 
-    def __init__(self, done: subprocess.CompletedProcess[str]) -> None:
-        self.code, self.out, self.err = done.returncode, done.stdout, done.stderr
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
 
     def json(self) -> dict[str, object]:
         return json.loads(self.out)
@@ -30,24 +33,41 @@ class Told:
         return [json.loads(line) for line in self.out.splitlines()]
 
 
+def run_here(*arguments: str) -> Told:
+    """Run `loopwright` in this process."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = main(arguments)
+    return Told(code, out.getvalue(), err.getvalue())
+
+
+def run_process(*arguments: str) -> Told:
+    """Run `loopwright` as its own process."""
+    command = [sys.executable, "-m", "loopwright", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    return Told(done.returncode, done.stdout, done.stderr)
+
+
 @pytest.fixture
-def lw(tmp_path: Path):
-    """Runs `loopwright` as its own process in an empty folder."""
+def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder: empty, and nothing in the environment points elsewhere."""
+    for name in [name for name in os.environ if name.startswith("LOOPWRIGHT_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
-    def run(*arguments: str, cwd: Path | None = None) -> Told:
-        environ = {name: value for name, value in os.environ.items() if not name.startswith("LOOPWRIGHT_")}
-        done = subprocess.run(
-            [sys.executable, "-m", "loopwright", *arguments],
-            cwd=cwd or tmp_path,
-            env={**environ, "COLUMNS": "200"},
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-        return Told(done)
 
-    return run
+@pytest.fixture(params=["here", pytest.param("process", marks=pytest.mark.slow)])
+def lw(request: pytest.FixtureRequest, empty_folder: Path) -> Callable[..., Told]:
+    """Runs `loopwright` in an empty folder: in this process, and as its own."""
+    return run_here if request.param == "here" else run_process
+
+
+@pytest.fixture
+def process(empty_folder: Path) -> Callable[..., Told]:
+    """Runs `loopwright` in an empty folder as its own process."""
+    return run_process
 
 
 @pytest.fixture
@@ -57,8 +77,14 @@ def good(tmp_path: Path) -> Path:
     return path
 
 
-def test_help_names_every_command_and_loads_nothing_heavy(lw):
-    shown = lw("--help")
+def test_a_process_ends_with_the_code_of_its_command(process):
+    told = process("runs", "get", "0" * 32)
+    assert (told.code, told.out) == (3, "")
+    assert "0" * 32 in told.err
+
+
+def test_help_names_every_command_and_loads_nothing_heavy(process):
+    shown = process("--help")
     assert shown.code == 0
     assert all(name in shown.out for name in COMMANDS)
     heavy = "{'sqlalchemy', 'polars', 'msgspec', 'rich'}"
@@ -172,7 +198,7 @@ def test_a_flipped_byte_is_found_by_fsck(lw, tmp_path: Path, good: Path):
     assert largest.name[-20:] in told.out.replace("/", "")
 
 
-def test_init_makes_a_project_that_runs(lw, tmp_path: Path, good: Path):
+def test_init_makes_a_project_that_runs(lw, tmp_path: Path, good: Path, monkeypatch: pytest.MonkeyPatch):
     made = lw("init", "project", "--data", str(good), "--target", "kind", "--name", "things", "--json")
     assert made.code == 0, made.err
     root = tmp_path / "project"
@@ -182,8 +208,10 @@ def test_init_makes_a_project_that_runs(lw, tmp_path: Path, good: Path):
         "loop.yaml",
         "monitor.json",
     }
-    assert lw("loops", "apply", "loop.yaml", cwd=root).code == 0
-    assert lw("monitors", "apply", "@monitor.json", cwd=root).code == 0
+    monkeypatch.chdir(root)
+    assert lw("loops", "apply", "loop.yaml").code == 0
+    assert lw("monitors", "apply", "@monitor.json").code == 0
+    monkeypatch.chdir(tmp_path)
     again = lw("init", "project")
     assert (again.code, "already" in again.err) == (3, True)
 
