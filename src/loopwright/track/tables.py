@@ -2,12 +2,25 @@
 
 A run has a number (`seq`) beside its id, so that the rows below it carry 8 bytes and not 32. Keys of params, metrics
 and tags are interned in `run_keys`. `run_series` has one row per metric of a run, with its last value, which is what
-searches read; `run_points` has the points, clustered by series and step.
+searches read. The points themselves are in two places: `run_blocks` has up to 16,384 points a row, packed, with a
+summary for plots (`loopwright.track.blocks`); `run_points` has the tail, a row a point, of what was written in small
+pieces and has not been packed yet. `run_deliveries` says how far each segment of a client's spool has arrived.
 """
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Float, Index, Integer, String, Table, Text, UniqueConstraint
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Float,
+    Index,
+    Integer,
+    LargeBinary,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
 
 from loopwright.store import UtcTime, metadata
 
@@ -90,6 +103,8 @@ run_series = Table(
     Column("last_bits", BigInteger, nullable=False),
     # The last value where it is finite or infinite; NULL for NaN, which no comparison matches.
     Column("last_value", Float(53)),
+    # About how many rows of run_points the series has; a server of the revision before does not count.
+    Column("tail_count", BigInteger, nullable=False, server_default="0"),
     UniqueConstraint("run_seq", "key_id", name="uq_run_series_key"),
     Index("ix_run_series_last", "key_id", "last_value", "run_seq"),
 )
@@ -101,6 +116,29 @@ run_points = Table(
     Column("step", BigInteger, primary_key=True, autoincrement=False),
     Column("at", BigInteger, primary_key=True, autoincrement=False),
     Column("bits", BigInteger, primary_key=True, autoincrement=False),
+    sqlite_with_rowid=False,
+)
+
+run_blocks = Table(
+    "run_blocks",
+    metadata,
+    Column("id", Number, primary_key=True, autoincrement=True),
+    Column("series_id", BigInteger, nullable=False),
+    Column("first_step", BigInteger, nullable=False),
+    Column("last_step", BigInteger, nullable=False),
+    Column("count", BigInteger, nullable=False),
+    # The summary stands before the points: a plot reads the first and never the pages of the second.
+    Column("summary", LargeBinary, nullable=False),
+    Column("points", LargeBinary, nullable=False),
+    Index("ix_run_blocks_range", "series_id", "last_step", "first_step", "count", "id"),
+)
+
+run_deliveries = Table(
+    "run_deliveries",
+    metadata,
+    Column("spool", String(64), primary_key=True),
+    Column("segment", BigInteger, primary_key=True, autoincrement=False),
+    Column("position", BigInteger, nullable=False),
     sqlite_with_rowid=False,
 )
 
