@@ -17,6 +17,7 @@ import loopwright
 from loopwright.core import Invalid, LoopwrightError, Scope, new_id
 from loopwright.govern import EVERY_PROJECT, PUBLIC
 from loopwright.server import security
+from loopwright.server.dispatch import Dispatch
 from loopwright.server.errors import UnknownRoute, WrongMethod, as_error, reply_for
 from loopwright.server.feed import Feed
 from loopwright.server.guard import Gate, Guard, error_response, head_of
@@ -24,7 +25,7 @@ from loopwright.server.metrics import ControlMetrics
 from loopwright.server.openapi import describe
 from loopwright.server.operations import operation_routes
 from loopwright.server.proxy import InferenceProxy
-from loopwright.server.route import JSON, Call, RouteSpec, check_routes
+from loopwright.server.route import JSON, PROJECTS, Call, ErrorPage, Realm, RouteSpec, check_routes
 from loopwright.server.services import ServiceMap, Services
 from loopwright.server.sessions import session_routes
 from loopwright.server.settings import ServerSettings
@@ -37,6 +38,7 @@ def create_app(
     settings: ServerSettings,
     inference_url: Callable[[], str | None],
     extra_routes: Sequence[RouteSpec] = (),
+    realms: Sequence[Realm] = (),
 ) -> Starlette:
     """The control app.
 
@@ -47,6 +49,7 @@ def create_app(
         settings: hosts, bounds, whether local mode is on.
         inference_url: the address of the inference process; None while it does not run.
         extra_routes: pages, and the routes of foreign protocols.
+        realms: the paths of foreign protocols; an unknown path below one is told of in its way.
 
     Raises:
         Invalid: a route declares no permission, two answer the same path, or a type cannot be carried by JSON.
@@ -69,10 +72,11 @@ def create_app(
             *extra_routes,
         ]
     )
+    guarded = [(Route(spec.path, (way := guard.wrap(spec)), methods=[spec.method]), way) for spec in routes]
     app = Starlette(
-        routes=[Route(spec.path, guard.wrap(spec), methods=[spec.method]) for spec in routes],
-        middleware=[Middleware(metrics.middleware)],
-        exception_handlers={HTTPException: _unrouted(settings), Exception: _failed(settings)},
+        routes=[route for route, _ in guarded],
+        middleware=[Middleware(metrics.middleware), Middleware(Dispatch, guarded, realms)],
+        exception_handlers={HTTPException: _unrouted(settings, realms), Exception: _failed(settings)},
         lifespan=_lifespan(proxy, feed),
     )
     app.router.redirect_slashes = False
@@ -121,17 +125,25 @@ def _lifespan(proxy: InferenceProxy, feed: Feed | None) -> Callable[[Starlette],
     return lifespan
 
 
-def _unrouted(settings: ServerSettings) -> Callable[[Request, Exception], Response]:
+def _unrouted(settings: ServerSettings, realms: Sequence[Realm]) -> Callable[[Request, Exception], Response]:
     """What a path or method without a route gets: the host is judged all the same."""
 
     def answer(request: Request, error: Exception) -> Response:
+        told = _unknown(request, error)
         try:
             security.check_host(head_of(request), settings)
         except Invalid as refused:
-            return error_response(refused, reply_for(refused))
-        return _plain(_unknown(request, error), settings)
+            told = refused
+        page = realm_of(request.url.path, realms)
+        return _plain(told, settings) if page is None else page(request, told)
 
     return answer
+
+
+def realm_of(path: str, realms: Sequence[Realm]) -> ErrorPage | None:
+    """How errors are told below a path, which may be that of a project; None for the API's own way."""
+    inner = "/" + path.split("/", 3)[-1] if path.startswith(PROJECTS) else path
+    return next((realm.error_page for realm in realms if f"{inner}/".startswith(f"{realm.path}/")), None)
 
 
 def _unknown(request: Request, error: Exception) -> LoopwrightError:

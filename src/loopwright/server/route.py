@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 JSON = "application/json"
 FORM = "application/x-www-form-urlencoded"
 PROJECT_HEADER = "loopwright-project"
+PROJECTS = "/projects/"
+"""Below it and a project's name, foreign protocols answer for that project."""
+_OF_OURS = ("GET", "POST")
+_OF_PROTOCOLS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 
 class Family(StrEnum):
@@ -60,7 +64,7 @@ class RouteSpec:
     """One route. The app does not start if its permission is missing or malformed.
 
     Args:
-        method: GET or POST.
+        method: GET or POST; a foreign protocol's may be PUT, PATCH or DELETE as well.
         path: Starlette's form, such as `/p/{project}/runs/{run}`. A part named `project` names the project.
         permission: `room:read`, `room:write`, `room:admin` or `public`.
         handler: what answers.
@@ -80,6 +84,21 @@ class RouteSpec:
     error_page: ErrorPage | None = field(default=None, repr=False)
 
 
+@dataclass(frozen=True)
+class Realm:
+    """The paths of a foreign protocol.
+
+    Args:
+        path: what they begin with.
+        error_page: how an unknown path below it is told of.
+        alias: another beginning that its clients use for the same paths.
+    """
+
+    path: str
+    error_page: ErrorPage
+    alias: str = ""
+
+
 def check_routes(routes: list[RouteSpec]) -> list[RouteSpec]:
     """The routes, if each declares a permission and no two answer the same method and path.
 
@@ -91,7 +110,7 @@ def check_routes(routes: list[RouteSpec]) -> list[RouteSpec]:
         if not route.permission:
             raise Invalid(f"the route {route.method} {route.path} declares no permission")
         check_permission(route.permission)
-        if route.method not in ("GET", "POST"):
+        if route.method not in (_OF_PROTOCOLS if route.family is Family.PROTOCOL else _OF_OURS):
             raise Invalid(f"the route {route.path} has the method {route.method!r}; use GET or POST")
         if (route.method, route.path) in seen:
             raise Invalid(f"two routes answer {route.method} {route.path}")

@@ -140,9 +140,11 @@ def _app(
     """The app, and the one-time token if tokens are demanded and nobody has one that administers."""
     from loopwright.govern import Authenticator
     from loopwright.server.app import create_app
+    from loopwright.server.protocols.mlflow import REALMS, mlflow_routes
 
     gate = Authenticator(workspace.stores)
-    app = create_app(services_of(workspace), gate, settings, inference.url, extra)
+    routes = [*mlflow_routes(), *extra]
+    app = create_app(services_of(workspace), gate, settings, inference.url, routes, REALMS)
     made = None if settings.local_mode else gate.first_token()
     return app, made.secret if made else ""
 

@@ -1,0 +1,49 @@
+"""Where the protocol answers: each endpoint at the root and below `/projects/{project}`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from starlette.responses import Response
+
+from loopwright.server.protocols.mlflow import system, wire
+from loopwright.server.protocols.mlflow.endpoint import Endpoint
+from loopwright.server.protocols.mlflow.errors import mlflow_error
+from loopwright.server.route import JSON, Call, Family, Realm, RouteSpec
+
+TYPES = (JSON, "application/json; charset=utf-8", "application/json;charset=utf-8")
+PREFIXES = ("", "/projects/{project}")
+REALMS = tuple(
+    Realm(f"/api/{path}", mlflow_error, alias=f"/ajax-api/{path}")
+    for path in ("2.0/mlflow", "2.0/mlflow-artifacts", "3.0/mlflow")
+)
+
+
+def routes_of(endpoints: Sequence[Endpoint]) -> list[RouteSpec]:
+    """The routes of endpoints, below each prefix."""
+    return [_route(prefix, endpoint) for prefix in PREFIXES for endpoint in endpoints]
+
+
+def mlflow_routes() -> list[RouteSpec]:
+    """All routes of the protocol."""
+    return routes_of(system.ENDPOINTS)
+
+
+def _route(prefix: str, endpoint: Endpoint) -> RouteSpec:
+    async def handle(call: Call) -> Response:
+        if endpoint.method == "GET":
+            request = wire.decode_query(endpoint.request, call.request.query_params)
+        else:
+            request = wire.decode(endpoint.request, call.body)
+        made = await endpoint.answer(call, request)
+        return made if isinstance(made, Response) else wire.answer(made)
+
+    return RouteSpec(
+        endpoint.method,
+        prefix + endpoint.path,
+        endpoint.permission,
+        handle,
+        family=Family.PROTOCOL,
+        content_types=TYPES,
+        error_page=mlflow_error,
+    )
