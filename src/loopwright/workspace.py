@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from loopwright.pipeline import PipelineService
     from loopwright.release import ApprovalService, EndpointService, RolloutService
     from loopwright.store import Stores
-    from loopwright.track import RunService
+    from loopwright.track import ExperimentService, RunService
     from loopwright.train import TrainService
 
 # The rooms that own tables; each has a package of Alembic revisions of its own.
@@ -48,6 +48,7 @@ SERVICES: dict[str, tuple[str, str, str]] = {
     "datasets": ("loopwright.data", "DatasetService", "datasets"),
     "features": ("loopwright.features", "FeatureStore", "features"),
     "runs": ("loopwright.track", "RunService", "runs"),
+    "experiments": ("loopwright.track", "ExperimentService", "experiments"),
     "pipelines": ("loopwright.pipeline", "PipelineService", "pipelines"),
     "train": ("loopwright.train", "TrainService", "train"),
     "models": ("loopwright.models", "ModelService", "models"),
@@ -143,6 +144,13 @@ class Workspace:
         from loopwright.track import RunService
 
         return RunService(self.stores, self.scope)
+
+    @cached_property
+    def experiments(self) -> ExperimentService:
+        """Named groups of runs."""
+        from loopwright.track import ExperimentService
+
+        return ExperimentService(self.stores, self.scope)
 
     @cached_property
     def pipelines(self) -> PipelineService:

@@ -10,36 +10,46 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from loopwright.track.active import ActiveRun
+    from loopwright.track.experiments import ExperimentService
     from loopwright.track.model import (
         Artifact,
         Difference,
         Experiment,
+        ExperimentPage,
+        Lifecycle,
         MetricDifference,
         MetricHistory,
         MetricPoint,
         Run,
         RunComparison,
         RunInput,
+        RunPage,
         RunStatus,
         Value,
+        View,
     )
     from loopwright.track.search.language import parse_filter
     from loopwright.track.service import RunService
 
 _HOMES = {
     "active": ("ActiveRun",),
+    "experiments": ("ExperimentService",),
     "model": (
         "Artifact",
         "Difference",
         "Experiment",
+        "ExperimentPage",
+        "Lifecycle",
         "MetricDifference",
         "MetricHistory",
         "MetricPoint",
         "Run",
         "RunComparison",
         "RunInput",
+        "RunPage",
         "RunStatus",
         "Value",
+        "View",
     ),
     "search.language": ("parse_filter",),
     "service": ("RunService",),
@@ -51,15 +61,20 @@ __all__ = [
     "Artifact",
     "Difference",
     "Experiment",
+    "ExperimentPage",
+    "ExperimentService",
+    "Lifecycle",
     "MetricDifference",
     "MetricHistory",
     "MetricPoint",
     "Run",
     "RunComparison",
     "RunInput",
+    "RunPage",
     "RunService",
     "RunStatus",
     "Value",
+    "View",
     "parse_filter",
 ]
 

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row, select, update
 
 from loopwright.core import Conflict, Invalid, Scope, check_name, is_id, new_id
 from loopwright.store import Database, Stores
-from loopwright.track.model import Experiment, Run, RunStatus
+from loopwright.track.model import Experiment, Lifecycle, Run, RunStatus
 from loopwright.track.reading import find_experiment, find_run, the_run
 from loopwright.track.tables import experiments, runs
 from loopwright.track.writing import write_texts
@@ -102,17 +102,25 @@ def tell_end(stores: Stores, scope: Scope, tx: Connection, run: Run) -> None:
 
 
 def ensure_experiment(database: Database, tx: Connection, project: str, name: str, now: datetime) -> Experiment:
-    """The experiment of that name, made if there is none."""
-    _check_title("experiment", name)
+    """The experiment of that name, made if there is none.
+
+    Raises:
+        Invalid: the name cannot be stored.
+        Conflict: it is deleted.
+    """
+    check_title("experiment", name)
     found = find_experiment(tx, project, name)
-    if found is not None:
-        return found
-    row = {"id": new_id(), "project": project, "name": name, "created_at": now}
-    tx.execute(database.upsert(experiments, row, ["project", "name"]))
-    made = find_experiment(tx, project, name)
-    if made is None:
+    if found is None:
+        row = {"id": new_id(), "project": project, "name": name, "created_at": now, "updated_at": now}
+        tx.execute(database.upsert(experiments, row, ["project", "name"]))
+        found = find_experiment(tx, project, name)
+    if found is None:
         raise Conflict(f"the experiment {name!r} was removed while it was made", next_step="try again")
-    return made
+    if found.lifecycle is Lifecycle.DELETED:
+        raise Conflict(
+            f"the experiment {name!r} is deleted", next_step=f"loopwright experiments restore {found.id} brings it back"
+        )
+    return found
 
 
 def check_run_words(name: str, kind: str) -> None:
@@ -122,7 +130,7 @@ def check_run_words(name: str, kind: str) -> None:
         Invalid: too long, empty or with control characters.
     """
     if name:
-        _check_title("run", name)
+        check_title("run", name)
     check_name("kind of run", kind)
 
 
@@ -153,9 +161,82 @@ def end_run(tx: Connection, row: Row[Any], status: RunStatus, error: str, now: d
     return True
 
 
-def _check_title(noun: str, name: str) -> None:
-    if not name.isprintable() or not 0 < len(name) <= _MAX_NAME:
-        raise Invalid(
-            f"{name[:60]!r} cannot name a {noun}",
-            next_step=f"use 1 to {_MAX_NAME} characters without control characters",
+def check_title(noun: str, name: str) -> str:
+    """`name`, if an experiment or a run may be called so.
+
+    Raises:
+        Invalid: it is empty, too long, or holds a control character.
+    """
+    if name.isprintable() and 0 < len(name) <= _MAX_NAME:
+        return name
+    raise Invalid(
+        f"{name[:60]!r} cannot name {'an' if noun == 'experiment' else 'a'} {noun}",
+        next_step=f"use 1 to {_MAX_NAME} characters without control characters",
+    )
+
+
+def change_run(
+    stores: Stores,
+    scope: Scope,
+    tx: Connection,
+    row: Row[Any],
+    name: str,
+    status: RunStatus | None,
+    ended_at: datetime | None,
+) -> None:
+    """Change a run's name, status or end, and tell of what changed.
+
+    Raises:
+        Invalid: the name cannot be stored, or a running run was given an end.
+    """
+    values = changed_run(row, name, status, ended_at, stores.clock.now())
+    if not values:
+        return
+    tx.execute(update(runs).where(runs.c.seq == row.seq).values(values))
+    before = {key: str(getattr(row, key)) for key in values}
+    evidence = {"before": before, "after": {key: str(value) for key, value in values.items()}}
+    stores.events.append(tx, "run.changed", f"run:{row.id}", scope, evidence)
+
+
+def changed_run(
+    row: Any, name: str, status: RunStatus | None, ended_at: datetime | None, now: datetime
+) -> dict[str, Any]:
+    """The columns of a run that change, with their new values."""
+    values: dict[str, Any] = {}
+    if name:
+        check_run_words(name, row.kind)
+        values["name"] = name
+    after = RunStatus(status or row.status)
+    values["status"] = after
+    if after is RunStatus.RUNNING:
+        if ended_at is not None:
+            raise Invalid(f"run {row.id} is running and can have no end", next_step="give its status, too")
+        values["ended_at"] = None
+    else:
+        values["ended_at"] = ended_at or row.ended_at or now
+    return {key: value for key, value in values.items() if value != getattr(row, key)}
+
+
+def delete_run(stores: Stores, scope: Scope, tx: Connection, row: Row[Any]) -> None:
+    """Mark a run deleted; nothing happens to one that is."""
+    if row.deleted_at is None:
+        tx.execute(update(runs).where(runs.c.seq == row.seq).values(deleted_at=stores.clock.now()))
+        stores.events.append(tx, "run.deleted", f"run:{row.id}", scope, {"name": row.name})
+
+
+def restore_run(stores: Stores, scope: Scope, tx: Connection, row: Row[Any]) -> None:
+    """Take back a run's deletion; nothing happens to one that is not deleted.
+
+    Raises:
+        Conflict: its experiment is deleted.
+    """
+    if row.deleted_at is None:
+        return
+    holder = tx.execute(select(experiments).where(experiments.c.id == row.experiment_id)).one()
+    if holder.deleted_at is not None:
+        raise Conflict(
+            f"the experiment {holder.name!r} of run {row.id} is deleted",
+            next_step=f"loopwright experiments restore {holder.id} brings both back",
         )
+    tx.execute(update(runs).where(runs.c.seq == row.seq).values(deleted_at=None))
+    stores.events.append(tx, "run.restored", f"run:{row.id}", scope, {"name": row.name})

@@ -19,6 +19,19 @@ class RunStatus(StrEnum):
     KILLED = "killed"
 
 
+class Lifecycle(StrEnum):
+    ACTIVE = "active"
+    DELETED = "deleted"
+
+
+class View(StrEnum):
+    """Which runs or experiments a search looks at."""
+
+    ACTIVE = "active"
+    DELETED = "deleted"
+    ALL = "all"
+
+
 class Experiment(msgspec.Struct, frozen=True):
     """A named group of runs. `baseline` is the id of the pinned run, or empty."""
 
@@ -26,14 +39,30 @@ class Experiment(msgspec.Struct, frozen=True):
     name: str
     created_at: datetime
     baseline: str = ""
+    tags: dict[str, str] = {}
+    lifecycle: Lifecycle = Lifecycle.ACTIVE
+    updated_at: datetime | None = None
+
+
+class ExperimentPage(msgspec.Struct, frozen=True):
+    """Experiments of one page; `next` asks for the page after it, and is empty on the last one."""
+
+    experiments: list[Experiment]
+    next: str = ""
 
 
 class RunInput(msgspec.Struct, frozen=True):
-    """A pinned thing that a run read, such as `dataset:flights@12`, and the name that the run gave it."""
+    """A pinned thing that a run read, such as `dataset:flights@12`, and the name that the run gave it.
+
+    `dataset` is the dataset's name, by default that in the ref; `context` says what it was read for, such as
+    `training`, by default `name`. A search asks for them as `dataset.name`, `dataset.context` and `dataset.digest`.
+    """
 
     ref: str
     name: str = ""
     digest: str = ""
+    dataset: str = ""
+    context: str = ""
 
 
 class Run(msgspec.Struct, frozen=True):
@@ -58,6 +87,8 @@ class Run(msgspec.Struct, frozen=True):
     not_finite: dict[str, str] = {}
     tags: dict[str, str] = {}
     inputs: tuple[RunInput, ...] = ()
+    experiment_id: str = ""
+    lifecycle: Lifecycle = Lifecycle.ACTIVE
 
     @property
     def ref(self) -> str:
@@ -68,6 +99,13 @@ class Run(msgspec.Struct, frozen=True):
     def seconds(self) -> float | None:
         """How long the run took, once it has ended."""
         return (self.ended_at - self.started_at).total_seconds() if self.ended_at else None
+
+
+class RunPage(msgspec.Struct, frozen=True):
+    """Runs of one page; `next` asks for the page after it, and is empty on the last one."""
+
+    runs: list[Run]
+    next: str = ""
 
 
 class MetricPoint(msgspec.Struct, frozen=True):

@@ -6,45 +6,97 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, Table, select
+from sqlalchemy import Connection, Row, Select, Table, select
 
-from loopwright.core import NotFound
-from loopwright.track.model import Experiment, Run, RunInput, RunStatus
-from loopwright.track.tables import experiments, run_inputs, run_keys, run_params, run_series, run_tags, runs
+from loopwright.core import Conflict, NotFound
+from loopwright.track.model import Experiment, Lifecycle, Run, RunInput, RunStatus
+from loopwright.track.tables import (
+    experiment_tags,
+    experiments,
+    run_inputs,
+    run_keys,
+    run_params,
+    run_series,
+    run_tags,
+    runs,
+)
 from loopwright.track.values import from_bits, to_wire
 
 _CHUNK = 500
 
 
 def find_run(connection: Connection, project: str, run_id: str) -> Row[Any] | None:
-    """The row of a run of this project, if there is one."""
-    query = select(runs).where(runs.c.id == run_id.removeprefix("run:"), runs.c.project == project)
-    return connection.execute(query.where(runs.c.deleted_at.is_(None))).one_or_none()
+    """The row of a run of this project, if there is one that is not deleted."""
+    row = _find(connection, project, run_id)
+    return row if row is not None and row.deleted_at is None else None
 
 
 def the_run(connection: Connection, project: str, run_id: str) -> Row[Any]:
-    """The row of a run of this project.
+    """The row of a run of this project that may be changed.
+
+    Raises:
+        NotFound: there is no such run.
+        Conflict: it is deleted.
+    """
+    row = any_run(connection, project, run_id)
+    if row.deleted_at is not None:
+        raise Conflict(f"run {row.id} is deleted", next_step=f"loopwright runs restore {row.id} brings it back")
+    return row
+
+
+def any_run(connection: Connection, project: str, run_id: str) -> Row[Any]:
+    """The row of a run of this project, deleted or not.
 
     Raises:
         NotFound: there is no such run.
     """
-    row = find_run(connection, project, run_id)
+    row = _find(connection, project, run_id)
     if row is None:
         shown = run_id if len(run_id) <= 60 else f"{run_id[:60]}…"
         raise NotFound(f"there is no run {shown!r} in project {project!r}", next_step="loopwright runs search")
     return row
 
 
+def _find(connection: Connection, project: str, run_id: str) -> Row[Any] | None:
+    query = select(runs).where(runs.c.id == run_id.removeprefix("run:"), runs.c.project == project)
+    return connection.execute(query).one_or_none()
+
+
 def find_experiment(connection: Connection, project: str, name: str) -> Experiment | None:
-    """The experiment of that name, if there is one."""
+    """The experiment of that name, deleted or not, if there is one."""
     query = select(experiments).where(experiments.c.project == project, experiments.c.name == name)
-    row = connection.execute(query).one_or_none()
-    return None if row is None else experiment_of(row)
+    return _one_experiment(connection, query)
 
 
-def experiment_of(row: Row[Any]) -> Experiment:
-    """The record of an experiment's row."""
-    return Experiment(row.id, row.name, row.created_at, row.baseline)
+def experiment_by_id(connection: Connection, project: str, id: str) -> Experiment | None:
+    """The experiment of that id, deleted or not, if there is one."""
+    query = select(experiments).where(experiments.c.project == project, experiments.c.id == id)
+    return _one_experiment(connection, query)
+
+
+def _one_experiment(connection: Connection, query: Select[Any]) -> Experiment | None:
+    return next(iter(load_experiments(connection, connection.execute(query).all())), None)
+
+
+def load_experiments(connection: Connection, rows: Sequence[Row[Any]]) -> list[Experiment]:
+    """The records of experiments' rows, in their order."""
+    tags: dict[str, dict[str, str]] = {}
+    for some in _chunks([row.id for row in rows]):
+        query = select(experiment_tags).where(experiment_tags.c.experiment_id.in_(some))
+        for tag in connection.execute(query.order_by(experiment_tags.c.key)):
+            tags.setdefault(tag.experiment_id, {})[tag.key] = tag.value
+    return [
+        Experiment(
+            id=row.id,
+            name=row.name,
+            created_at=row.created_at,
+            baseline=row.baseline,
+            tags=tags.get(row.id, {}),
+            lifecycle=Lifecycle.ACTIVE if row.deleted_at is None else Lifecycle.DELETED,
+            updated_at=row.updated_at,
+        )
+        for row in rows
+    ]
 
 
 def load_runs(connection: Connection, rows: Sequence[Row[Any]]) -> list[Run]:
@@ -72,6 +124,8 @@ def load_runs(connection: Connection, rows: Sequence[Row[Any]]) -> list[Run]:
             },
             tags=tags.get(row.seq, {}),
             inputs=tuple(inputs.get(row.seq, ())),
+            experiment_id=row.experiment_id,
+            lifecycle=Lifecycle.ACTIVE if row.deleted_at is None else Lifecycle.DELETED,
         )
         for row in rows
     ]
@@ -101,7 +155,7 @@ def _inputs(connection: Connection, seqs: list[int]) -> dict[int, list[RunInput]
     for some in _chunks(seqs):
         query = select(run_inputs).where(run_inputs.c.run_seq.in_(some)).order_by(run_inputs.c.name, run_inputs.c.ref)
         for row in connection.execute(query):
-            found.setdefault(row.run_seq, []).append(RunInput(row.ref, row.name, row.digest))
+            found.setdefault(row.run_seq, []).append(RunInput(row.ref, row.name, row.digest, row.dataset, row.context))
     return found
 
 

@@ -8,14 +8,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
 
-from sqlalchemy import Connection, select, update
+import msgspec
+from sqlalchemy import select, update
 
-from loopwright.core import Conflict, Invalid, NotFound, Scope, check_path, operation, parse_ref
-from loopwright.store import Stores
+from loopwright.core import Conflict, Invalid, check_path, operation, parse_ref
 from loopwright.track.active import ActiveRun
 from loopwright.track.artifacts import read_artifacts, store_source, the_artifact, write_artifacts
 from loopwright.track.comparing import compare_runs
-from loopwright.track.lifecycle import NewRun, end_run, start_run, tell_end
+from loopwright.track.life import RunLife
 from loopwright.track.metrics import prepare, read_history, write_points
 from loopwright.track.model import (
     Artifact,
@@ -28,95 +28,18 @@ from loopwright.track.model import (
     RunStatus,
     Value,
 )
-from loopwright.track.reading import experiment_of, find_experiment, load_runs, the_run
+from loopwright.track.reading import any_run, load_experiments, load_runs, the_run
 from loopwright.track.search.query import search_rows
 from loopwright.track.tables import experiments
 from loopwright.track.values import to_micros
-from loopwright.track.writing import write_inputs, write_texts
+from loopwright.track.writing import write_inputs
 
 _MAX_PAGE = 10_000
 _MAX_COMPARED = 100
 
 
-class RunService:
+class RunService(RunLife):
     """Runs of one project. Every change is durable when the method returns."""
-
-    def __init__(self, stores: Stores, scope: Scope) -> None:
-        self.stores, self.scope = stores, scope
-
-    @operation("runs.start", permission="runs:write", effect="write")
-    def start(
-        self,
-        experiment: str = "default",
-        name: str = "",
-        params: dict[str, str] | None = None,
-        tags: dict[str, str] | None = None,
-        parent: str = "",
-        run_id: str = "",
-        kind: str = "run",
-    ) -> Run:
-        """Start a run, or with the id of one that did not finish, go on with it.
-
-        Args:
-            experiment: its experiment; made if there is none of that name.
-            name: a name for people; by default made from the id.
-            parent: the id of the run that this one is a part of.
-            run_id: an id from `new_id()`, for a caller that must know it beforehand.
-            kind: `run`, `pipeline`, `search`, `trial`, …
-
-        Raises:
-            Conflict: the run has finished, or the id belongs to another project.
-            Invalid: a name, param or tag cannot be stored.
-        """
-        wanted = NewRun(experiment, name, params or {}, tags or {}, parent, run_id, kind)
-        with self.stores.db.begin() as tx:
-            return self._load(tx, start_run(self.stores, self.scope, tx, wanted))
-
-    @operation("runs.finish", permission="runs:write", effect="write")
-    def finish(self, run: str, status: RunStatus = RunStatus.FINISHED, error: str = "") -> Run:
-        """End a run. Ending it again in the same way changes nothing.
-
-        Args:
-            error: why it failed, in a sentence or a few.
-
-        Raises:
-            NotFound: there is no such run.
-            Conflict: it has ended in another way.
-            Invalid: `status` is no end.
-        """
-        status = RunStatus(status)
-        if status is RunStatus.RUNNING:
-            raise Invalid("a run cannot end as 'running'", next_step="use finished, failed or killed")
-        with self.stores.db.begin() as tx:
-            row = the_run(tx, self.scope.project, run)
-            if not end_run(tx, row, status, error, self.stores.clock.now()):
-                return self._load(tx, row.id)
-            found = self._load(tx, row.id)
-            tell_end(self.stores, self.scope, tx, found)
-            return found
-
-    @operation("runs.log_params", permission="runs:write", effect="write")
-    def log_params(self, run: str, params: dict[str, str]) -> None:
-        """Add params to a run; a param keeps its first value.
-
-        Raises:
-            NotFound: there is no such run.
-            Conflict: a param has another value already; then none of these is stored.
-            Invalid: a key or value cannot be stored.
-        """
-        with self.stores.db.begin() as tx:
-            write_texts(self.stores.db, tx, the_run(tx, self.scope.project, run), params, {})
-
-    @operation("runs.set_tags", permission="runs:write", effect="write")
-    def set_tags(self, run: str, tags: dict[str, str]) -> None:
-        """Set tags of a run; a tag takes the new value.
-
-        Raises:
-            NotFound: there is no such run.
-            Invalid: a key or value cannot be stored.
-        """
-        with self.stores.db.begin() as tx:
-            write_texts(self.stores.db, tx, the_run(tx, self.scope.project, run), {}, tags)
 
     @operation("runs.log_metrics", permission="runs:write", effect="write")
     def log_metrics(self, run: str, metrics: dict[str, Value], step: int = 0, at: datetime | None = None) -> None:
@@ -148,7 +71,7 @@ class RunService:
             NotFound: there is no such run.
             Invalid: one of them is no ref.
         """
-        inputs = [RunInput(str(parse_ref(item.ref)), item.name, item.digest) for item in inputs]
+        inputs = [msgspec.structs.replace(item, ref=str(parse_ref(item.ref))) for item in inputs]
         with self.stores.db.begin() as tx:
             row = the_run(tx, self.scope.project, run)
             write_inputs(self.stores.db, tx, row.seq, inputs)
@@ -226,7 +149,7 @@ class RunService:
             NotFound: there is no such run.
         """
         with self.stores.db.read() as connection:
-            row = the_run(connection, self.scope.project, run)
+            row = any_run(connection, self.scope.project, run)
             return read_history(self.stores.db, connection, row.seq, row.id, key)
 
     @operation("runs.compare", permission="runs:read")
@@ -240,18 +163,20 @@ class RunService:
         if not 2 <= len(runs) <= _MAX_COMPARED:
             raise Invalid(f"{len(runs)} runs cannot be compared", next_step=f"give 2 to {_MAX_COMPARED}")
         with self.stores.db.read() as connection:
-            rows = [the_run(connection, self.scope.project, run) for run in runs]
+            rows = [any_run(connection, self.scope.project, run) for run in runs]
             return compare_runs(load_runs(connection, rows), everything)
 
     @operation("runs.experiments", permission="runs:read")
     def experiments(self, limit: int = 100, after: str = "") -> list[Experiment]:
         """Experiments, newest first; `after` is the id of the last one of the page before."""
-        query = select(experiments).where(experiments.c.project == self.scope.project)
+        query = select(experiments).where(
+            experiments.c.project == self.scope.project, experiments.c.deleted_at.is_(None)
+        )
         if after:
             query = query.where(experiments.c.id < after)
         with self.stores.db.read() as connection:
             rows = connection.execute(query.order_by(experiments.c.id.desc()).limit(min(limit, _MAX_PAGE)))
-            return [experiment_of(row) for row in rows]
+            return load_experiments(connection, list(rows))
 
     @operation("runs.pin_baseline", permission="runs:write", effect="write")
     def pin_baseline(self, experiment: str, run: str) -> Experiment:
@@ -325,7 +250,7 @@ class RunService:
             NotFound: there is no such run.
         """
         with self.stores.db.read() as connection:
-            return read_artifacts(connection, the_run(connection, self.scope.project, run).seq, folder.strip("/"))
+            return read_artifacts(connection, any_run(connection, self.scope.project, run).seq, folder.strip("/"))
 
     def artifact(self, run: str, path: str) -> bytes:
         """The bytes of one artifact.
@@ -343,7 +268,7 @@ class RunService:
             NotFound: there is no such run or artifact.
         """
         with self.stores.db.read() as connection:
-            found = the_artifact(connection, the_run(connection, self.scope.project, run), path)
+            found = the_artifact(connection, any_run(connection, self.scope.project, run), path)
         return self.stores.objects.open(found.digest)
 
     @contextmanager
@@ -369,15 +294,3 @@ class RunService:
             run.fail(error)
             raise
         self.finish(run.id)
-
-    def _load(self, connection: Connection, run: str) -> Run:
-        return load_runs(connection, [the_run(connection, self.scope.project, run)])[0]
-
-    def _experiment(self, connection: Connection, name: str) -> Experiment:
-        found = find_experiment(connection, self.scope.project, name)
-        if found is None:
-            raise NotFound(
-                f"there is no experiment {name[:60]!r} in project {self.scope.project!r}",
-                next_step="loopwright runs experiments lists them",
-            )
-        return found

@@ -21,21 +21,44 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
 )
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.types import TypeEngine
 
 from loopwright.store import UtcTime, metadata
 
 # SQLite hands out row numbers only for a column of exactly this type.
 Number = BigInteger().with_variant(Integer, "sqlite")
 
+
+def ordered(length: int) -> TypeEngine[str]:
+    """A text that is compared and ordered by its bytes on every database, whatever language the server speaks."""
+    return String(length).with_variant(postgresql.VARCHAR(length, collation="C"), "postgresql")
+
+
+LongText = Text().with_variant(postgresql.TEXT(collation="C"), "postgresql")
+
 experiments = Table(
     "experiments",
     metadata,
     Column("id", String(32), primary_key=True),
     Column("project", String(128), nullable=False),
-    Column("name", String(500), nullable=False),
+    Column("name", ordered(500), nullable=False),
     Column("created_at", UtcTime, nullable=False),
     Column("baseline", String(32), nullable=False, server_default=""),
+    Column("updated_at", UtcTime, nullable=False, server_default="0"),
+    # Of an experiment that was deleted, and the same of each run that was deleted with it.
+    Column("deleted_at", UtcTime),
     UniqueConstraint("project", "name", name="uq_experiments_name"),
+)
+
+experiment_tags = Table(
+    "experiment_tags",
+    metadata,
+    Column("experiment_id", String(32), primary_key=True),
+    Column("key", String(250), primary_key=True),
+    Column("value", LongText, nullable=False),
+    Index("ix_experiment_tags_key", "key", "experiment_id"),
+    sqlite_with_rowid=False,
 )
 
 runs = Table(
@@ -45,7 +68,7 @@ runs = Table(
     Column("id", String(32), nullable=False),
     Column("project", String(128), nullable=False),
     Column("experiment_id", String(32), nullable=False),
-    Column("name", String(500), nullable=False),
+    Column("name", ordered(500), nullable=False),
     Column("kind", String(32), nullable=False),
     Column("status", String(16), nullable=False),
     Column("actor", String(256), nullable=False),
@@ -60,6 +83,7 @@ runs = Table(
     Index("ix_runs_status", "project", "status", "started_at", "seq"),
     Index("ix_runs_name", "project", "name", "seq"),
     Index("ix_runs_parent", "parent", "seq"),
+    Index("ix_runs_deleted", "deleted_at", "seq"),
 )
 
 run_keys = Table(
@@ -75,8 +99,8 @@ run_params = Table(
     metadata,
     Column("run_seq", BigInteger, primary_key=True, autoincrement=False),
     Column("key_id", BigInteger, primary_key=True, autoincrement=False),
-    Column("value", Text, nullable=False),
-    Column("head", String(100), nullable=False),
+    Column("value", LongText, nullable=False),
+    Column("head", ordered(100), nullable=False),
     Index("ix_run_params_head", "key_id", "head", "run_seq"),
     sqlite_with_rowid=False,
 )
@@ -86,8 +110,8 @@ run_tags = Table(
     metadata,
     Column("run_seq", BigInteger, primary_key=True, autoincrement=False),
     Column("key_id", BigInteger, primary_key=True, autoincrement=False),
-    Column("value", Text, nullable=False),
-    Column("head", String(100), nullable=False),
+    Column("value", LongText, nullable=False),
+    Column("head", ordered(100), nullable=False),
     Index("ix_run_tags_head", "key_id", "head", "run_seq"),
     sqlite_with_rowid=False,
 )
@@ -149,7 +173,11 @@ run_inputs = Table(
     Column("ref", String(300), primary_key=True),
     Column("name", String(250), nullable=False),
     Column("digest", String(64), nullable=False),
+    Column("dataset", ordered(500), nullable=False, server_default=""),
+    Column("context", ordered(250), nullable=False, server_default=""),
     Index("ix_run_inputs_ref", "ref", "run_seq"),
+    Index("ix_run_inputs_digest", "digest", "run_seq"),
+    Index("ix_run_inputs_dataset", "dataset", "run_seq"),
     sqlite_with_rowid=False,
 )
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Table, select
 
-from loopwright.core import Conflict
+from loopwright.core import Conflict, NotFound
 from loopwright.store import Database
-from loopwright.track.keys import intern_keys
+from loopwright.track.keys import find_keys, intern_keys
 from loopwright.track.model import RunInput
 from loopwright.track.tables import run_inputs, run_params, run_tags
 from loopwright.track.values import check_key, check_text, head_of
@@ -41,8 +41,33 @@ def write_texts(
 def write_inputs(database: Database, tx: Connection, seq: int, inputs: Sequence[RunInput]) -> None:
     """Note what a run read; the same ref twice is one input."""
     if inputs:
-        rows = [{"run_seq": seq, "ref": item.ref, "name": item.name, "digest": item.digest} for item in inputs]
-        tx.execute(database.upsert(run_inputs, {}, ["run_seq", "ref"], ["name", "digest"]), rows)
+        rows = [{"run_seq": seq, **_input(item)} for item in inputs]
+        changed = ["name", "digest", "dataset", "context"]
+        tx.execute(database.upsert(run_inputs, {}, ["run_seq", "ref"], changed), rows)
+
+
+def remove_tag(database: Database, tx: Connection, run: Row[Any], key: str) -> None:
+    """Take a tag off a run.
+
+    Raises:
+        NotFound: the run has no such tag.
+    """
+    key_id = find_keys(database, tx, [key]).get(key, 0)
+    mine = (run_tags.c.run_seq == run.seq) & (run_tags.c.key_id == key_id)
+    if tx.execute(run_tags.delete().where(mine)).rowcount != 1:
+        raise NotFound(f"run {run.id} has no tag {key[:250]!r}")
+
+
+def _input(item: RunInput) -> dict[str, str]:
+    kind, _, rest = item.ref.partition(":")
+    dataset = item.dataset or (rest.partition("@")[0] if kind == "dataset" else "")
+    return {
+        "ref": item.ref,
+        "name": item.name,
+        "digest": item.digest,
+        "dataset": dataset,
+        "context": item.context or item.name,
+    }
 
 
 def _rows(seq: int, key_ids: Mapping[str, int], texts: Mapping[str, str]) -> list[dict[str, Any]]:
