@@ -13,6 +13,7 @@ from packaging.utils import canonicalize_name
 from tests.shape.source import ROOT
 
 LOCKS = ("requirements.lock", "requirements-demo.lock", "requirements-uv.lock")
+LOCKED = re.findall(r"^LOCKED := (.*)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)[0].split()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
 
@@ -38,7 +39,7 @@ def asked(*extras: str, groups: tuple[str, ...] = ()) -> list[Requirement]:
 @pytest.mark.parametrize(
     ("lock", "requirements"),
     [
-        ("requirements.lock", asked(*PROJECT["project"]["optional-dependencies"], groups=("dev", "docs"))),
+        ("requirements.lock", asked(*LOCKED, groups=("dev", "docs"))),
         ("requirements-demo.lock", asked("demo")),
     ],
 )
@@ -50,6 +51,13 @@ def test_a_lock_holds_what_is_asked_for(lock: str, requirements: list[Requiremen
         if not any(item.specifier.contains(version) for version in held.get(canonicalize_name(item.name), ()))
     ]
     assert wrong == [], "run make lock"
+
+
+def test_an_extra_is_locked_or_proved_apart() -> None:
+    apart = {path.parent.name for path in (ROOT / "tests" / "interop").glob("*/requirements.txt")}
+    extras = set(PROJECT["project"]["optional-dependencies"])
+    assert set(LOCKED) <= extras
+    assert extras - set(LOCKED) <= apart
 
 
 def test_the_demo_is_pinned_as_everything_else_is() -> None:

@@ -38,7 +38,7 @@ OUTPUTS_FILE = "outputs.sketch"
 ENVIRONMENT_FILE = "environment.txt"
 EXAMPLE_FILE = "example.json"
 MAX_SAMPLE_ROWS = 5_000
-_LIBRARIES = ("scikit-learn", "lightgbm", "skl2onnx", "onnxmltools", "onnx", "onnxruntime", "numpy")
+_LIBRARIES = ("scikit-learn", "lightgbm", "skl2onnx", "onnxmltools", "onnx", "onnxruntime", "numpy", "torch")
 _ELEMENTS = {
     "tensor(float)": DType.FLOAT32,
     "tensor(double)": DType.FLOAT64,
@@ -127,11 +127,11 @@ def build_bundle(
     """Turn a trained model into a bundle, and prove that it still answers the same.
 
     Args:
-        model: a fitted scikit-learn estimator or pipeline, a LightGBM classifier or regressor, or the path of an ONNX
-            file.
+        model: a fitted scikit-learn estimator or pipeline, a LightGBM classifier or regressor, a torch module, or the
+            path of an ONNX file.
         sample: rows with exactly the model's inputs, as training saw them; up to 5,000 of them carry the proof. Rows
             with missing values belong in it where requests will have them.
-        task: what the model answers; found out where the model says it.
+        task: what the model answers; found out where the model says it; a torch module does not.
         target: the name of what is predicted.
         profile: the training data (a lazy frame is streamed), or its sketch; by default the sample.
         nullable: inputs that may be missing in requests although training saw none missing.
