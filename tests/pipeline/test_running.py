@@ -51,6 +51,39 @@ def main(rows: int = 4, scale: float = 1.0):
     return {"sum": result["sum"], "table": result["table"], "published": publish(result["sum"])}
 """
 
+# The same graph without tables: workers need not load a library of them, so that a run takes a fraction of a second.
+PLAIN = """
+from marks import mark
+
+@step
+def load(rows: int) -> list:
+    mark("load")
+    return list(range(rows))
+
+@step
+def double(values: list) -> list:
+    mark("double")
+    return [value * 2 for value in values]
+
+@step
+def total(values: list, scale: float) -> dict:
+    mark("total")
+    context().log_metric("sum", sum(values) * scale)
+    context().set_tag("rows", len(values))
+    context().log_artifact(b"made by total", "notes/total.txt")
+    return {"sum": sum(values) * scale}
+
+@step(effect=True)
+def publish(value: float) -> str:
+    mark("publish")
+    return f"published {value}"
+
+@pipeline
+def main(rows: int = 4, scale: float = 1.0):
+    result = total(double(load(rows)), scale)
+    return {"sum": result["sum"], "published": publish(result["sum"])}
+"""
+
 
 def cached(run: PipelineRun) -> dict[str, bool]:
     return {step.name: step.cached for step in run.steps}
@@ -99,7 +132,7 @@ def test_steps_that_nothing_changed_for_are_not_run_again(project: Project) -> N
 def test_a_cached_step_is_not_on_record_before_its_notes_are(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     from loopwright.pipeline.notes import NoteTaker
 
-    project.write("flow.py", FLOW)
+    project.write("flow.py", PLAIN)
     project.run()
     run_id = new_id()
 
@@ -118,26 +151,39 @@ def test_a_cached_step_is_not_on_record_before_its_notes_are(project: Project, m
 @pytest.mark.parametrize(
     ("old", "new", "ran"),
     [
-        ('pl.col("a") * 2', 'pl.col("a") * 3', ["double", "total", "publish"]),
-        ('pl.col("a") * 2)', 'pl.col("a") * 2)  # twice', ["publish"]),
-        ('pl.col("a") * 2', '2 * pl.col("a")', ["double", "publish"]),
+        ("value * 2 for", "value * 3 for", ["double", "total", "publish"]),
+        ("in values]", "in values]  # twice", ["publish"]),
+        ("value * 2 for", "2 * value for", ["double", "publish"]),
         ("rows: int = 4", "rows: int = 5", ["load", "double", "total", "publish"]),
         ("scale: float = 1.0", "scale: float = 2.0", ["total", "publish"]),
     ],
 )
 def test_a_change_runs_what_depends_on_it(project: Project, old: str, new: str, ran: list[str]) -> None:
-    """`2 * a` is other code with the same outcome: `double` runs again, and what follows from its output does not."""
-    project.write("flow.py", FLOW)
+    """`2 * value` is other code with the same outcome: `double` runs again, what follows from its output does not."""
+    project.write("flow.py", PLAIN)
     project.run()
     project.forget_calls()
-    assert old in FLOW
-    project.write("flow.py", FLOW.replace(old, new))
+    assert old in PLAIN
+    project.write("flow.py", PLAIN.replace(old, new))
     project.run()
     assert project.calls() == ran
 
 
+def test_a_file_that_is_edited_twice_in_a_second_runs_as_it_is_now(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python would take the bytecode that it kept for current: neither the source's size nor its second has changed."""
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+    path = project.write("flow.py", PLAIN)
+    os.utime(path, (1_700_000_000, 1_700_000_000))
+    assert project.run().outputs["sum"] == 12.0
+    project.write("flow.py", PLAIN.replace("value * 2 for", "value * 3 for"))
+    os.utime(path, (1_700_000_000, 1_700_000_000))
+    assert project.run().outputs["sum"] == 18.0
+
+
 def test_the_cache_can_be_left_aside_and_needs_its_objects(project: Project) -> None:
-    project.write("flow.py", FLOW)
+    project.write("flow.py", PLAIN)
     first = project.run()
     project.forget_calls()
     assert not any(cached(project.pipelines.run("flow:main", use_cache=False)).values())
@@ -385,7 +431,7 @@ def test_nothing_is_left_behind(project: Project) -> None:
 
 
 def test_folders_of_dead_processes_are_swept(project: Project) -> None:
-    project.write("flow.py", FLOW)
+    project.write("flow.py", PLAIN)
     scratch = project.root / ".loopwright" / "scratch"
     dead, mine = scratch / "999999999-x", scratch / f"{os.getpid()}-x"
     for folder in (dead, mine):
@@ -527,7 +573,7 @@ def test_an_interrupt_kills_the_run_and_its_workers(project: Project, monkeypatc
 
 
 def test_a_long_parameter_is_cut_in_the_runs_params_only(project: Project) -> None:
-    project.write("flow.py", FLOW.replace("scale: float = 1.0", 'scale: float = 1.0, text: str = ""'))
+    project.write("flow.py", PLAIN.replace("scale: float = 1.0", 'scale: float = 1.0, text: str = ""'))
     text = "x" * 20_000
     run = project.run(text=text)
     assert re.fullmatch(

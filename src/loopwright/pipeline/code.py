@@ -74,7 +74,7 @@ class Sources:
         for folder in self._folders:
             base = folder.joinpath(*name.split("."))
             for path in (base.with_suffix(".py"), base / "__init__.py"):
-                if path.is_file() and not _is_installed(path.relative_to(folder)):
+                if path.is_file() and not is_installed(path.relative_to(folder)):
                     return path
         return None
 
@@ -85,7 +85,7 @@ def source_folders(root: Path, search_path: Iterable[str]) -> list[Path]:
     found = [root, root / "src"]
     for entry in search_path:
         folder = Path(entry or ".").resolve()
-        if folder.is_relative_to(root) and not _is_installed(folder.relative_to(root)) and folder not in found:
+        if folder.is_relative_to(root) and not is_installed(folder.relative_to(root)) and folder not in found:
             found.append(folder)
     return [folder for folder in found if folder.is_dir()]
 
@@ -265,5 +265,5 @@ def _is_step_decorator(node: ast.expr) -> bool:
     return name == "step"
 
 
-def _is_installed(path: Path) -> bool:
+def is_installed(path: Path) -> bool:
     return any(part in ("site-packages", "dist-packages", ".venv", "venv", "__pycache__") for part in path.parts)

@@ -28,6 +28,7 @@ from loopwright.core import Invalid, LoopwrightError, NotFound, digest_bytes
 from loopwright.pipeline.code import Sources, code_digest, source_folders
 from loopwright.pipeline.codecs import dump_value, load_value
 from loopwright.pipeline.definition import Pipeline, Step
+from loopwright.pipeline.importing import import_from_source
 from loopwright.pipeline.messages import (
     Advice,
     Answer,
@@ -99,6 +100,7 @@ class Worker:
         root = Path(self.setup.code_root)
         folders = [str(folder) for folder in (root, root / "src") if folder.is_dir()]
         sys.path[:] = list(dict.fromkeys([*folders, *self.setup.search_path]))
+        import_from_source([root])
 
     @property
     def objects(self) -> ObjectStore:
