@@ -27,6 +27,8 @@ QUICK := not slow and not postgres and not redis and not s3 and not browser and 
 TESTS ?= tests
 # Two workers with two OpenMP threads each would wait for each other on two cores.
 test quick: export OMP_NUM_THREADS = 1
+# They start many short processes: without kept bytecode each of them compiles all that it imports.
+test quick: export PYTHONDONTWRITEBYTECODE =
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | head -9
