@@ -14,10 +14,12 @@ from loopwright.features.encoding import decode_rows, encode_keys, encode_rows
 from loopwright.features.joining import MAX_ROWS
 from loopwright.features.model import MaterialiseReport
 from loopwright.features.registry import FeatureRegistry, State
+from loopwright.features.sources import SourceRows
 from loopwright.features.timeline import SEEN, TRUE, latest, timeline
 
 if TYPE_CHECKING:
     import polars as pl
+    from sqlalchemy import Connection
 
     from loopwright.data import DatasetService, DatasetVersion
     from loopwright.store import Stores
@@ -30,8 +32,18 @@ class _Plan(NamedTuple):
     incremental: bool
 
 
+class _Done(NamedTuple):
+    """What became of a view. `looked`: when the newest of its rows was seen, and whether there are later ones; None if
+    there was nothing to look at."""
+
+    state: State
+    version: DatasetVersion
+    looked: tuple[datetime | None, bool] | None
+    report: MaterialiseReport
+
+
 class Materialiser:
-    """Materialises the views of one project.
+    """Materialises views of one project.
 
     Rows go online before the progress is noted, and the newest row of an entity wins online: so a run that was killed
     is simply done again, and two at once do no harm.
@@ -41,25 +53,38 @@ class Materialiser:
         self._stores, self._scope, self._datasets = stores, scope, datasets
         self._registry = FeatureRegistry(stores, scope)
 
-    def run(self, state: State, until: datetime | None, since: datetime | None) -> MaterialiseReport:
-        """Materialise a view.
+    def run(
+        self, states: Sequence[State], until: datetime | None, since: datetime | None = None
+    ) -> tuple[MaterialiseReport, ...]:
+        """Materialise views, whose progress is noted together.
 
         Args:
             until: only rows that were seen by then; by default now.
             since: look at all rows seen since then again, whatever was done before.
 
         Raises:
-            Conflict: it is a request view, or it was applied anew meanwhile.
-            NotFound: its dataset has no version yet.
+            Conflict: one is a request view, or was applied anew meanwhile.
+            NotFound: a dataset has no version yet.
         """
-        started, view = time.perf_counter(), state.view
-        if not isinstance(view, FeatureView):
-            raise Conflict(f"{view.name!r} is computed from requests; there is nothing to materialise")
-        end = until or self._stores.clock.now()
-        version = self._datasets.get(view.source)
+        views = [_batch(state) for state in states]
+        sources, end = SourceRows(self._datasets, views), until or self._stores.clock.now()
+        done = [self._bring(state, view, sources, end, since) for state, view in zip(states, views, strict=True)]
+        # Progress that is not noted is only found again: the rows are online by now.
+        with self._stores.db.begin() as tx:
+            for each in done:
+                if each.looked:
+                    self._note(tx, each)
+        return tuple(each.report for each in done)
+
+    def _bring(
+        self, state: State, view: FeatureView, sources: SourceRows, end: datetime, since: datetime | None
+    ) -> _Done:
+        """Put the rows of one view online."""
+        started = time.perf_counter()
+        version = sources.version(view.source)
         if since is None and not state.held and state.version == version.version:
-            return _nothing_new(state, version, end, time.perf_counter() - started)
-        plan = self._plan(view, state, version, since)
+            return _Done(state, version, None, _nothing_new(state, version, end, time.perf_counter() - started))
+        plan = _plan(view, state, version, sources, since)
         candidates = _held_in_memory(seen_between(plan.rows, since, None))
         seen, total = _bounds(candidates, end)
         rows = newest(seen_between(candidates, None, end), view)
@@ -75,43 +100,7 @@ class Materialiser:
             incremental=plan.incremental,
             seconds=time.perf_counter() - started,
         )
-        self._note(state, version, seen, end, report)
-        return report
-
-    def _plan(self, view: FeatureView, state: State, version: DatasetVersion, since: datetime | None) -> _Plan:
-        if since is None and state.until is not None and state.version is not None:
-            added = self._datasets.added(version.ref, state.version)
-            if added is not None and view.transform is None:
-                return _Plan(self._with_held(view, state, version, feature_rows(view, added)), True)
-            behind = self._behind(view, state, version, added) if added is not None else None
-            if behind is not None:
-                return behind
-        return _Plan(feature_rows(view, transformed(view, self._datasets.scan(version.ref))), False)
-
-    def _with_held(self, view: FeatureView, state: State, version: DatasetVersion, added: pl.LazyFrame) -> pl.LazyFrame:
-        """The added rows, and those of before that were seen only after the last time."""
-        import polars as pl
-
-        if not state.held or state.version is None:
-            return added
-        before = self._datasets.scan(f"{version.name}@{state.version}")
-        return pl.concat([added, seen_between(feature_rows(view, before), state.until, None)])
-
-    def _behind(self, view: FeatureView, state: State, version: DatasetVersion, added: pl.LazyFrame) -> _Plan | None:
-        """What the transform makes of the rows since the last time, with as much before them as it looks back on."""
-        import polars as pl
-
-        dtype = added.collect_schema().get(view.source_timestamp)
-        if view.lookback is None or state.until is None or not isinstance(dtype, pl.Datetime):
-            return None
-        oldest = added.select(pl.col(view.source_timestamp).min()).collect().item()
-        edge = state.until if oldest is None else min(state.until, _aware(oldest, state.until))
-        start = edge - view.lookback
-        recent = self._datasets.scan(version.ref).filter(
-            pl.col(view.source_timestamp) >= (start if dtype.time_zone else start.replace(tzinfo=None))
-        )
-        rows = feature_rows(view, transformed(view, recent))
-        return _Plan(rows.filter((pl.col(TRUE) >= edge) | (pl.col(SEEN) > state.until)), True)
+        return _Done(state, version, seen, report)
 
     def _write(self, state: State, view: FeatureView, rows: pl.DataFrame) -> None:
         types = {name: rows.schema[name] for name in (*view.keys, *view.features)}
@@ -122,39 +111,82 @@ class Materialiser:
             settled = settle_ties(rows, found, view)
             self._stores.online.write(place, encode_rows(settled, view.keys, list(view.features)))
 
-    def _note(
-        self,
-        state: State,
-        version: DatasetVersion,
-        seen: tuple[datetime | None, bool],
-        end: datetime,
-        report: MaterialiseReport,
-    ) -> None:
-        newest_seen, held = seen
-        if state.until is not None and end < state.until:
+    def _note(self, tx: Connection, done: _Done) -> None:
+        state, version, report = done.state, done.version, done.report
+        newest_seen, held = done.looked or (None, False)
+        if state.until is not None and report.until < state.until:
             return  # a look at the past: what was held back of the new rows must be found again
-        # Not later than the newest row: rows that arrive afterwards with times before `end` are then still new.
+        # Not later than the newest row: rows that arrive afterwards with times before `until` are then still new.
         until = max((moment for moment in (state.until, newest_seen) if moment is not None), default=None)
+        if not self._registry.advance(tx, state, until, version.version if until else None, held):
+            raise Conflict(f"feature view {report.view!r} was applied anew meanwhile", next_step="materialise it again")
+        self._tell(tx, report)
+
+    def _tell(self, tx: Connection, report: MaterialiseReport) -> None:
         stores, project = self._stores, self._scope.project
-        with stores.db.begin() as tx:
-            if not self._registry.advance(tx, state, until, version.version if until else None, held):
-                raise Conflict(
-                    f"feature view {report.view!r} was applied anew meanwhile", next_step="materialise it again"
-                )
-            made = f"materialisation:{new_id()}"
-            stores.lineage.node(tx, made, attrs={"view": state.ref, "until": end, "rows": report.rows}, project=project)
-            # The view itself is a definition: it comes from no version of a dataset, what was put online does.
-            stores.lineage.edge(tx, state.ref, made, "definition", project=project)
-            stores.lineage.edge(tx, version.ref, made, "source", project=project)
-            evidence = {
-                "dataset": report.dataset,
-                "rows": report.rows,
-                "keys": report.keys,
-                "since": report.since,
-                "until": report.until,
-                "incremental": report.incremental,
-            }
-            stores.events.append(tx, "feature_view.materialised", state.ref, self._scope, evidence)
+        made = f"materialisation:{new_id()}"
+        attrs = {"view": report.ref, "until": report.until, "rows": report.rows}
+        stores.lineage.node(tx, made, attrs=attrs, project=project)
+        # The view itself is a definition: it comes from no version of a dataset, what was put online does.
+        stores.lineage.edge(tx, report.ref, made, "definition", project=project)
+        stores.lineage.edge(tx, report.dataset, made, "source", project=project)
+        evidence = {
+            "dataset": report.dataset,
+            "rows": report.rows,
+            "keys": report.keys,
+            "since": report.since,
+            "until": report.until,
+            "incremental": report.incremental,
+        }
+        stores.events.append(tx, "feature_view.materialised", report.ref, self._scope, evidence)
+
+
+def _batch(state: State) -> FeatureView:
+    if not isinstance(state.view, FeatureView):
+        raise Conflict(f"{state.view.name!r} is computed from requests; there is nothing to materialise")
+    return state.view
+
+
+def _plan(
+    view: FeatureView, state: State, version: DatasetVersion, sources: SourceRows, since: datetime | None
+) -> _Plan:
+    if since is None and state.until is not None and state.version is not None:
+        added = sources.added(version, state.version)
+        if added is not None and view.transform is None:
+            return _Plan(_with_held(view, state, version, sources, feature_rows(view, added)), True)
+        behind = _behind(view, state, version, sources, added) if added is not None else None
+        if behind is not None:
+            return behind
+    return _Plan(feature_rows(view, transformed(view, sources.scan(version.ref))), False)
+
+
+def _with_held(
+    view: FeatureView, state: State, version: DatasetVersion, sources: SourceRows, added: pl.LazyFrame
+) -> pl.LazyFrame:
+    """The added rows, and those of before that were seen only after the last time."""
+    import polars as pl
+
+    if not state.held or state.version is None:
+        return added
+    before = sources.scan(f"{version.name}@{state.version}")
+    return pl.concat([added, seen_between(feature_rows(view, before), state.until, None)])
+
+
+def _behind(
+    view: FeatureView, state: State, version: DatasetVersion, sources: SourceRows, added: pl.LazyFrame
+) -> _Plan | None:
+    """What the transform makes of the rows since the last time, with as much before them as it looks back on."""
+    import polars as pl
+
+    dtype = added.collect_schema().get(view.source_timestamp)
+    if view.lookback is None or state.until is None or state.version is None or not isinstance(dtype, pl.Datetime):
+        return None
+    oldest = sources.oldest_added(version, state.version, view.source_timestamp)
+    edge = state.until if oldest is None else min(state.until, _aware(oldest, state.until))
+    start = edge - view.lookback
+    recent = sources.recent(version, view.source_timestamp, start if dtype.time_zone else start.replace(tzinfo=None))
+    rows = feature_rows(view, transformed(view, recent))
+    return _Plan(rows.filter((pl.col(TRUE) >= edge) | (pl.col(SEEN) > state.until)), True)
 
 
 def _nothing_new(state: State, version: DatasetVersion, end: datetime, seconds: float) -> MaterialiseReport:

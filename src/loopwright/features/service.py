@@ -19,6 +19,7 @@ from loopwright.features.computing import (
 from loopwright.features.definitions import Definition, Entity, FeatureService, FeatureView, RequestView
 from loopwright.features.encoding import encode_rows
 from loopwright.features.joining import MAX_ROWS, Joinable, join_chunks
+from loopwright.features.keeping import BATCH
 from loopwright.features.materialising import Materialiser, newest, online_place
 from loopwright.features.model import MaterialiseReport, PushReport, ServiceRecord, Skew, ViewRecord
 from loopwright.features.online import AGES, read_online
@@ -158,7 +159,26 @@ class FeatureStore:
             Conflict: it is a request view, or its code changed since it was applied.
         """
         name = parse_ref(view, "feature").name
-        return Materialiser(self.stores, self.scope, self.datasets).run(self._registry.state(name), until, since)
+        return self._materialiser.run([self._registry.state(name)], until, since)[0]
+
+    @operation("features.materialise_all", permission="features:write", effect="write")
+    def materialise_all(
+        self, views: Sequence[str] = (), until: datetime | None = None
+    ) -> tuple[MaterialiseReport, ...]:
+        """Bring the newest rows of several views online, as `materialise` does for each. What views of one dataset
+        share is read once, and the progress of all is noted together; so it costs less than one after the other.
+
+        Args:
+            views: their names; by default every view that is not computed from requests.
+            until: only what was seen by then; by default now.
+
+        Raises:
+            NotFound: there is no such view, or its dataset has no version.
+            Conflict: one is a request view, or its code changed since it was applied.
+        """
+        names = [parse_ref(view, "feature").name for view in views]
+        wanted = names or [record.name for record in self._registry.list() if record.kind == BATCH]
+        return self._materialiser.run([self._registry.state(name) for name in dict.fromkeys(wanted)], until)
 
     def push(self, view: str, frame: Any, *, to: str = "online") -> PushReport:
         """Take fresh rows of a view: the same expressions as in batch compute their features.
@@ -262,6 +282,10 @@ class FeatureStore:
         now = at or self.stores.clock.now()
         frame, ages = read_online(self.stores.online, self.scope.project, asked, state_of, keys, now)
         return frame, dict(ages)
+
+    @property
+    def _materialiser(self) -> Materialiser:
+        return Materialiser(self.stores, self.scope, self.datasets)
 
     def _joinable(
         self, one: Chosen, types: Mapping[str, pl.DataType], as_of: datetime | None, sources: Mapping[str, str]

@@ -56,7 +56,7 @@ class Replay:
         self.acknowledged: list[str] = []
         self._waiting: deque[tuple[datetime, list[str], list[int]]] = deque()
         self._online_at: datetime | None = None
-        self._beside = ThreadPoolExecutor(1, "loopwright-settle")
+        self._beside = ThreadPoolExecutor(1, "loopwright-news")
         self._client: InferenceClient | None = None
         self._remote: RemoteWorkspace | None = None
 
@@ -100,20 +100,23 @@ class Replay:
     def _day(self, day: date) -> None:
         """One operational day: its requests, the labels that are due, the news that it made, and then the clock.
 
-        While the controller does what the new time asks for, tomorrow's features go online.
+        The day's news comes in while its requests are answered, by features that were read before; tomorrow's features
+        go online while the controller does what the new time asks for.
         """
         begin, end = turn_of(day), turn_of(day + timedelta(days=1))
         if self._online_at != begin:
             self._bring_rows(begin)
             self._bring_online(begin)
         flights = self.sources.flights.filter(self._between("scheduled_at", begin, end))
-        self._predict(flights, begin)
+        inputs = self.inputs_at(flights, begin)
+        brought = self._beside.submit(self._bring_rows, end)
+        self._predict(flights, inputs, begin)
         self._send_labels(end)
-        self._bring_rows(end)
+        brought.result()
         self.ask(lambda remote: remote.loops.advance_clock(to=end))
-        settled = self._beside.submit(self._settle)
-        self._bring_online(end)
-        settled.result()
+        online = self._beside.submit(self._bring_online, end)
+        self._settle()
+        online.result()
 
     def _bring_rows(self, now: datetime) -> None:
         """The flights and the weather of the day before go into the datasets."""
@@ -126,13 +129,11 @@ class Replay:
 
     def _bring_online(self, now: datetime) -> None:
         """What yesterday's flights show goes online."""
-        for view in self.features.VIEWS:
-            self.ws.features.materialise(view.name, until=now)
+        self.ws.features.materialise_all([view.name for view in self.features.VIEWS], until=now)
         self._online_at = now
 
-    def _predict(self, flights: pl.DataFrame, now: datetime) -> None:
+    def _predict(self, flights: pl.DataFrame, inputs: pl.DataFrame, now: datetime) -> None:
         """One request per flight, in the order of their scheduled departures."""
-        inputs = self.inputs_at(flights, now)
         columns = {name: inputs[name].to_list() for name in inputs.columns}
         keys = flights["flight_id"].to_list()
         answered = self._infer(columns, keys, flights["scheduled_at"].to_list())

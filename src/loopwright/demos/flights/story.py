@@ -176,8 +176,7 @@ class FlightsStory:
     def _bring_online(self) -> None:
         features = self.ws.features
         features.apply(*self.features.DEFINITIONS)
-        for view in self.features.VIEWS:
-            done = features.materialise(view.name)
+        for done in features.materialise_all([view.name for view in self.features.VIEWS]):
             self.narrator.say(f"{done.ref}: {done.rows} rows, the newest of {done.keys} keys online")
 
     def _train(self) -> tuple[dict[str, Any], str]:
