@@ -9,10 +9,10 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, Row, select, update
 
-from loopwright.core import Conflict, Invalid, Scope, check_name, is_id, new_id
+from loopwright.core import Conflict, Invalid, NotFound, Scope, check_name, is_id, new_id
 from loopwright.store import Database, Stores
 from loopwright.track.model import Experiment, Lifecycle, Run, RunStatus
-from loopwright.track.reading import find_experiment, find_run, the_run
+from loopwright.track.reading import experiment_by_id, find_experiment, find_run, the_run
 from loopwright.track.tables import experiments, runs
 from loopwright.track.writing import write_texts
 
@@ -25,7 +25,7 @@ _ENDED_EVENT = {
 
 
 class NewRun(msgspec.Struct, frozen=True):
-    """What a run starts with; see `RunService.start`."""
+    """What a run starts with; see `RunService.start` and `RunService.start_in`."""
 
     experiment: str
     name: str
@@ -34,6 +34,8 @@ class NewRun(msgspec.Struct, frozen=True):
     parent: str
     run_id: str
     kind: str
+    experiment_id: str = ""
+    started_at: datetime | None = None
 
 
 def start_run(stores: Stores, scope: Scope, tx: Connection, wanted: NewRun) -> str:
@@ -61,7 +63,10 @@ def _insert(stores: Stores, scope: Scope, tx: Connection, run_id: str, wanted: N
     project, now = scope.project, stores.clock.now()
     parent = the_run(tx, project, wanted.parent).id if wanted.parent else ""
     name = wanted.name or f"{wanted.kind}-{run_id[-6:]}"
-    found = ensure_experiment(stores.db, tx, project, wanted.experiment, now)
+    if wanted.experiment_id:
+        found = active_experiment(tx, project, wanted.experiment_id)
+    else:
+        found = ensure_experiment(stores.db, tx, project, wanted.experiment, now)
     row = {
         "id": run_id,
         "project": project,
@@ -71,10 +76,10 @@ def _insert(stores: Stores, scope: Scope, tx: Connection, run_id: str, wanted: N
         "status": RunStatus.RUNNING,
         "actor": scope.actor,
         "parent": parent,
-        "started_at": now,
+        "started_at": wanted.started_at or now,
     }
     seq = insert_run(tx, row)
-    ref, attrs = f"run:{run_id}", {"experiment": wanted.experiment, "name": name, "kind": wanted.kind}
+    ref, attrs = f"run:{run_id}", {"experiment": found.name, "name": name, "kind": wanted.kind}
     stores.lineage.node(tx, ref, attrs=attrs, project=project)
     stores.events.append(tx, "run.started", ref, scope, {**attrs, "parent": parent})
     return seq
@@ -116,9 +121,30 @@ def ensure_experiment(database: Database, tx: Connection, project: str, name: st
         found = find_experiment(tx, project, name)
     if found is None:
         raise Conflict(f"the experiment {name!r} was removed while it was made", next_step="try again")
+    return _not_deleted(found)
+
+
+def active_experiment(connection: Connection, project: str, id: str) -> Experiment:
+    """The experiment of that id.
+
+    Raises:
+        NotFound: there is none.
+        Conflict: it is deleted.
+    """
+    found = experiment_by_id(connection, project, id)
+    if found is None:
+        raise NotFound(
+            f"there is no experiment {id[:60]!r} in project {project!r}",
+            next_step="loopwright experiments search lists them",
+        )
+    return _not_deleted(found)
+
+
+def _not_deleted(found: Experiment) -> Experiment:
     if found.lifecycle is Lifecycle.DELETED:
         raise Conflict(
-            f"the experiment {name!r} is deleted", next_step=f"loopwright experiments restore {found.id} brings it back"
+            f"the experiment {found.name!r} is deleted",
+            next_step=f"loopwright experiments restore {found.id} brings it back",
         )
     return found
 

@@ -118,17 +118,82 @@ class MetricPoint(msgspec.Struct, frozen=True):
 
 
 class MetricHistory(msgspec.Struct, frozen=True):
-    """All points of one metric of one run, in columns, by step, then time. Times are Unix microseconds."""
+    """Points of one metric of one run, in columns, by step, then time. Times are Unix microseconds.
+
+    `next` asks for the page after this one, and is empty where there is none.
+    """
 
     run: str
     key: str
     steps: list[int]
     times_us: list[int]
     values: list[Value]
+    next: str = ""
 
     def floats(self) -> list[float]:
         """The values as floats, NaN and infinities included."""
         return [float(value) for value in self.values]
+
+
+class Curve(msgspec.Struct, frozen=True):
+    """One metric of one run in a bounded number of buckets, in columns; a bucket without points is left out.
+
+    Each bucket has the points from `first_steps` to `steps`; `values` and `times_us` are those of its last point,
+    `lows` and `highs` its extremes, at `low_steps` and `high_steps` (the first steps that have them). NaN is no
+    extreme: it is counted in `nans`, and an extreme is NaN only where the bucket has no other value. A point that
+    arrived twice may be counted twice in `counts` until it is packed.
+    """
+
+    run: str
+    key: str
+    first_steps: list[int]
+    steps: list[int]
+    times_us: list[int]
+    values: list[Value]
+    lows: list[Value]
+    low_steps: list[int]
+    highs: list[Value]
+    high_steps: list[int]
+    counts: list[int]
+    nans: list[int]
+
+
+class DatasetUse(msgspec.Struct, frozen=True):
+    """A dataset that a run read, as its own library describes it: schema and profile are JSON texts, or empty."""
+
+    name: str
+    digest: str
+    source_type: str = ""
+    source: str = ""
+    schema: str = ""
+    profile: str = ""
+    tags: dict[str, str] = {}
+
+
+class DatasetSummary(msgspec.Struct, frozen=True):
+    """A dataset that runs of an experiment read, and what for."""
+
+    experiment_id: str
+    name: str
+    digest: str
+    context: str = ""
+
+
+class ModelUse(msgspec.Struct, frozen=True):
+    """A logged model that a run read, or made at a step."""
+
+    model: str
+    step: int = 0
+
+
+class RunContents(msgspec.Struct, frozen=True):
+    """What hangs on a run beside its params and tags; `latest` has the last point of each metric."""
+
+    run: str
+    latest: list[MetricPoint] = []
+    datasets: list[DatasetUse] = []
+    models_read: list[ModelUse] = []
+    models_made: list[ModelUse] = []
 
 
 class Artifact(msgspec.Struct, frozen=True):

@@ -24,7 +24,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.types import TypeEngine
 
-from loopwright.store import UtcTime, metadata
+from loopwright.store import Json, UtcTime, metadata
 
 # SQLite hands out row numbers only for a column of exactly this type.
 Number = BigInteger().with_variant(Integer, "sqlite")
@@ -190,5 +190,41 @@ run_artifacts = Table(
     Column("size_bytes", BigInteger, nullable=False),
     Column("created_at", UtcTime, nullable=False),
     Index("ix_run_artifacts_digest", "digest"),
+    sqlite_with_rowid=False,
+)
+
+run_datasets = Table(
+    "run_datasets",
+    metadata,
+    Column("id", Number, primary_key=True, autoincrement=True),
+    Column("experiment_id", String(32), nullable=False),
+    Column("name", ordered(500), nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("source_type", String(100), nullable=False),
+    Column("source", Text, nullable=False),
+    Column("schema", Text, nullable=False),
+    Column("profile", Text, nullable=False),
+    UniqueConstraint("experiment_id", "name", "digest", name="uq_run_datasets_digest"),
+)
+
+run_dataset_uses = Table(
+    "run_dataset_uses",
+    metadata,
+    Column("run_seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("dataset_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("tags", Json, nullable=False),
+    Index("ix_run_dataset_uses_dataset", "dataset_id", "run_seq"),
+    sqlite_with_rowid=False,
+)
+
+# The models that a run read (role `input`) and made (`output`).
+run_models = Table(
+    "run_models",
+    metadata,
+    Column("run_seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("role", String(8), primary_key=True),
+    Column("model", String(64), primary_key=True),
+    Column("step", BigInteger, nullable=False),
+    Index("ix_run_models_model", "model", "role", "run_seq"),
     sqlite_with_rowid=False,
 )
