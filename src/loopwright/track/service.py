@@ -15,7 +15,7 @@ from loopwright.core import Conflict, Invalid, check_path, operation, parse_ref
 from loopwright.track.active import ActiveRun
 from loopwright.track.artifacts import read_artifacts, store_source, the_artifact, write_artifacts
 from loopwright.track.comparing import compare_runs
-from loopwright.track.life import RunLife
+from loopwright.track.contents import RunContent
 from loopwright.track.metrics import prepare, read_history, write_points
 from loopwright.track.model import (
     Artifact,
@@ -38,7 +38,7 @@ _MAX_PAGE = 10_000
 _MAX_COMPARED = 100
 
 
-class RunService(RunLife):
+class RunService(RunContent):
     """Runs of one project. Every change is durable when the method returns."""
 
     @operation("runs.log_metrics", permission="runs:write", effect="write")
