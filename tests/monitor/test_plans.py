@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import pytest
 from sqlalchemy import Select, select, text
 
+from loopwright.monitor.joining import by_id
 from loopwright.monitor.tables import alerts, monitor_windows, prediction_slots, predictions
 from loopwright.store import Stores
 
@@ -19,7 +20,7 @@ QUERIES: dict[str, Select[tuple[object, ...]]] = {
     "windows of a monitor": select(W.start).where(W.project == "p", W.monitor == "m").order_by(W.start.desc()),
     "slots of an endpoint": select(S.rows).where(S.project == "p", S.endpoint == "e", S.start >= NOW),
     "slots of a version": select(S.rows).where(S.project == "p", S.model == "model:m@1"),
-    "predictions by id": select(P.label).where(P.id.in_(["a", "b"])),
+    "predictions that labels are about": by_id([f"{number:032}" for number in range(500)]),
     "predictions of a version": select(P.id).where(P.project == "p", P.model == "m").order_by(P.id.desc()),
     "predictions of an endpoint": select(P.id).where(P.project == "p", P.endpoint == "e").order_by(P.id.desc()),
     "predictions past the horizon": select(P.id).where(P.id < "0").order_by(P.id),
@@ -39,6 +40,18 @@ def test_a_query_that_can_grow_walks_an_index(stores_sqlite: Stores, name: str) 
     said = " ".join(row[3] for row in plan)
     assert "SCAN" not in said, said
     assert "SEARCH" in said
+
+
+def test_labels_find_their_predictions_by_id_however_many_the_project_has(stores_sqlite: Stores) -> None:
+    from sqlalchemy.dialects import sqlite
+
+    compiled = QUERIES["predictions that labels are about"].compile(
+        dialect=sqlite.dialect(), compile_kwargs={"render_postcompile": True}
+    )
+    with stores_sqlite.db.read() as connection:
+        plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {compiled}", tuple(compiled.params.values())).all()
+
+    assert [row[3] for row in plan] == ["SEARCH predictions USING INDEX sqlite_autoindex_predictions_1 (id=?)"]
 
 
 def test_the_tables_can_be_asked_on_both_databases(stores: Stores) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from sqlalchemy import Connection, Row, bindparam, select, update
+from sqlalchemy import Connection, Row, Select, bindparam, select, update
 
 from loopwright.monitor.batches import SLOT_US, microseconds, moment
 from loopwright.monitor.feedback import FeedbackRow
@@ -23,9 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _IDS_PER_QUERY = 500
-_needed = select(
-    *(predictions.c[name] for name in ("id", "endpoint", "model", "failed", "event_time", "outputs", "label"))
-)
+_NEEDED = ("id", "project", "endpoint", "model", "failed", "event_time", "outputs", "label")
 LossScale = Mapping[str, float]
 
 
@@ -69,8 +67,16 @@ def _predictions(tx: Connection, project: str, ids: Sequence[str]) -> list[Row[A
     found: list[Row[Any]] = []
     for start in range(0, len(ids), _IDS_PER_QUERY):
         some = ids[start : start + _IDS_PER_QUERY]
-        found += tx.execute(_needed.where(predictions.c.id.in_(some), predictions.c.project == project))
+        found += [row for row in tx.execute(by_id(some)) if row.project == project]
     return found
+
+
+def by_id(ids: Sequence[str]) -> Select[Any]:
+    """What a label needs of predictions.
+
+    The project is left to the caller: asked for here, SQLite reads all that the project has, by an index on it.
+    """
+    return select(*(predictions.c[name] for name in _NEEDED)).where(predictions.c.id.in_(ids))
 
 
 def _save(tx: Connection, rows: Iterable[FeedbackRow]) -> None:
