@@ -352,3 +352,28 @@ def test_a_place_that_does_not_answer_is_unavailable() -> None:
 def test_every_delta_reader_can_read_it(local: TableStore, tmp_path: Path) -> None:
     local.append("t", FRAME)
     assert DeltaTable(tmp_path / "tables" / "t").to_pyarrow_table().num_rows == 3
+
+
+def test_a_long_log_is_read_from_its_last_checkpoint_on(local: TableStore, tmp_path: Path) -> None:
+    for number in range(25):
+        local.append("t", pl.DataFrame({"number": [number]}))
+    for version in range(19):
+        (tmp_path / "tables" / "t" / "_delta_log" / f"{version:020}.json").unlink()
+    assert sorted(TableStore(tmp_path / "tables").read("t")["number"]) == list(range(25))
+
+
+def test_a_checkpoint_is_forced_to_the_disk_with_its_version(
+    local: TableStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+
+    def fsync(descriptor: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{descriptor}").resolve().name)
+
+    for number in range(9):
+        local.append("t", pl.DataFrame({"number": [number]}))
+    monkeypatch.setattr("os.fsync", fsync)
+    local.append("t", pl.DataFrame({"number": [9]}))
+    checkpoint = f"{9:020}.checkpoint.parquet"
+    assert synced[1:] == [f"{9:020}.json", checkpoint, "_last_checkpoint", "t", "_delta_log"]
+    assert (tmp_path / "tables" / "t" / "_delta_log" / checkpoint).exists()

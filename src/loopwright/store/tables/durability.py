@@ -9,7 +9,8 @@ from urllib.parse import unquote
 
 
 def sync_version(folder: Path, version: int) -> None:
-    """After this, the version survives the loss of power: its data files first, then its log entry."""
+    """After this, the version survives the loss of power: its data files first, then its log entry, and the checkpoint
+    that was made of it, if one was: a reader trusts it instead of the entries before."""
     log = folder / "_delta_log"
     entry = log / f"{version:020}.json"
     parents = {folder}
@@ -20,6 +21,10 @@ def sync_version(folder: Path, version: int) -> None:
             _sync(path)
             parents.add(path.parent)
     _sync(entry)
+    checkpoint = log / f"{version:020}.checkpoint.parquet"
+    if checkpoint.exists():
+        _sync(checkpoint)
+        _sync(log / "_last_checkpoint")
     for parent in (*parents, log):
         _sync_folder(parent)
 

@@ -14,6 +14,7 @@ _SHORT = {
     "endpoint_url": "aws_endpoint_url",
 }
 _ROW_GROUP_ROWS = 131_072
+_CHECKPOINT_COMMITS = 10
 
 
 def delta_options(given: Mapping[str, str]) -> dict[str, str]:
@@ -30,6 +31,11 @@ def polars_options(options: Mapping[str, str] | None) -> dict[str, str] | None:
     if options is None:
         return None
     return {name: value for name, value in options.items() if name not in _DELTA_ONLY}
+
+
+def table_properties() -> dict[str, str | None]:
+    """What a new table is told about itself: who opens it reads the log from the last checkpoint on, not all of it."""
+    return {"delta.checkpointInterval": str(_CHECKPOINT_COMMITS)}
 
 
 def writer_properties() -> Any:

@@ -16,7 +16,13 @@ from loopwright.store.tables.durability import sync_version
 from loopwright.store.tables.faults import no_table, spoken
 from loopwright.store.tables.frames import Batches, Data, NewColumns, fitting
 from loopwright.store.tables.handles import Handles
-from loopwright.store.tables.options import commit_properties, delta_options, polars_options, writer_properties
+from loopwright.store.tables.options import (
+    commit_properties,
+    delta_options,
+    polars_options,
+    table_properties,
+    writer_properties,
+)
 
 if TYPE_CHECKING:
     import polars as pl
@@ -307,7 +313,8 @@ class TableStore:
 
         try:
             with Batches(data) as batches, batches.errors(), spoken(key):
-                write_deltalake(self._uri(key), batches.arrow(), mode="error", **self._settings(how))
+                settings = {**self._settings(how), "configuration": table_properties()}
+                write_deltalake(self._uri(key), batches.arrow(), mode="error", **settings)
         except BaseException:
             self._tidy(key)
             raise
