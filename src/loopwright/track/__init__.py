@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from loopwright.track.experiments import ExperimentService
     from loopwright.track.model import (
         Artifact,
+        Curve,
         DatasetSummary,
         DatasetUse,
         Difference,
@@ -40,6 +41,7 @@ _HOMES = {
     "experiments": ("ExperimentService",),
     "model": (
         "Artifact",
+        "Curve",
         "DatasetSummary",
         "DatasetUse",
         "Difference",
@@ -67,6 +69,7 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = [
     "ActiveRun",
     "Artifact",
+    "Curve",
     "DatasetSummary",
     "DatasetUse",
     "Difference",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,52 +15,26 @@ from loopwright.track.active import ActiveRun
 from loopwright.track.artifacts import read_artifacts, store_source, the_artifact, write_artifacts
 from loopwright.track.comparing import compare_runs
 from loopwright.track.contents import RunContent
-from loopwright.track.metrics import prepare, read_history, write_points
+from loopwright.track.measures import RunMetrics
 from loopwright.track.model import (
     Artifact,
     Experiment,
-    MetricHistory,
-    MetricPoint,
     Run,
     RunComparison,
     RunInput,
     RunStatus,
-    Value,
 )
 from loopwright.track.reading import any_run, load_experiments, load_runs, the_run
 from loopwright.track.search.query import search_rows
 from loopwright.track.tables import experiments
-from loopwright.track.values import to_micros
 from loopwright.track.writing import write_inputs
 
 _MAX_PAGE = 10_000
 _MAX_COMPARED = 100
 
 
-class RunService(RunContent):
+class RunService(RunContent, RunMetrics):
     """Runs of one project. Every change is durable when the method returns."""
-
-    @operation("runs.log_metrics", permission="runs:write", effect="write")
-    def log_metrics(self, run: str, metrics: dict[str, Value], step: int = 0, at: datetime | None = None) -> None:
-        """Store one value of each of these metrics.
-
-        Raises:
-            NotFound: there is no such run.
-            Invalid: a key, value or step cannot be stored; then none is.
-        """
-        self.log_points(run, [MetricPoint(key, value, step, at) for key, value in metrics.items()])
-
-    @operation("runs.log_points", permission="runs:write", effect="write")
-    def log_points(self, run: str, points: list[MetricPoint]) -> None:
-        """Store many points at once; a point that is there already is not stored twice.
-
-        Raises:
-            NotFound: there is no such run.
-            Invalid: a key, value or step cannot be stored; then none is.
-        """
-        prepared = prepare(points, to_micros(self.stores.clock.now()))
-        with self.stores.db.begin() as tx:
-            write_points(self.stores.db, tx, the_run(tx, self.scope.project, run).seq, prepared)
 
     @operation("runs.log_inputs", permission="runs:write", effect="write")
     def log_inputs(self, run: str, inputs: list[RunInput]) -> None:
@@ -140,17 +113,6 @@ class RunService(RunContent):
                 order_by=tuple(order_by),
             )
             return load_runs(connection, rows)
-
-    @operation("runs.history", permission="runs:read")
-    def history(self, run: str, key: str) -> MetricHistory:
-        """All points of one metric, by step, then time; empty if the run has no such metric.
-
-        Raises:
-            NotFound: there is no such run.
-        """
-        with self.stores.db.read() as connection:
-            row = any_run(connection, self.scope.project, run)
-            return read_history(self.stores.db, connection, row.seq, row.id, key)
 
     @operation("runs.compare", permission="runs:read")
     def compare(self, runs: list[str], everything: bool = False) -> RunComparison:

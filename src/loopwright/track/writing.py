@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, Table, select
+from sqlalchemy import Connection, Row, select
 
 from loopwright.core import Conflict, NotFound
 from loopwright.store import Database
@@ -14,7 +14,7 @@ from loopwright.track.model import RunInput
 from loopwright.track.tables import run_inputs, run_params, run_tags
 from loopwright.track.values import check_key, check_text, head_of
 
-_MAX_NAME = 500
+_CHUNK = 500
 
 
 def write_texts(
@@ -30,12 +30,47 @@ def write_texts(
     for noun, texts in (("param", params), ("tag", tags)):
         for key, text in texts.items():
             check_text(noun, check_key(noun, key), text)
-    key_ids = intern_keys(database, tx, {*params, *tags})
-    if params:
-        tx.execute(database.upsert(run_params, {}, ["run_seq", "key_id"]), _rows(seq, key_ids, params))
-        _refuse_changed(tx, seq, key_ids, params)
-    if tags:
-        tx.execute(database.upsert(run_tags, {}, ["run_seq", "key_id"], ["value", "head"]), _rows(seq, key_ids, tags))
+    put_texts(database, tx, intern_keys(database, tx, {*params, *tags}), {seq: params}, {seq: tags})
+
+
+def put_texts(
+    database: Database,
+    tx: Connection,
+    key_ids: Mapping[str, int],
+    params: Mapping[int, Mapping[str, str]],
+    tags: Mapping[int, Mapping[str, str]],
+) -> None:
+    """Add params and set tags that have been checked, by run number.
+
+    Raises:
+        Conflict: a param has another value already.
+    """
+    if any(params.values()):
+        tx.execute(database.upsert(run_params, {}, ["run_seq", "key_id"]), _rows(key_ids, params))
+        _refuse_changed(tx, key_ids, params)
+    if any(tags.values()):
+        tx.execute(database.upsert(run_tags, {}, ["run_seq", "key_id"], ["value", "head"]), _rows(key_ids, tags))
+
+
+def stored_params(tx: Connection, key_ids: Mapping[str, int], seqs: Sequence[int]) -> dict[int, dict[str, str]]:
+    """The values that runs have already of params with these keys."""
+    keys = {number: key for key, number in key_ids.items()}
+    columns = run_params.c
+    found: dict[int, dict[str, str]] = {}
+    for start in range(0, len(seqs), _CHUNK):
+        some = columns.run_seq.in_(seqs[start : start + _CHUNK])
+        for row in tx.execute(select(columns.run_seq, columns.key_id, columns.value).where(some)):
+            if row.key_id in keys:
+                found.setdefault(row.run_seq, {})[keys[row.key_id]] = row.value
+    return found
+
+
+def changed_param(key: str, stored: str, given: str) -> Conflict:
+    """The error for a param that is given a second value."""
+    return Conflict(
+        f"param {key!r} is {_short(stored)} already and cannot become {_short(given)}",
+        next_step="start another run, or keep what changes as a metric or tag",
+    )
 
 
 def write_inputs(database: Database, tx: Connection, seq: int, inputs: Sequence[RunInput]) -> None:
@@ -70,26 +105,20 @@ def _input(item: RunInput) -> dict[str, str]:
     }
 
 
-def _rows(seq: int, key_ids: Mapping[str, int], texts: Mapping[str, str]) -> list[dict[str, Any]]:
+def _rows(key_ids: Mapping[str, int], texts: Mapping[int, Mapping[str, str]]) -> list[dict[str, Any]]:
     return [
         {"run_seq": seq, "key_id": key_ids[key], "value": text, "head": head_of(text)}
-        for key, text in sorted(texts.items())
+        for seq, some in sorted(texts.items())
+        for key, text in sorted(some.items())
     ]
 
 
-def _refuse_changed(tx: Connection, seq: int, key_ids: Mapping[str, int], params: Mapping[str, str]) -> None:
-    stored = _stored(tx, run_params, seq)
-    for key, text in params.items():
-        if stored[key_ids[key]] != text:
-            raise Conflict(
-                f"param {key!r} is {_short(stored[key_ids[key]])} already and cannot become {_short(text)}",
-                next_step="start another run, or keep what changes as a metric or tag",
-            )
-
-
-def _stored(tx: Connection, table: Table, seq: int) -> dict[int, str]:
-    query = select(table.c.key_id, table.c.value).where(table.c.run_seq == seq)
-    return {row.key_id: row.value for row in tx.execute(query)}
+def _refuse_changed(tx: Connection, key_ids: Mapping[str, int], params: Mapping[int, Mapping[str, str]]) -> None:
+    stored = stored_params(tx, key_ids, sorted(params))
+    for seq, some in params.items():
+        for key, text in some.items():
+            if stored[seq][key] != text:
+                raise changed_param(key, stored[seq][key], text)
 
 
 def _short(text: str) -> str:

@@ -14,7 +14,7 @@ Number = BigInteger().with_variant(Integer, "sqlite")
 
 
 def upgrade() -> None:
-    # A server of the revision before goes on beside this one: it writes no block, and its series begin with a tail of 0.
+    # A server of the revision before goes on beside this one: it writes no block, and its series have a tail of 0.
     op.add_column("run_series", Column("tail_count", BigInteger, nullable=False, server_default="0"))
     op.create_table(
         "run_blocks",
