@@ -148,7 +148,7 @@ def test_a_verdict_can_be_kept_in_an_event() -> None:
     ("gate", "where", "said"),
     [
         (Beats("zest"), "g.direction", "which way 'zest' is better"),
-        (Beats("auc", against="gold medal"), "g.against", "cannot name a model"),
+        (Beats("auc", against="gold/medal"), "g.against", "cannot name a model"),
         (Beats("auc", alpha=0.7), "g.alpha", "0.7 is not between"),
         (MaxLatency(-1), "g.milliseconds", "-1 is not above 0"),
         (MaxLatency(1, quantile=1.5), "g.quantile", "1.5 is not between"),

@@ -16,7 +16,7 @@ from loopwright.core.errors import (
     missing_extra,
 )
 from loopwright.core.ids import is_id, new_id, time_of
-from loopwright.core.names import check_name, check_path
+from loopwright.core.names import check_model_name, check_name, check_path
 from loopwright.core.operations import Effect, Operation, operation, operations_of
 from loopwright.core.plugins import Registry
 from loopwright.core.processes import Finished, run_program
@@ -54,6 +54,7 @@ __all__ = [
     "Task",
     "Unauthorized",
     "Unavailable",
+    "check_model_name",
     "check_name",
     "check_path",
     "decode",

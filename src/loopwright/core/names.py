@@ -10,6 +10,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,127}")
 _PART = re.compile(r"[^/\\\x00-\x1f\x7f:*?\"<>|]{1,255}")
 _RESERVED = {".", ".."}
 _MAX_PATH = 1024
+_MAX_MODEL_NAME = 256
 
 
 def check_name(noun: str, value: str) -> str:
@@ -23,6 +24,21 @@ def check_name(noun: str, value: str) -> str:
     raise Invalid(
         f"{value!r} cannot name a {noun}",
         next_step="use up to 128 letters, digits, '_', '-' and '.', starting with a letter or digit",
+    )
+
+
+def check_model_name(value: str) -> str:
+    """`value`, if it may name a registered model: names that other registries hold may have spaces and any letters.
+
+    Raises:
+        Invalid: it is blank, over 256 characters, or holds `/`, `:`, `@` or a character that cannot be printed.
+    """
+    plain = isinstance(value, str) and value.isprintable() and not any(sign in value for sign in "/:@")
+    if plain and value.strip() and len(value) <= _MAX_MODEL_NAME and value not in _RESERVED:
+        return value
+    raise Invalid(
+        f"{value[:60]!r} cannot name a model" if isinstance(value, str) else f"{value!r} cannot name a model",
+        next_step=f"use up to {_MAX_MODEL_NAME} characters without '/', ':' and '@'",
     )
 
 

@@ -11,7 +11,7 @@ import msgspec
 from loopwright.core.digests import is_digest
 from loopwright.core.errors import Invalid
 from loopwright.core.ids import is_id
-from loopwright.core.names import check_name
+from loopwright.core.names import check_model_name, check_name
 
 NAMED = frozenset(
     {
@@ -104,6 +104,8 @@ def parse_ref(text: str, kind: str = "") -> Ref:
 
 
 def _check_body(kind: str, name: str, text: str) -> str:
+    if kind == "model":
+        return check_model_name(name)
     if kind in NAMED:
         return check_name(kind, name)
     if kind in IDENTIFIED and is_id(name):

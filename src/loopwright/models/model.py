@@ -126,8 +126,37 @@ class BundleManifest(msgspec.Struct, frozen=True, kw_only=True):
     metrics: dict[str, float] = {}
 
 
+class Kind(StrEnum):
+    """What a version holds.
+
+    bundle: a bundle of ours, proven and servable. mlflow: a folder as MLflow's client made it, kept as it is and never
+    loaded by a server. elsewhere: nothing but the words where it is.
+    """
+
+    BUNDLE = "bundle"
+    MLFLOW = "mlflow"
+    ELSEWHERE = "elsewhere"
+
+
+class Stage(StrEnum):
+    """MLflow's stages, which it gave up for aliases; kept for those who use them."""
+
+    NONE = "None"
+    STAGING = "Staging"
+    PRODUCTION = "Production"
+    ARCHIVED = "Archived"
+
+
 class ModelVersion(msgspec.Struct, frozen=True, kw_only=True):
-    """One bundle under a registered name. `bundle` is the digest of its tree in the object store."""
+    """One state of a registered name, of which `kind` says what it holds.
+
+    Attributes:
+        bundle: the digest of the tree in the object store; empty for a version that is elsewhere.
+        source: where its maker says that it came from.
+        run_link: an address of the run, for a run that is not ours.
+        model_id: the logged model (of MLflow 3) that it was made from.
+        stage: MLflow's stage.
+    """
 
     ref: str
     name: str
@@ -142,7 +171,13 @@ class ModelVersion(msgspec.Struct, frozen=True, kw_only=True):
     description: str = ""
     size_bytes: int = 0
     created_at: datetime
+    updated_at: datetime | None = None
     actor: str = ""
+    kind: Kind = Kind.BUNDLE
+    source: str = ""
+    run_link: str = ""
+    model_id: str = ""
+    stage: Stage = Stage.NONE
 
 
 class Model(msgspec.Struct, frozen=True):
@@ -153,3 +188,19 @@ class Model(msgspec.Struct, frozen=True):
     created_at: datetime
     latest: int
     aliases: dict[str, int]
+    tags: dict[str, str] = {}
+    updated_at: datetime | None = None
+
+
+class ModelPage(msgspec.Struct, frozen=True):
+    """Registered names of one page; `next` asks for the page after it, and is empty on the last one."""
+
+    models: list[Model]
+    next: str = ""
+
+
+class VersionPage(msgspec.Struct, frozen=True):
+    """Versions of one page; `next` asks for the page after it, and is empty on the last one."""
+
+    versions: list[ModelVersion]
+    next: str = ""

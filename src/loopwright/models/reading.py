@@ -3,49 +3,68 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, select, tuple_
+from sqlalchemy import Connection, Row, Select, func, select, tuple_
 
 from loopwright.core import NotFound, Ref
-from loopwright.models.model import Model, ModelVersion, Task
+from loopwright.models.model import Kind, Model, ModelVersion, Stage, Task
 from loopwright.models.tables import model_aliases, model_versions, models
+
+_MAX_RENAMES = 20
 
 
 def find_model(connection: Connection, project: str, name: str) -> Row[Any]:
-    """The row of a registered name.
+    """The row of a registered name. A name that was given up for another leads to that.
 
     Raises:
         NotFound: there is none.
     """
-    row = connection.execute(select(models).where(models.c.project == project, models.c.name == name)).first()
-    if row is None:
-        raise NotFound(f"there is no model {name!r}", next_step="loopwright models list shows those that there are")
-    return row
+    asked = name
+    for _ in range(_MAX_RENAMES):
+        row = connection.execute(select(models).where(models.c.project == project, models.c.name == asked)).first()
+        if row is not None and row.deleted_at is None:
+            return row
+        if row is None or not row.renamed_to:
+            break
+        asked = row.renamed_to
+    raise NotFound(f"there is no model {name!r}", next_step="loopwright models list shows those that there are")
 
 
-def version_of(connection: Connection, project: str, ref: Ref) -> int:
-    """The version number that a ref selects: its number, its alias, or the newest.
+def locate_version(connection: Connection, project: str, ref: Ref) -> tuple[str, int]:
+    """The name, as it is now, and the version number that a ref selects: its number, its alias, or the newest.
 
     Raises:
         NotFound: there is no such model, version or alias.
     """
     row = find_model(connection, project, ref.name)
-    if ref.version is not None:
-        if not 1 <= ref.version <= row.latest:
-            raise NotFound(
-                f"model {ref.name!r} has no version {ref.version}; the newest is {row.latest}",
-                next_step=f"loopwright models versions {ref.name}",
-            )
-        return ref.version
-    if ref.alias is None:
-        return int(row.latest)
-    aliases = aliases_of(connection, project, [ref.name])[ref.name]
-    if ref.alias not in aliases:
-        known = ", ".join(sorted(aliases)) or "none"
-        raise NotFound(f"model {ref.name!r} has no alias {ref.alias!r}", next_step=f"its aliases: {known}")
-    return aliases[ref.alias]
+    name = str(row.name)
+    if ref.alias is not None:
+        aliases = aliases_of(connection, project, [name])[name]
+        if ref.alias not in aliases:
+            known = ", ".join(sorted(aliases)) or "none"
+            raise NotFound(f"model {name!r} has no alias {ref.alias!r}", next_step=f"its aliases: {known}")
+        return name, aliases[ref.alias]
+    living = select(func.max(model_versions.c.version)).where(
+        model_versions.c.project == project, model_versions.c.name == name, model_versions.c.deleted_at.is_(None)
+    )
+    newest: int = connection.execute(living).scalar() or 0
+    if ref.version is None:
+        if not newest:
+            raise NotFound(f"model {name!r} has no version yet", next_step="register one")
+        return name, newest
+    if connection.execute(living.where(model_versions.c.version == ref.version)).scalar() is None:
+        last = f"the newest is {newest}" if newest else "it has none"
+        raise NotFound(
+            f"model {name!r} has no version {ref.version}; {last}", next_step=f"loopwright models versions {name!r}"
+        )
+    return name, ref.version
+
+
+def living_versions(project: str) -> Select[Any]:
+    """A project's versions, without those that were deleted."""
+    return select(model_versions).where(model_versions.c.project == project, model_versions.c.deleted_at.is_(None))
 
 
 def load_versions(connection: Connection, project: str, keys: Iterable[tuple[str, int]]) -> list[ModelVersion]:
@@ -81,10 +100,18 @@ def aliases_of(connection: Connection, project: str, names: list[str]) -> dict[s
 
 def load_models(connection: Connection, project: str, limit: int, after: str) -> list[Model]:
     """Registered names in order, behind the name `after`."""
-    query = select(models).where(models.c.project == project, models.c.name > after).order_by(models.c.name)
-    rows = connection.execute(query.limit(limit)).all()
+    here = (models.c.project == project, models.c.deleted_at.is_(None), models.c.name > after)
+    rows = connection.execute(select(models).where(*here).order_by(models.c.name).limit(limit)).all()
+    return models_of(connection, project, rows)
+
+
+def models_of(connection: Connection, project: str, rows: Sequence[Row[Any]]) -> list[Model]:
+    """Records of rows of names, with their aliases."""
     aliases = aliases_of(connection, project, [row.name for row in rows])
-    return [Model(row.name, row.description, row.created_at, row.latest, aliases[row.name]) for row in rows]
+    return [
+        Model(row.name, row.description, row.created_at, row.latest, aliases[row.name], row.tags, row.updated_at)
+        for row in rows
+    ]
 
 
 def _record(row: Row[Any], aliases: tuple[str, ...]) -> ModelVersion:
@@ -102,5 +129,11 @@ def _record(row: Row[Any], aliases: tuple[str, ...]) -> ModelVersion:
         description=row.description,
         size_bytes=row.size_bytes,
         created_at=row.created_at,
+        updated_at=row.updated_at,
         actor=row.actor,
+        kind=Kind(row.kind),
+        source=row.source,
+        run_link=row.run_link,
+        model_id=row.model_id,
+        stage=Stage(row.stage),
     )

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import msgspec
-from sqlalchemy import Connection, select
-
-from loopwright.core import Invalid, Ref, Scope, check_name, decode, operation, parse_ref
+from loopwright.core import Conflict, Ref, check_name, decode, operation, parse_ref
 from loopwright.models.bundle import Bundle
 from loopwright.models.cache import fetch_bundle
 from loopwright.models.card import render_card
 from loopwright.models.frames import predict_frame
-from loopwright.models.model import BundleManifest, Model, ModelVersion
+from loopwright.models.model import BundleManifest, Kind, ModelVersion
 from loopwright.models.predictor import MANIFEST_FILE
-from loopwright.models.reading import find_model, load_models, load_versions, version_of, with_aliases
+from loopwright.models.reading import find_model, living_versions, load_versions, locate_version, with_aliases
+from loopwright.models.registry import Registry
 from loopwright.models.tables import model_versions
-from loopwright.models.writing import add_version, annotate_version, drop_alias, known_version, point_alias
-from loopwright.store import Stores, put_tree, read_file
+from loopwright.models.writing import add_version, known_version
+from loopwright.store import put_tree, read_file
 
 if TYPE_CHECKING:
     import polars as pl
@@ -30,11 +27,8 @@ if TYPE_CHECKING:
 _MAX_PAGE = 1000
 
 
-class ModelService:
-    """Registered models of one project: versions, aliases, bundles, cards."""
-
-    def __init__(self, stores: Stores, scope: Scope) -> None:
-        self.stores, self.scope = stores, scope
+class ModelService(Registry):
+    """Registered models of one project: what `Registry` says, and what their versions hold: bundles, cards."""
 
     def register(
         self,
@@ -102,8 +96,8 @@ class ModelService:
         """
         parsed = parse_ref(ref, "model")
         with self.stores.db.read() as connection:
-            version = version_of(connection, self.scope.project, parsed)
-            return load_versions(connection, self.scope.project, [(parsed.name, version)])[0]
+            located = locate_version(connection, self.scope.project, parsed)
+            return load_versions(connection, self.scope.project, [located])[0]
 
     @operation("models.resolve", permission="models:read")
     def resolve(self, ref: str) -> str:
@@ -114,13 +108,8 @@ class ModelService:
         """
         parsed = parse_ref(ref, "model")
         with self.stores.db.read() as connection:
-            return str(parsed.at(version_of(connection, self.scope.project, parsed)))
-
-    @operation("models.list", permission="models:read")
-    def list(self, limit: int = 100, after: str = "") -> list[Model]:
-        """Registered models by name; `after` is the last name of the page before."""
-        with self.stores.db.read() as connection:
-            return load_models(connection, self.scope.project, min(limit, _MAX_PAGE), after)
+            name, number = locate_version(connection, self.scope.project, parsed)
+            return str(Ref("model", name, str(number)))
 
     @operation("models.versions", permission="models:read")
     def versions(self, name: str, limit: int = 100, before: int = 0) -> Sequence[ModelVersion]:
@@ -131,8 +120,8 @@ class ModelService:
         """
         project = self.scope.project
         with self.stores.db.read() as connection:
-            find_model(connection, project, name)
-            query = select(model_versions).where(model_versions.c.project == project, model_versions.c.name == name)
+            held = find_model(connection, project, name).name
+            query = living_versions(project).where(model_versions.c.name == held)
             if before:
                 query = query.where(model_versions.c.version < before)
             rows = connection.execute(query.order_by(model_versions.c.version.desc()).limit(min(limit, _MAX_PAGE)))
@@ -142,60 +131,28 @@ class ModelService:
     def made_by(self, run: str) -> Sequence[ModelVersion]:
         """The versions that a run registered, newest first."""
         project = self.scope.project
-        query = select(model_versions).where(model_versions.c.project == project)
-        query = query.where(model_versions.c.run == run.removeprefix("run:"))
+        query = living_versions(project).where(model_versions.c.run == run.removeprefix("run:"))
         with self.stores.db.read() as connection:
             rows = connection.execute(
                 query.order_by(model_versions.c.created_at.desc(), model_versions.c.version.desc())
             )
             return with_aliases(connection, project, rows)
 
-    @operation("models.set_alias", permission="models:write", effect="write")
-    def set_alias(self, name: str, alias: str, version: int) -> ModelVersion:
-        """Point an alias at a version; it is made if it is new. Nothing happens if it points there already.
-
-        Raises:
-            NotFound: there is no such model or version.
-            Invalid: the alias is malformed, or a number.
-        """
-        with self._changing(name) as tx:
-            self.move_alias(tx, name, alias, version)
-            return load_versions(tx, self.scope.project, [(name, version)])[0]
-
-    def move_alias(self, tx: Connection, name: str, alias: str, version: int) -> None:
-        """`set_alias` inside the caller's transaction, for a decision that moves it. Raises as `set_alias` does."""
-        check_name("alias", alias)
-        if alias.isdecimal():
-            raise Invalid(f"the alias {alias!r} reads as a version number", next_step="use a word, such as champion")
-        version_of(tx, self.scope.project, Ref("model", name, str(version)))
-        point_alias(self.stores, tx, self.scope, name, alias, version)
-
-    @operation("models.remove_alias", permission="models:write", effect="write")
-    def remove_alias(self, name: str, alias: str) -> None:
-        """Take an alias away.
-
-        Raises:
-            NotFound: there is no such model or alias.
-        """
-        with self._changing(name) as tx:
-            version = version_of(tx, self.scope.project, Ref("model", name, alias))
-            drop_alias(self.stores, tx, self.scope, name, alias, version)
-
-    @operation("models.annotate", permission="models:write", effect="write")
-    def annotate(self, ref: str, tags: dict[str, str] | None = None, description: str | None = None) -> ModelVersion:
-        """Add tags to a version (an empty value takes one away), and set its description.
+    def servable(self, ref: str) -> ModelVersion:
+        """The version, if it has a bundle that may be served.
 
         Raises:
             NotFound: there is no such version.
+            Conflict: it holds no bundle of ours.
         """
-        parsed = parse_ref(ref, "model")
-        with self._changing(parsed.name) as tx:
-            version = version_of(tx, self.scope.project, parsed)
-            held = load_versions(tx, self.scope.project, [(parsed.name, version)])[0]
-            merged = {key: value for key, value in {**held.tags, **(tags or {})}.items() if value}
-            words = held.description if description is None else description
-            annotate_version(self.stores, tx, self.scope, held, merged, words)
-            return msgspec.structs.replace(held, tags=merged, description=words)
+        version = self.get(ref)
+        if version.kind is Kind.BUNDLE:
+            return version
+        held = "an MLflow folder, which no server loads" if version.kind is Kind.MLFLOW else "no files here"
+        raise Conflict(
+            f"{version.ref} holds {held}, and no bundle that can be served",
+            next_step="where it can be loaded: build_bundle(...), then ws.models.register(...) under the same name",
+        )
 
     @operation("models.manifest", permission="models:read")
     def manifest(self, ref: str) -> BundleManifest:
@@ -203,8 +160,9 @@ class ModelService:
 
         Raises:
             NotFound: there is no such version, or its bundle is gone.
+            Conflict: it holds no bundle of ours.
         """
-        data = read_file(self.stores.objects, self.get(ref).bundle, MANIFEST_FILE)
+        data = read_file(self.stores.objects, self.servable(ref).bundle, MANIFEST_FILE)
         found: BundleManifest = decode(data, BundleManifest)
         return found
 
@@ -223,9 +181,10 @@ class ModelService:
 
         Raises:
             NotFound: there is no such version, or its bundle is gone.
+            Conflict: it holds no bundle of ours.
             Corrupt: its stored bytes are damaged.
         """
-        return fetch_bundle(self.stores.objects, self.get(ref).bundle, self.stores.data / "cache" / "bundles")
+        return fetch_bundle(self.stores.objects, self.servable(ref).bundle, self.stores.data / "cache" / "bundles")
 
     def profile(self, ref: str) -> TableSketch:
         """The profile of the data that a version was trained on. Raises as `bundle` does."""
@@ -239,10 +198,3 @@ class ModelService:
             Invalid: the frame does not fit the signature.
         """
         return predict_frame(self.bundle(ref).predictor(), frame)
-
-    @contextmanager
-    def _changing(self, name: str) -> Iterator[Connection]:
-        """A transaction in which nobody else changes the model `name`."""
-        with self.stores.db.begin() as tx:
-            self.stores.db.lock(tx, f"model {self.scope.project}/{name}")
-            yield tx

@@ -1,31 +1,51 @@
-"""The tables of the registry: names, versions, aliases."""
+"""The tables of the registry: names, versions, aliases, tags.
+
+A name or version that was deleted keeps its row: its number is never given to another thing, and what was made of it
+can still be traced.
+"""
 
 from __future__ import annotations
 
 from sqlalchemy import BigInteger, Column, Index, Integer, PrimaryKeyConstraint, String, Table, Text
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.types import TypeEngine
 
 from loopwright.store import Json, UtcTime, metadata
+
+
+def ordered(length: int) -> TypeEngine[str]:
+    """A text that is compared and ordered by its bytes on every database, whatever language the server speaks."""
+    return String(length).with_variant(postgresql.VARCHAR(length, collation="C"), "postgresql")
+
+
+LongText = Text().with_variant(postgresql.TEXT(collation="C"), "postgresql")
 
 models = Table(
     "models",
     metadata,
     Column("project", String(128), nullable=False),
-    Column("name", String(128), nullable=False),
+    Column("name", ordered(256), nullable=False),
     Column("description", Text, nullable=False, server_default=""),
     Column("created_at", UtcTime, nullable=False),
     Column("latest", Integer, nullable=False),
+    Column("tags", Json, nullable=False, server_default="{}"),
+    Column("updated_at", UtcTime, nullable=False, server_default="0"),
+    Column("deleted_at", UtcTime),
+    # Of a name that was given up for another: where refs to its versions lead.
+    Column("renamed_to", ordered(256), nullable=False, server_default=""),
     PrimaryKeyConstraint("project", "name"),
+    Index("ix_models_updated", "project", "updated_at", "name"),
 )
 
 model_versions = Table(
     "model_versions",
     metadata,
     Column("project", String(128), nullable=False),
-    Column("name", String(128), nullable=False),
+    Column("name", ordered(256), nullable=False),
     Column("version", Integer, nullable=False),
     Column("bundle", String(64), nullable=False),
     Column("task", String(16), nullable=False),
-    Column("run", String(32), nullable=False),
+    Column("run", ordered(64), nullable=False),
     Column("training_data", Json, nullable=False),
     Column("metrics", Json, nullable=False),
     Column("tags", Json, nullable=False),
@@ -33,16 +53,39 @@ model_versions = Table(
     Column("size_bytes", BigInteger, nullable=False),
     Column("created_at", UtcTime, nullable=False),
     Column("actor", String(200), nullable=False),
+    Column("updated_at", UtcTime, nullable=False, server_default="0"),
+    Column("deleted_at", UtcTime),
+    Column("kind", String(16), nullable=False, server_default="bundle"),
+    Column("source", LongText, nullable=False, server_default=""),
+    Column("run_link", Text, nullable=False, server_default=""),
+    Column("model_id", String(64), nullable=False, server_default=""),
+    Column("stage", String(16), nullable=False, server_default="None"),
     PrimaryKeyConstraint("project", "name", "version"),
     Index("ix_model_versions_bundle", "project", "bundle"),
     Index("ix_model_versions_run", "project", "run"),
+    Index("ix_model_versions_updated", "project", "updated_at", "name", "version"),
+    Index("ix_model_versions_model", "project", "model_id"),
+)
+
+# What searches read of the tags: those of a name have the version 0.
+model_tags = Table(
+    "model_tags",
+    metadata,
+    Column("project", String(128), nullable=False),
+    Column("name", ordered(256), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("key", ordered(250), nullable=False),
+    Column("value", LongText, nullable=False),
+    Column("head", ordered(100), nullable=False),
+    PrimaryKeyConstraint("project", "name", "version", "key"),
+    Index("ix_model_tags_head", "project", "key", "head"),
 )
 
 model_aliases = Table(
     "model_aliases",
     metadata,
     Column("project", String(128), nullable=False),
-    Column("name", String(128), nullable=False),
+    Column("name", ordered(256), nullable=False),
     Column("alias", String(128), nullable=False),
     Column("version", Integer, nullable=False),
     Column("moved_at", UtcTime, nullable=False),

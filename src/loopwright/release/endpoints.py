@@ -177,7 +177,7 @@ class EndpointService:
         return find_endpoint(tx, self.scope, name)
 
     def _share(self, model: str, weight: float = 1.0) -> Share:
-        version = self.models.get(model)
+        version = self.models.servable(model)
         return Share(version.ref, version.bundle, weight)
 
 

@@ -117,7 +117,7 @@ class RolloutService:
             NotFound: there is no such endpoint or version.
             Invalid: the version is of another model.
         """
-        version, target = self.models.get(candidate), self.endpoints.get(endpoint)
+        version, target = self.models.servable(candidate), self.endpoints.get(endpoint)
         if version.name != target.model:
             raise Invalid(f"{version.ref} is not a version of model:{target.model}", where=f"endpoint {target.name}")
         return Share(version.ref, version.bundle, 0.0)
@@ -252,7 +252,7 @@ class RolloutService:
         served = next((share for share in target.shares if share.model == model), None)
         if served is not None:
             return served
-        version = self.models.get(model)
+        version = self.models.servable(model)
         return Share(version.ref, version.bundle, 0.0)
 
     def _undo(self, tx: Connection, target: Endpoint, reason: str) -> Rollout | None:
