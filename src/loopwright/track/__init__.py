@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from loopwright.track.active import ActiveRun
+    from loopwright.track.columns import Columns, columns_of
+    from loopwright.track.deliveries import Delivery, Receipt, Recorded, deliver
     from loopwright.track.experiments import ExperimentService
+    from loopwright.track.intake import MetricIntake
     from loopwright.track.model import (
         Artifact,
         Curve,
@@ -38,6 +41,9 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "active": ("ActiveRun",),
+    "columns": ("Columns", "columns_of"),
+    "deliveries": ("Delivery", "Receipt", "Recorded", "deliver"),
+    "intake": ("MetricIntake",),
     "experiments": ("ExperimentService",),
     "model": (
         "Artifact",
@@ -69,9 +75,11 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = [
     "ActiveRun",
     "Artifact",
+    "Columns",
     "Curve",
     "DatasetSummary",
     "DatasetUse",
+    "Delivery",
     "Difference",
     "Experiment",
     "ExperimentPage",
@@ -79,8 +87,11 @@ __all__ = [
     "Lifecycle",
     "MetricDifference",
     "MetricHistory",
+    "MetricIntake",
     "MetricPoint",
     "ModelUse",
+    "Receipt",
+    "Recorded",
     "Run",
     "RunComparison",
     "RunContents",
@@ -90,6 +101,8 @@ __all__ = [
     "RunStatus",
     "Value",
     "View",
+    "columns_of",
+    "deliver",
     "parse_filter",
 ]
 

@@ -1,0 +1,166 @@
+"""Group commit: what many callers submit at the same moment is stored in one transaction."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import deque
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from typing import TypeAlias
+
+import msgspec
+
+from loopwright.core import LoopwrightError, Unavailable
+from loopwright.store import Stores
+from loopwright.track.batches import Batch, check_texts, write_batches
+from loopwright.track.columns import Columns, columns_of
+from loopwright.track.metrics import Points, prepare
+from loopwright.track.model import MetricPoint
+from loopwright.track.values import check_key, to_micros
+
+MAX_WAITING_POINTS = 1_000_000
+MAX_GROUP = 1_024
+MAX_GROUP_POINTS = 100_000
+THREAD_NAME = "loopwright-metric-intake"
+Given: TypeAlias = Sequence[MetricPoint] | Mapping[str, Columns]
+
+
+class _Item(msgspec.Struct, frozen=True, eq=False):
+    batch: Batch
+    size: int
+    future: Future[None]
+
+
+class MetricIntake:
+    """Takes points, params and tags of any run and stores them in groups. Thread-safe.
+
+    A future is done when its item is durable, or has the error for which nothing of it was stored. One thread,
+    started by the first item, stores everything that waits in one transaction; while it does, the next group gathers.
+    What waits is bounded: beyond it, `submit` waits, and after `patience_s` fails. Belongs to the process that made
+    it, as its stores do: in a child after fork, `submit` fails at once and `close` does nothing.
+    """
+
+    def __init__(
+        self, stores: Stores, *, max_waiting_points: int = MAX_WAITING_POINTS, patience_s: float = 30.0
+    ) -> None:
+        self._stores, self._max_waiting, self._patience_s = stores, max_waiting_points, patience_s
+        self._process = os.getpid()
+        self._changed = threading.Condition()
+        self._waiting: deque[_Item] = deque()
+        self._waiting_size = 0
+        self._closing = False
+        self._thread: threading.Thread | None = None
+
+    def submit(
+        self,
+        project: str,
+        run_id: str,
+        points: Given = (),
+        params: Mapping[str, str] | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> Future[None]:
+        """Store points, params and tags of a run: all of them or, on an error, none.
+
+        The future fails with NotFound (no such run), Conflict (the run is deleted, or a param has another value
+        already), Invalid (something cannot be stored) or Unavailable (the database does not take it; the intake is
+        closed or full).
+        """
+        future: Future[None] = Future()
+        try:
+            self._put(_Item(self._batch(project, run_id, points, params or {}, tags or {}), 1 + len(points), future))
+        except LoopwrightError as error:
+            future.set_exception(error)
+        return future
+
+    def close(self) -> None:
+        """Store what was submitted and end the thread; later items are refused. A second close does nothing."""
+        if os.getpid() != self._process:
+            return
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _batch(
+        self, project: str, run_id: str, points: Given, params: Mapping[str, str], tags: Mapping[str, str]
+    ) -> Batch:
+        check_texts(params, tags)
+        prepared: Mapping[str, Points]
+        if isinstance(points, Mapping):
+            prepared = {
+                check_key("metric", key): columns_of(some.steps, some.times_us, some.values, key)
+                for key, some in points.items()
+            }
+        else:
+            prepared = prepare(points, to_micros(self._stores.clock.now()))
+        return Batch(project, run_id, prepared, params, tags)
+
+    def _put(self, item: _Item) -> None:
+        if os.getpid() != self._process:
+            raise Unavailable(
+                f"this intake belongs to process {self._process}", next_step="open the workspace anew in the child"
+            )
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._closing or self._has_room(item), self._patience_s):
+                raise Unavailable(
+                    f"{self._waiting_size:,} points have waited to be stored for {self._patience_s:g} s",
+                    next_step="try again",
+                )
+            if self._closing:
+                raise Unavailable("the intake of metrics is closed", next_step="open the workspace again")
+            self._waiting.append(item)
+            self._waiting_size += item.size
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name=THREAD_NAME, daemon=True)
+                self._thread.start()
+            self._changed.notify_all()
+
+    def _has_room(self, item: _Item) -> bool:
+        return not self._waiting or self._waiting_size + item.size <= self._max_waiting
+
+    def _work(self) -> None:
+        while group := self._next_group():
+            self._store(group)
+
+    def _next_group(self) -> list[_Item]:
+        """What waits, up to a bound; empty when the intake is closed and nothing is left."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._closing)
+            group: list[_Item] = []
+            size = 0
+            while self._waiting and len(group) < MAX_GROUP and (not group or size < MAX_GROUP_POINTS):
+                group.append(self._waiting.popleft())
+                size += group[-1].size
+            self._waiting_size -= size
+            self._changed.notify_all()
+            return group
+
+    def _store(self, group: Sequence[_Item]) -> None:
+        try:
+            with self._stores.db.begin() as tx:
+                outcome = write_batches(self._stores.db, tx, [item.batch for item in group])
+        except Exception as error:  # noqa: BLE001 - the callers get it, and the thread goes on for others
+            self._failed(group, error)
+            return
+        for item, refused in zip(group, outcome, strict=True):
+            _settle(item.future, refused)
+
+    def _failed(self, group: Sequence[_Item], error: Exception) -> None:
+        """One item may have spoiled the transaction of all: each then gets its own, unless the database is away."""
+        if len(group) == 1 or isinstance(error, Unavailable):
+            for item in group:
+                _settle(item.future, error)
+            return
+        for item in group:
+            self._store([item])
+
+
+def _settle(future: Future[None], error: BaseException | None) -> None:
+    if not future.set_running_or_notify_cancel():
+        return
+    if error is None:
+        future.set_result(None)
+    else:
+        future.set_exception(error)
