@@ -77,13 +77,18 @@ def serve_up(
         Unavailable: the port is in use, or a store does not answer.
         Invalid: the host is no address of this machine, or a route is malformed.
     """
+    from loopwright.server.protocols.mlflow import mlflow_routes
+    from loopwright.track import MetricIntake
+
     listener = listen(host, port)
     bound_port: int = listener.getsockname()[1]
     with ExitStack() as stack:
         stack.callback(listener.close)
         settings = settings_for(workspace, host, bound_port, tuple(allow_hosts))
         inference = inference_of(workspace)
-        app, first_token = _app(workspace, settings, inference, extra_routes)
+        intake = MetricIntake(workspace.stores, patience_s=0)
+        stack.callback(intake.close)
+        app, first_token = _app(workspace, settings, inference, [*mlflow_routes(intake), *extra_routes])
         inference.start()
         stack.callback(inference.stop)
         for worker in (_sealer(workspace), *workers):
@@ -140,11 +145,10 @@ def _app(
     """The app, and the one-time token if tokens are demanded and nobody has one that administers."""
     from loopwright.govern import Authenticator
     from loopwright.server.app import create_app
-    from loopwright.server.protocols.mlflow import REALMS, mlflow_routes
+    from loopwright.server.protocols.mlflow import REALMS
 
     gate = Authenticator(workspace.stores)
-    routes = [*mlflow_routes(), *extra]
-    app = create_app(services_of(workspace), gate, settings, inference.url, routes, REALMS)
+    app = create_app(services_of(workspace), gate, settings, inference.url, extra, REALMS)
     made = None if settings.local_mode else gate.first_token()
     return app, made.secret if made else ""
 

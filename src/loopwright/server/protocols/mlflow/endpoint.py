@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from loopwright.server.protocols.mlflow import wire
 from loopwright.server.route import Call
+
+if TYPE_CHECKING:
+    from loopwright.models import ModelService
+    from loopwright.track import ExperimentService, RunService
 
 T = TypeVar("T")
 Answer = Callable[[Call, Any], Awaitable[object]]
@@ -32,7 +36,32 @@ class Endpoint:
     answer: Answer
 
 
-async def in_room(call: Call, room: str, work: Callable[[Any], T]) -> T:
-    """Work with the service of a room, in a thread; the route's permission was judged already."""
-    found: T = await call.services.in_thread(lambda: work(call.services.service(room, call.scope)))
+class Rooms:
+    """The services that endpoints work with, in the scope of a call."""
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+
+    @property
+    def runs(self) -> RunService:
+        """Runs."""
+        return self._service("runs")  # type: ignore[no-any-return]  # services are found by name
+
+    @property
+    def experiments(self) -> ExperimentService:
+        """Experiments."""
+        return self._service("experiments")  # type: ignore[no-any-return]  # services are found by name
+
+    @property
+    def models(self) -> ModelService:
+        """Models and their versions."""
+        return self._service("models")  # type: ignore[no-any-return]  # services are found by name
+
+    def _service(self, room: str) -> Any:
+        return self._call.services.service(room, self._call.scope)
+
+
+async def ask(call: Call, work: Callable[[Rooms], T]) -> T:
+    """Work with services, in a thread; the route's permission was judged already."""
+    found: T = await call.services.in_thread(lambda: work(Rooms(call)))
     return found

@@ -1,7 +1,7 @@
 """Our kinds of errors in MLflow's shape: `{"error_code": ..., "message": ...}` with the status that its clients expect.
 
 The statuses matter beyond their meaning: a client sends a request again on 408, 429, 500, 502, 503 and 504, for
-minutes. So a conflict is 400 or 409 here, never MLflow's INVALID_STATE, which is 500.
+minutes. So a conflict (a param with another value, a deleted run) is 400, as it is with MLflow's own server.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _CODES: tuple[tuple[type[LoopwrightError], str, int], ...] = (
     (Unauthorized, "UNAUTHENTICATED", 401),
     (Forbidden, "PERMISSION_DENIED", 403),
     (NotFound, "RESOURCE_DOES_NOT_EXIST", 404),
-    (Conflict, "RESOURCE_CONFLICT", 409),
+    (Conflict, "INVALID_PARAMETER_VALUE", 400),
     (Unavailable, "TEMPORARILY_UNAVAILABLE", 503),
     (Corrupt, "DATA_LOSS", 500),
     (LoopwrightError, "INTERNAL_ERROR", 500),

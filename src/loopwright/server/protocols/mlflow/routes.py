@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from starlette.responses import Response
 
-from loopwright.server.protocols.mlflow import system, wire
+from loopwright.server.protocols.mlflow import experiments, histories, inputs, log, runs, system, wire
 from loopwright.server.protocols.mlflow.endpoint import Endpoint
 from loopwright.server.protocols.mlflow.errors import mlflow_error
 from loopwright.server.route import JSON, Call, Family, Realm, RouteSpec
@@ -24,17 +24,27 @@ def routes_of(endpoints: Sequence[Endpoint]) -> list[RouteSpec]:
     return [_route(prefix, endpoint) for prefix in PREFIXES for endpoint in endpoints]
 
 
-def mlflow_routes() -> list[RouteSpec]:
-    """All routes of the protocol."""
-    return routes_of(system.ENDPOINTS)
+def mlflow_routes(intake: log.Intake) -> list[RouteSpec]:
+    """All routes of the protocol; what runs log goes into the intake."""
+    return routes_of(
+        [
+            *log.endpoints(intake),
+            *system.ENDPOINTS,
+            *experiments.ENDPOINTS,
+            *runs.ENDPOINTS,
+            *histories.ENDPOINTS,
+            *inputs.ENDPOINTS,
+        ]
+    )
 
 
 def _route(prefix: str, endpoint: Endpoint) -> RouteSpec:
     async def handle(call: Call) -> Response:
+        named = {name: value for name, value in call.request.path_params.items() if name != "project"}
         if endpoint.method == "GET":
-            request = wire.decode_query(endpoint.request, call.request.query_params)
+            request = wire.decode_query(endpoint.request, call.request.query_params, named)
         else:
-            request = wire.decode(endpoint.request, call.body)
+            request = wire.decode(endpoint.request, call.body, named)
         made = await endpoint.answer(call, request)
         return made if isinstance(made, Response) else wire.answer(made)
 

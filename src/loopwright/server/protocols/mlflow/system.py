@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 from starlette.responses import PlainTextResponse, Response
 
 from loopwright.govern import PUBLIC
@@ -23,7 +24,7 @@ class ServerInfo(wire.Request, frozen=True):
     multipart_downloads_enabled: bool = False
     presigned_upload_run_id_supported: bool = False
     presigned_upload_model_id_supported: bool = False
-    features_enabled: dict[str, bool] = {"gateway": False}
+    features_enabled: dict[str, bool] = msgspec.field(default_factory=lambda: {"gateway": False})
 
 
 async def version(_call: Call, _request: wire.Nothing) -> Response:

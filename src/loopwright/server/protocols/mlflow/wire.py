@@ -26,19 +26,24 @@ EMPTY = b"{}"
 
 
 class Request(msgspec.Struct, frozen=True):
-    """A request of the protocol. A field without a default must be given, and a text among them may not be empty."""
+    """A request of the protocol. A field without a default must be given, and a text among them may not be empty.
+
+    Fields are looked up by their types, so the types of a request are imported for good, not for checking only.
+    """
 
 
 class Nothing(Request, frozen=True):
     """A request without fields."""
 
 
-def decode(kind: type[R], body: bytes) -> R:
-    """The request in a JSON body.
+def decode(kind: type[R], body: bytes, named: Mapping[str, str] | None = None) -> R:
+    """The request in a JSON body; `named` are fields that stand in the path, which count for more.
 
     Raises:
         Invalid: a field is missing or does not fit.
     """
+    if named:
+        return convert(kind, {**_plain(body), **named})
     try:
         found: R = _decoder(kind).decode(body or EMPTY)
     except (msgspec.ValidationError, msgspec.DecodeError):
@@ -46,14 +51,15 @@ def decode(kind: type[R], body: bytes) -> R:
     return _complete(found)
 
 
-def decode_query(kind: type[R], query: QueryParams) -> R:
-    """The request in a query string.
+def decode_query(kind: type[R], query: QueryParams, named: Mapping[str, str] | None = None) -> R:
+    """The request in a query string; `named` are fields that stand in the path.
 
     Raises:
         Invalid: a field is missing or does not fit.
     """
     repeated = _repeated(kind)
-    return convert(kind, {name: query.getlist(name) if name in repeated else query[name] for name in query})
+    given = {name: query.getlist(name) if name in repeated else query[name] for name in query}
+    return convert(kind, {**given, **(named or {})})
 
 
 def convert(kind: type[R], values: Mapping[str, Any]) -> R:
