@@ -12,7 +12,7 @@ import pytest
 from tests.pipeline.conftest import Project
 
 from loopwright.core import Invalid
-from loopwright.pipeline import StepFailed
+from loopwright.pipeline import RunRequest, StepFailed
 from loopwright.train import TrainService, TrialState, integer, uniform
 
 FLOW = """
@@ -70,6 +70,31 @@ def test_the_metric_may_be_one_that_the_run_logged(train: TrainService, project:
     for metric in ("other", "nothing"):
         with pytest.raises(Invalid, match=f"has no number '{metric}'"):
             train.search("flow:main", {"rate": uniform(0, 1)}, metric=metric, trials=1)
+
+
+def test_a_search_may_share_processes_with_other_runs(train: TrainService, project: Project) -> None:
+    project.write(
+        "flow.py",
+        """
+import os
+from marks import mark
+
+@step(cache=False)
+def fit(rate: float) -> float:
+    mark(f"process-{os.getpid()}")
+    return rate
+
+@pipeline
+def main(rate: float):
+    return {"score": fit(rate)}
+""",
+    )
+    with project.pipelines.session(workers=1) as session:
+        for rate in (0.1, 0.2):
+            train.search("flow:main", {"rate": uniform(0, 1)}, metric="score", trials=2, session=session)
+            project.pipelines.run_in(session, RunRequest("flow:main", {"rate": rate}))
+    assert len(project.calls()) == 6
+    assert len(set(project.calls())) == 1
 
 
 def test_a_search_goes_on_after_a_step_was_mended(train: TrainService, project: Project) -> None:

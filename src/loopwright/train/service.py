@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from loopwright.core import Conflict, Invalid, NotFound, Scope, new_id, operation
@@ -61,6 +62,7 @@ class TrainService:
         search_id: str = "",
         workers: int | None = None,
         max_failures: int = 0,
+        session: Session | None = None,
     ) -> SearchResult:
         """Search hyperparameters over a pipeline; each trial is a run of it, below the search's own run.
 
@@ -73,6 +75,7 @@ class TrainService:
             params: the pipeline's other parameters.
             search_id: the id of a search that was stopped, to go on with it.
             max_failures: how many trials may fail before the search does.
+            session: run the trials in processes that are there already (see `pipelines.session`).
 
         Raises:
             StepFailed: more trials failed than may; the search can go on with its id.
@@ -84,10 +87,10 @@ class TrainService:
             raise Invalid("the space names no hyperparameter", next_step='give for example {"lr": uniform(0.01, 0.3)}')
         spec = SearchSpec(ref, metric, Direction(direction), Pruner(pruner), seed, dict(space), dict(params or {}))
         search = self._open(spec, experiment or ref.rpartition(":")[2], search_id, "", trials)
-        with self.pipelines.session(workers=workers) as session:
+        with nullcontext(session) if session else self.pipelines.session(workers=workers) as processes:
 
             def evaluate(number: int, proposal: Proposal, started: Callable[[str], None]) -> float:
-                return self._pipeline_trial(search, session, number, proposal, started)
+                return self._pipeline_trial(search, processes, number, proposal, started)
 
             return search.conduct(trials, max_failures, evaluate)
 

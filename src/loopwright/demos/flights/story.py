@@ -23,6 +23,7 @@ from loopwright.demos.narrator import DECISIONS, Narrator, Stage, decisions_in
 from loopwright.demos.process import UpProcess
 
 if TYPE_CHECKING:
+    from loopwright.pipeline import Session
     from loopwright.store import Event
     from loopwright.workspace import Workspace
 
@@ -189,13 +190,13 @@ class FlightsStory:
             base = pipelines.run_in(session, RunRequest("delay:baseline", until, experiment="train"))
             self.ws.runs.pin_baseline("train", base.run_id)
             self.narrator.say(f"baseline, a logistic regression: brier {base.outputs['scores']['brier']:.4f}")
-            params = self._search(until)
+            params = self._search(session, until)
             made = pipelines.run_in(session, RunRequest("delay:train", {**until, **params}))
         model = str(made.outputs["model"])
         self.narrator.say(f"{model}: brier {made.outputs['scores']['brier']:.4f}")
         return params, model
 
-    def _search(self, until: dict[str, str]) -> dict[str, Any]:
+    def _search(self, session: Session, until: dict[str, str]) -> dict[str, Any]:
         from loopwright.train import Space, integer, uniform
 
         space: dict[str, Space] = {
@@ -204,7 +205,14 @@ class FlightsStory:
             "min_flights": integer(50, 400, log=True),
         }
         found = self.ws.train.search(
-            "delay:candidate", space, metric="brier", direction="minimise", trials=TRIALS, seed=7, params=until
+            "delay:candidate",
+            space,
+            metric="brier",
+            direction="minimise",
+            trials=TRIALS,
+            seed=7,
+            params=until,
+            session=session,
         )
         pruned = sum(1 for trial in found.trials if trial.state == "pruned")
         best = ", ".join(f"{name} {value:.3g}" for name, value in found.best_params.items())
