@@ -51,7 +51,7 @@ def named_kinds() -> set[str]:
     texts = (
         node.value
         for module in modules()
-        for node in ast.walk(module.tree)
+        for node in module.nodes
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
     )
     return {text for text in texts if PAST.fullmatch(text)}
@@ -62,7 +62,7 @@ def appended_kinds() -> set[str]:
     return {
         argument.value
         for module in modules()
-        for node in ast.walk(module.tree)
+        for node in module.nodes
         if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("events.append")
         for argument in node.args[1:2]
         if isinstance(argument, ast.Constant)

@@ -1,3 +1,5 @@
+import asyncio
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -31,15 +33,35 @@ class Running:
 
     def client(self, who: str | None = None, **headers: str) -> httpx.Client:
         given = {"Authorization": f"Bearer {self.tokens[who]}"} if who else {}
-        return httpx.Client(base_url=self.url, headers={**given, **headers}, trust_env=False)
+        # The address is plain http: reading the authorities' certificates would take longer than a request.
+        return httpx.Client(base_url=self.url, headers={**given, **headers}, trust_env=False, verify=False)
+
+
+class PromptServer(uvicorn.Server):
+    """Looks each hundredth of a second whether it shall end, not each tenth: hundreds of tests end one."""
+
+    async def main_loop(self) -> None:
+        counter = 0
+        while not await self.on_tick(counter):
+            counter = (counter + 1) % 864_000
+            await asyncio.sleep(0.01)
+
+
+@pytest.fixture(scope="session")
+def issued(migrations: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+    """A database with a token for each kind of caller, to copy from, and the tokens."""
+    root = tmp_path_factory.mktemp("issued")
+    stores = open_stores(Location(root, root / ".loopwright", Settings()), migrations)
+    tokens = _tokens(stores)
+    stores.close()
+    return stores.data / "loopwright.db", tokens
 
 
 @pytest.fixture
-def stores(tmp_path: Path) -> Iterator[Stores]:
-    location = Location(tmp_path, tmp_path / ".loopwright", Settings())
-    opened = open_stores(location, ["loopwright.store.migrations", "loopwright.govern.migrations"])
-    yield opened
-    opened.close()
+def stores(make_sqlite_stores: Callable[..., Stores], issued: tuple[Path, dict[str, str]], tmp_path: Path) -> Stores:
+    (tmp_path / ".loopwright").mkdir()
+    shutil.copyfile(issued[0], tmp_path / ".loopwright" / "loopwright.db")
+    return make_sqlite_stores(tmp_path)
 
 
 @pytest.fixture
@@ -55,7 +77,11 @@ def services(stores: Stores) -> dict[str, tuple[type, Callable[[Scope], Any]]]:
 
 
 @pytest.fixture
-def start(stores: Stores, services: dict[str, tuple[type, Callable[[Scope], Any]]]) -> Iterator[Callable[..., Running]]:
+def start(
+    stores: Stores,
+    services: dict[str, tuple[type, Callable[[Scope], Any]]],
+    issued: tuple[Path, dict[str, str]],
+) -> Iterator[Callable[..., Running]]:
     """A function that starts a control app: `start(auth="required", inference=lambda: None, extra_routes=())`."""
     stops: list[Callable[[], None]] = []
 
@@ -75,7 +101,7 @@ def start(stores: Stores, services: dict[str, tuple[type, Callable[[Scope], Any]
             **changes,
         )
         app = create_app(services, Authenticator(stores), settings, inference, extra_routes)
-        server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=1))
+        server = PromptServer(uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=1))
         thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
         thread.start()
         while not server.started:
@@ -87,7 +113,7 @@ def start(stores: Stores, services: dict[str, tuple[type, Callable[[Scope], Any]
             thread.join(10)
 
         stops.append(end)
-        return Running(f"http://127.0.0.1:{port}", app, stores, settings, _tokens(stores))
+        return Running(f"http://127.0.0.1:{port}", app, stores, settings, dict(issued[1]))
 
     yield begin
     for end in stops:

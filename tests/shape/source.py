@@ -19,6 +19,7 @@ class Module(NamedTuple):
     name: str
     path: Path
     tree: ast.Module
+    nodes: tuple[ast.AST, ...]
     lines: int
 
     @property
@@ -73,19 +74,20 @@ def functions() -> Iterator[tuple[Module, str, ast.FunctionDef | ast.AsyncFuncti
 def classes() -> Iterator[tuple[Module, ast.ClassDef]]:
     """All classes."""
     for module in modules():
-        yield from ((module, node) for node in ast.walk(module.tree) if isinstance(node, ast.ClassDef))
+        yield from ((module, node) for node in module.nodes if isinstance(node, ast.ClassDef))
 
 
 def _read(path: Path) -> Module:
     parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
     name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
     text = path.read_text(encoding="utf-8")
-    return Module(name, path, ast.parse(text), text.count("\n"))
+    tree = ast.parse(text)
+    return Module(name, path, tree, tuple(ast.walk(tree)), text.count("\n"))
 
 
 def _imports(module: Module, names: set[str]) -> Iterator[Import]:
-    typing_only = {id(node) for node in _typing_nodes(module.tree)}
-    for node in ast.walk(module.tree):
+    typing_only = {id(node) for node in _typing_nodes(module)}
+    for node in module.nodes:
         for target in _targets(module, node, names):
             yield Import(module, target, node.lineno, id(node) in typing_only)  # type: ignore[attr-defined]  # an import has a line
 
@@ -123,8 +125,8 @@ def _absolute(module: Module, node: ast.ImportFrom) -> str:
     return ".".join([*package[: len(package) - node.level + 1], *filter(None, [node.module])])
 
 
-def _typing_nodes(tree: ast.Module) -> Iterator[ast.AST]:
-    for node in ast.walk(tree):
+def _typing_nodes(module: Module) -> Iterator[ast.AST]:
+    for node in module.nodes:
         if isinstance(node, ast.If) and ast.unparse(node.test) in {"TYPE_CHECKING", "typing.TYPE_CHECKING"}:
             for child in node.body:
                 yield from ast.walk(child)

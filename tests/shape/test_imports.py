@@ -105,7 +105,7 @@ def test_nothing_of_ours_loads_code_from_data() -> None:
     found = [
         f"{module.shown}:{node.lineno} calls {ast.unparse(node.func)}"
         for module in modules()
-        for node in ast.walk(module.tree)
+        for node in module.nodes
         if isinstance(node, ast.Call) and ast.unparse(node.func) in calls and not _refuses_pickle(node)
     ]
     assert found == []
@@ -125,7 +125,7 @@ def test_every_exemption_in_the_package_gives_its_reason() -> None:
 
 
 def _foreign(module: Module) -> Iterator[tuple[str, int]]:
-    for node in ast.walk(module.tree):
+    for node in module.nodes:
         if isinstance(node, ast.Import):
             yield from ((alias.name, node.lineno) for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:

@@ -23,7 +23,7 @@ class Site:
 
     def client(self, token: str = "") -> httpx.Client:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
-        return httpx.Client(base_url=self.url, headers=headers, trust_env=False, timeout=30)
+        return httpx.Client(base_url=self.url, headers=headers, trust_env=False, timeout=30, verify=False)
 
 
 def stores_at(root: Path, **settings: str) -> Stores:

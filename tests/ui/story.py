@@ -154,11 +154,15 @@ def serving(ws: Workspace, **options: Any) -> Iterator[str]:
         ready.set()
 
     def serve() -> None:
-        serve_up(ws, "127.0.0.1", 0, on_ready, extra_routes=page_routes(), stop=stop, **options)
+        try:
+            serve_up(ws, "127.0.0.1", 0, on_ready, extra_routes=page_routes(), stop=stop, **options)
+        finally:
+            ready.set()
 
     thread = threading.Thread(target=serve, daemon=True)
     thread.start()
     assert ready.wait(60)
+    assert told, "the server ended before it was ready"
     try:
         yield told[0].url
     finally:

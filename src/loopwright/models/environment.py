@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import platform
+from functools import cache
 from importlib import metadata
 
 
+@cache
 def environment_lock() -> str:
     """The interpreter, the platform and each installed distribution with its version, one a line, sorted."""
     found = {f"{(item.metadata['Name'] or '').lower()}=={item.version}" for item in metadata.distributions()}
