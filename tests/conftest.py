@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -14,12 +15,24 @@ ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))  # so that `tests.servers` can be imported however pytest was started
 
+from tests.examples import FEWER  # noqa: E402  (after the path is set)
+
 from loopwright.core import Clock, Location, Settings  # noqa: E402  (after the path is set)
 from loopwright.store import Stores, open_stores  # noqa: E402
 
 pytest_plugins = ["tests.servers", "tests.servers_postgres"]
 if importlib.util.find_spec("tests.servers_bytes") is not None:
     pytest_plugins.append("tests.servers_bytes")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """A run without slow tests tries costly properties on fewer examples."""
+    if "not slow" in config.option.markexpr:
+        os.environ[FEWER] = "1"
+
+
+def pytest_unconfigure() -> None:
+    os.environ.pop(FEWER, None)
 
 
 def room_migrations() -> tuple[str, ...]:

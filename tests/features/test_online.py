@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.examples import examples
 
 from loopwright.core import Conflict, Invalid, ManualClock, NotFound, Scope, new_id
 from loopwright.data import DatasetService
@@ -114,7 +115,7 @@ def two_hours(rows: pl.LazyFrame) -> pl.LazyFrame:
 
 
 @pytest.mark.parametrize("kind", ["plain", "transform", "lookback", "known"])
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(12), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=STEPS)
 def test_any_course_of_appends_and_materialisations_agrees_with_offline(
     features: FeatureStore, kind: str, steps: list[Any]

@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.examples import examples
 from tests.features.model import Row, value_at
 
 from loopwright.features import Entity, FeatureView
@@ -52,7 +53,7 @@ def join(
     return joined["out"].to_list()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(rows=ROWS, spine=SPINE, ttl=TTLS, uses_known=st.booleans(), as_of=MOMENTS, order=st.randoms())
 def test_the_join_agrees_with_a_plain_loop(
     rows: list[Row], spine: list[tuple[Any, Any]], ttl: timedelta | None, uses_known: bool, as_of: Any, order: Any
@@ -66,7 +67,7 @@ def test_the_join_agrees_with_a_plain_loop(
         assert join(frame_of(shuffled), view, spine, as_of, max_rows) == expected, max_rows
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(rows=ROWS, later=ROWS, spine=SPINE, moment=st.integers(0, 12))
 def test_what_becomes_known_later_changes_nothing(
     rows: list[Row], later: list[Row], spine: list[tuple[Any, Any]], moment: int
@@ -80,7 +81,7 @@ def test_what_becomes_known_later_changes_nothing(
     assert join(frame_of(rows + late), view, early, None, 2) == before
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(rows=ROWS, uses_known=st.booleans(), until=st.integers(0, 13), max_rows=st.sampled_from([1, 3, 1_000]))
 def test_the_newest_rows_are_those_that_a_join_at_that_moment_takes(
     rows: list[Row], uses_known: bool, until: int, max_rows: int

@@ -43,8 +43,15 @@ def ever_decides(test: MeanDifference, loss: np.ndarray, arm: np.ndarray, step: 
     return False
 
 
-@pytest.mark.parametrize("share", [0.05, 0.5])
-@pytest.mark.parametrize("name", SKEWED)
+QUICK_CASES = {("brier", 0.5), ("rare", 0.05), ("coin", 0.05), ("extreme", 0.05)}
+CASES = [
+    pytest.param(name, share, marks=[] if (name, share) in QUICK_CASES else [pytest.mark.slow])
+    for name in SKEWED
+    for share in (0.05, 0.5)
+]
+
+
+@pytest.mark.parametrize(("name", "share"), CASES)
 def test_the_false_alarm_rate_holds_however_often_one_looks(name: str, share: float) -> None:
     """Arms without a difference, looked at after each 5 rows from the first on, with a focus that suits the size."""
     random = np.random.default_rng(21)
@@ -165,7 +172,7 @@ def test_one_stratum_is_the_plain_comparison() -> None:
     assert found.estimate == pytest.approx(b.mean - a.mean)
 
 
-@pytest.mark.parametrize("rate", [0.002, 0.05, 0.5])
+@pytest.mark.parametrize("rate", [0.002, 0.05, pytest.param(0.5, marks=pytest.mark.slow)])
 def test_a_rates_interval_holds_at_every_moment_at_once(rate: float) -> None:
     random = np.random.default_rng(29)
     missed = 0

@@ -34,7 +34,7 @@ def compare(train: TrainService, run: str) -> dict[str, MetricComparison]:
     return {item.metric: item for item in train.compare_to_baseline("e", run).metrics}
 
 
-def scores(seed: int, strength: float, n: int = 2000) -> tuple[Any, Any]:
+def scores(seed: int, strength: float, n: int = 600) -> tuple[Any, Any]:
     """Labels of one seed, and chances that know them with some strength."""
     truth = np.random.default_rng(0).integers(0, 2, n)
     noise = np.random.default_rng(seed).normal(size=n)
@@ -50,7 +50,7 @@ def test_a_better_and_a_worse_run_are_told_apart(train: TrainService, project: P
     for metric in ("auc", "brier", "log_loss", "accuracy"):
         assert better[metric].answer is Answer.BETTER, metric
         assert worse[metric].answer is Answer.WORSE, metric
-        assert (better[metric].n, better[metric].unit, better[metric].level) == (2000, "rows", 0.95)
+        assert (better[metric].n, better[metric].unit, better[metric].level) == (600, "rows", 0.95)
     assert better["auc"].difference > 0 > better["brier"].difference
     assert better["auc"].method == "delong_paired"
 
@@ -74,17 +74,17 @@ def test_rows_are_matched_by_key(train: TrainService, project: Project) -> None:
     truth, chance = scores(1, 0.8)
     keys = np.array([f"row {number}" for number in range(len(truth))])
     project.runs.pin_baseline("e", make(train, project, truth, chance, keys=keys))
-    order = np.random.default_rng(9).permutation(len(truth))[:1500]
+    order = np.random.default_rng(9).permutation(len(truth))[:450]
     found = compare(train, make(train, project, truth[order], chance[order], keys=keys[order]))
-    assert (found["brier"].difference, found["brier"].n, found["brier"].answer) == (0.0, 1500, Answer.UNDECIDED)
+    assert (found["brier"].difference, found["brier"].n, found["brier"].answer) == (0.0, 450, Answer.UNDECIDED)
 
 
 @pytest.mark.parametrize("change", ["other rows", "other truth", "other task"])
 def test_without_shared_rows_nothing_is_said(train: TrainService, project: Project, change: str) -> None:
     truth, chance = scores(1, 0.8)
-    project.runs.pin_baseline("e", make(train, project, truth, chance, keys=np.arange(2000)))
+    project.runs.pin_baseline("e", make(train, project, truth, chance, keys=np.arange(600)))
     _, better = scores(2, 1.5)
-    keys = np.arange(2000) + (5000 if change == "other rows" else 0)
+    keys = np.arange(600) + (5000 if change == "other rows" else 0)
     other = 1 - truth if change == "other truth" else truth
     task = "regression" if change == "other task" else "binary"
     found = compare(train, make(train, project, other, better, keys=keys, task=task))
