@@ -4,25 +4,21 @@ decided twice."""
 from __future__ import annotations
 
 import random
-import shutil
-import sys
 import threading
 from collections import Counter
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import msgspec
-import polars as pl
 import pytest
+from tests.demos.project import first_version
 
 from loopwright.demos.flights import source
 from loopwright.demos.flights.replay import Replay
 from loopwright.demos.process import UpProcess
 from loopwright.workspace import Workspace, open_workspace
 
-PROJECT = Path(source.__file__).parent / "project"
 FIRST, KILLS = date(2013, 4, 1), 20
 
 pytestmark = [pytest.mark.fault, pytest.mark.slow, pytest.mark.timeout(900)]
@@ -45,16 +41,6 @@ class Killer(threading.Thread):
             self.kills += 1
 
 
-@pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for file in ("loopwright.toml", "delay.py", "flight_features.py"):
-        shutil.copy(PROJECT / file, tmp_path / file)
-    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
-    for name in ("delay", "flight_features"):
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    return tmp_path
-
-
 def test_twenty_kills_lose_nothing_that_was_acknowledged_and_repeat_no_decision(root: Path):
     features, project = import_module("flight_features"), import_module("delay")
     sources = source.load(source.folder())
@@ -65,7 +51,7 @@ def test_twenty_kills_lose_nothing_that_was_acknowledged_and_repeat_no_decision(
         killer = Killer(up, seed=20)
         try:
             replay.ask(lambda remote: remote.loops.advance_clock(to=now))
-            first = _first_version(ws, sources, features, now)
+            first = first_version(ws, sources, features, now)
             loop = msgspec.structs.replace(
                 project.LOOP, params={"until": "{now}", "trees": 40}, cooldown_s=0.0, gates=()
             )
@@ -93,14 +79,6 @@ def test_twenty_kills_lose_nothing_that_was_acknowledged_and_repeat_no_decision(
         _check_decisions(ws)
         report = ws.events.verify()
         assert report.ok, report.problem
-
-
-def _first_version(ws: Workspace, sources: source.Sources, features: Any, now: datetime) -> str:
-    ws.datasets.ingest("flights", sources.flights.filter(pl.col("known_at") <= now))
-    ws.datasets.ingest("weather", sources.weather.filter(pl.col("observed_at") < now))
-    ws.features.apply(*features.DEFINITIONS)
-    made = ws.pipelines.run("delay:train", {"until": now.isoformat(), "trees": 40})
-    return str(made.outputs["model"])
 
 
 def _check_predictions(ws: Workspace, replay: Replay) -> None:

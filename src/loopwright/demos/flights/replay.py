@@ -59,9 +59,11 @@ class Replay:
         self._beside = ThreadPoolExecutor(1, "loopwright-news")
         self._client: InferenceClient | None = None
         self._remote: RemoteWorkspace | None = None
+        self._served = -1
 
     def run(self, first: date, last: date, each_day: Callable[[date], None]) -> None:
-        """Replay from `first` to `last`; `each_day` is called when a day is over and everything has settled."""
+        """Replay from `first`, whose rows of before are in the datasets, to `last`; `each_day` is called when a day is
+        over and everything has settled."""
         for day in days(first, last):
             self._day(day)
             each_day(day)
@@ -88,6 +90,7 @@ class Replay:
             if opened is not None:
                 opened.close()
         self._client = self._remote = None
+        self._served = -1
 
     def _server(self) -> RemoteWorkspace:
         from loopwright.server import RemoteWorkspace
@@ -105,7 +108,6 @@ class Replay:
         """
         begin, end = turn_of(day), turn_of(day + timedelta(days=1))
         if self._online_at != begin:
-            self._bring_rows(begin)
             self._bring_online(begin)
         flights = self.sources.flights.filter(self._between("scheduled_at", begin, end))
         inputs = self.inputs_at(flights, begin)
@@ -165,7 +167,9 @@ class Replay:
         deadline = time.monotonic() + _PATIENCE_S
         while True:
             try:
-                return self._inference().infer_many("delay", columns, keys=keys, event_times=times)
+                client = self._inference()
+                self._expect_newest(client.url)
+                return client.infer_many("delay", columns, keys=keys, event_times=times)
             except Unavailable:
                 self.close()
                 if time.monotonic() > deadline:
@@ -185,6 +189,23 @@ class Replay:
                 raise Unavailable("the inference process is not ready yet")
             self._client = InferenceClient(told["inference"])
         return self._client
+
+    def _expect_newest(self, inference: str) -> None:
+        """What has been decided is published; the inference process follows a moment later.
+
+        Raises:
+            Unavailable: it still serves what was before.
+        """
+        published = self.ws.endpoints.serving_revision()
+        if published == self._served:
+            return
+        try:
+            told = httpx.get(f"{inference}/v2/health/ready", timeout=10.0).json()
+        except httpx.HTTPError as error:
+            raise Unavailable(f"the inference process does not answer: {error}") from None
+        if told["revision"] < published:
+            raise Unavailable(f"the inference process serves revision {told['revision']}; the newest is {published}")
+        self._served = published
 
     def _send_labels(self, now: datetime) -> None:
         """Feedback for the flights whose outcome is due."""

@@ -253,7 +253,7 @@ class FlightsStory:
             return
         until = source.turn_of(day + timedelta(days=1)).isoformat()
         colleague = self.ws.scoped(Scope(self.ws.scope.project, "user:colleague"))
-        made = colleague.pipelines.run("delay:train_shortcut", {"until": until, **params}, experiment="train")
+        made = colleague.pipelines.run("delay:train", {"until": until, "joined": "by_date", **params})
         self._pushed = str(made.outputs["model"])
         self.narrator.say(
             f"{day:%Y-%m-%d}: user:colleague pushes {self._pushed}, offline brier {made.outputs['scores']['brier']:.4f}"

@@ -7,7 +7,7 @@ route, aircraft and airport went. What is not known, and never used: how this fl
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 import polars as pl
 from flight_features import (
@@ -34,7 +34,8 @@ BASELINE_INPUTS = ("hour", "carrier_day__late_share", "airport_day__late_share")
 @lw.step
 def examples(flights: str, weather: str, until: str, days: int) -> pl.DataFrame:
     """Flights of the last `days` before `until`, each with what was known at its departure and how it went."""
-    return _labelled(_point_in_time(*_window(flights, until, days), flights, weather))
+    rows, _ = _window(flights, until, days)
+    return _labelled(_point_in_time(rows, flights, weather))
 
 
 @lw.step
@@ -61,7 +62,7 @@ def _window(flights: str, until: str, days: int) -> tuple[pl.LazyFrame, pl.LazyF
     return scheduled(recent), raw
 
 
-def _point_in_time(rows: pl.LazyFrame, _raw: pl.LazyFrame, flights: str, weather: str) -> pl.DataFrame:
+def _point_in_time(rows: pl.LazyFrame, flights: str, weather: str) -> pl.DataFrame:
     ws, sources = lw.context().ws, {"flights": flights, "weather": weather}
     joined = ws.features.historical(rows, "yesterday", timestamp="scheduled_at", sources=sources, full_names=True)
     observed = ws.features.historical(joined, ["weather"], timestamp="scheduled_at", sources=sources)
@@ -201,32 +202,15 @@ def train(
     flights: str = "dataset:flights",
     weather: str = "dataset:weather",
     days: int = 150,
+    joined: Literal["as_known", "by_date"] = "as_known",
     trees: int = 120,
     leaves: int = 31,
     learning_rate: float = 0.06,
     min_flights: int = 100,
 ) -> dict[str, Any]:
-    """Examples → fit → evaluate → register."""
-    parts = split(examples(flights, weather, until, days), until)
-    model = fit(parts["train"], trees, leaves, learning_rate, min_flights)
-    scores = evaluate(model, parts["holdout"], list(INPUTS))
-    version = register(model, parts["train"], parts["holdout"], scores, flights, weather)
-    return {"model": version["model"], "holdout": version["holdout"], "scores": scores}
-
-
-@lw.pipeline
-def train_shortcut(
-    until: str,
-    flights: str = "dataset:flights",
-    weather: str = "dataset:weather",
-    days: int = 150,
-    trees: int = 120,
-    leaves: int = 31,
-    learning_rate: float = 0.06,
-    min_flights: int = 100,
-) -> dict[str, Any]:
-    """The same on examples that were joined the wrong way."""
-    parts = split(shortcut_examples(flights, weather, until, days), until)
+    """Examples → fit → evaluate → register. Who has examples joined `by_date` makes the mistake described above."""
+    join = {"as_known": examples, "by_date": shortcut_examples}[joined]
+    parts = split(join(flights, weather, until, days), until)
     model = fit(parts["train"], trees, leaves, learning_rate, min_flights)
     scores = evaluate(model, parts["holdout"], list(INPUTS))
     version = register(model, parts["train"], parts["holdout"], scores, flights, weather)
@@ -290,9 +274,9 @@ MONITOR = lw.Monitor(
     window_s=7 * 86_400,
     label_delay_s=2 * 86_400,
     owner="flight operations",
-    drift=lw.DriftPolicy(ignore=PER_DAY, alpha=0.01, min_effect=0.25, min_features=2),
+    drift=lw.monitor.DriftPolicy(ignore=PER_DAY, alpha=0.01, min_effect=0.25, min_features=2),
     # 0.177 is what one gets by always answering with the share of late flights of last winter and spring, 23 %.
-    performance=lw.PerformancePolicy(metric="brier", limit=0.177, alpha=0.05, consecutive=2),
+    performance=lw.monitor.PerformancePolicy(metric="brier", limit=0.177, alpha=0.05, consecutive=2),
 )
 LOOP = lw.Loop(
     name="delay",
@@ -300,12 +284,12 @@ LOOP = lw.Loop(
     model="delay",
     pipeline="delay:train",
     params={"until": "{now}"},
-    triggers=(lw.on_alert("delay", about="performance"),),
+    triggers=(lw.loop.on_alert("delay", about="performance"),),
     gates=(
-        lw.Beats("brier", against="baseline", min_effect=-0.005),  # certainly not worse by more than this
-        lw.Beats("brier", against="champion"),  # certainly better, on the same flights
+        lw.release.Beats("brier", against="baseline", min_effect=-0.005),  # certainly not worse by more than this
+        lw.release.Beats("brier", against="champion"),  # certainly better, on the same flights
     ),
-    rollout=lw.RolloutPlan(steps=(0.25, 0.5), max_loss_increase=0.015, min_labels=500, min_step_s=2 * 86_400),
-    guard=lw.Guard(duration_s=3 * 86_400),
+    rollout=lw.release.RolloutPlan(steps=(0.25, 0.5), max_loss_increase=0.015, min_labels=500, min_step_s=2 * 86_400),
+    guard=lw.release.Guard(duration_s=3 * 86_400),
     cooldown_s=21 * 86_400,
 )
