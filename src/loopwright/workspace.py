@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from loopwright.pipeline import PipelineService
     from loopwright.release import ApprovalService, EndpointService, RolloutService
     from loopwright.store import Stores
-    from loopwright.track import ExperimentService, RunService
+    from loopwright.track import ArtifactService, ExperimentService, LoggedModelService, RunService
     from loopwright.train import TrainService
 
 # The rooms that own tables; each has a package of Alembic revisions of its own.
@@ -49,6 +49,8 @@ SERVICES: dict[str, tuple[str, str, str]] = {
     "features": ("loopwright.features", "FeatureStore", "features"),
     "runs": ("loopwright.track", "RunService", "runs"),
     "experiments": ("loopwright.track", "ExperimentService", "experiments"),
+    "artifacts": ("loopwright.track", "ArtifactService", "artifacts"),
+    "logged": ("loopwright.track", "LoggedModelService", "logged_models"),
     "pipelines": ("loopwright.pipeline", "PipelineService", "pipelines"),
     "train": ("loopwright.train", "TrainService", "train"),
     "models": ("loopwright.models", "ModelService", "models"),
@@ -151,6 +153,20 @@ class Workspace:
         from loopwright.track import ExperimentService
 
         return ExperimentService(self.stores, self.scope)
+
+    @cached_property
+    def artifacts(self) -> ArtifactService:
+        """Files that hang on runs, logged models and traces."""
+        from loopwright.track import ArtifactService
+
+        return ArtifactService(self.stores, self.scope)
+
+    @cached_property
+    def logged_models(self) -> LoggedModelService:
+        """Models that runs made, registered or not."""
+        from loopwright.track import LoggedModelService
+
+        return LoggedModelService(self.stores, self.scope)
 
     @cached_property
     def pipelines(self) -> PipelineService:

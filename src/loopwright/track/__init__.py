@@ -13,7 +13,18 @@ if TYPE_CHECKING:
     from loopwright.track.columns import Columns, columns_of
     from loopwright.track.deliveries import Delivery, Receipt, Recorded, deliver
     from loopwright.track.experiments import ExperimentService
+    from loopwright.track.files.model import Entry, Owner, OwnerKind, Part, Upload, parse_owner
+    from loopwright.track.files.service import ArtifactService
     from loopwright.track.intake import MetricIntake
+    from loopwright.track.logged.model import (
+        DatasetFilter,
+        LoggedMetric,
+        LoggedModel,
+        LoggedModelPage,
+        LoggedOrder,
+        LoggedStatus,
+    )
+    from loopwright.track.logged.service import LoggedModelService
     from loopwright.track.model import (
         Artifact,
         Curve,
@@ -44,6 +55,17 @@ _HOMES = {
     "columns": ("Columns", "columns_of"),
     "deliveries": ("Delivery", "Receipt", "Recorded", "deliver"),
     "intake": ("MetricIntake",),
+    "files.model": ("Entry", "Owner", "OwnerKind", "Part", "Upload", "parse_owner"),
+    "files.service": ("ArtifactService",),
+    "logged.model": (
+        "DatasetFilter",
+        "LoggedMetric",
+        "LoggedModel",
+        "LoggedModelPage",
+        "LoggedOrder",
+        "LoggedStatus",
+    ),
+    "logged.service": ("LoggedModelService",),
     "experiments": ("ExperimentService",),
     "model": (
         "Artifact",
@@ -75,21 +97,33 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = [
     "ActiveRun",
     "Artifact",
+    "ArtifactService",
     "Columns",
     "Curve",
+    "DatasetFilter",
     "DatasetSummary",
     "DatasetUse",
     "Delivery",
     "Difference",
+    "Entry",
     "Experiment",
     "ExperimentPage",
     "ExperimentService",
     "Lifecycle",
+    "LoggedMetric",
+    "LoggedModel",
+    "LoggedModelPage",
+    "LoggedModelService",
+    "LoggedOrder",
+    "LoggedStatus",
     "MetricDifference",
     "MetricHistory",
     "MetricIntake",
     "MetricPoint",
     "ModelUse",
+    "Owner",
+    "OwnerKind",
+    "Part",
     "Receipt",
     "Recorded",
     "Run",
@@ -99,11 +133,13 @@ __all__ = [
     "RunPage",
     "RunService",
     "RunStatus",
+    "Upload",
     "Value",
     "View",
     "columns_of",
     "deliver",
     "parse_filter",
+    "parse_owner",
 ]
 
 

@@ -3,13 +3,14 @@
 from loopwright.store.objects.checkout import checkout
 from loopwright.store.objects.filesystems import is_url, open_filesystem
 from loopwright.store.objects.folder import FolderStore
-from loopwright.store.objects.model import ObjectStat, ObjectStore, Tree, TreeEntry
+from loopwright.store.objects.model import ObjectStat, ObjectStore, Readable, Tree, TreeEntry
 from loopwright.store.objects.opening import open_objects
 from loopwright.store.objects.trees import (
     is_tree,
     parse_tree,
     put_tree,
     put_tree_entries,
+    put_tree_manifest,
     read_entry,
     read_file,
     read_tree,
@@ -20,6 +21,7 @@ __all__ = [
     "FolderStore",
     "ObjectStat",
     "ObjectStore",
+    "Readable",
     "Tree",
     "TreeEntry",
     "checkout",
@@ -30,6 +32,7 @@ __all__ = [
     "parse_tree",
     "put_tree",
     "put_tree_entries",
+    "put_tree_manifest",
     "read_entry",
     "read_file",
     "read_tree",

@@ -6,19 +6,15 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO
 
 from loopwright.core import Invalid, NotFound, digest_bytes, digest_stream, new_id
 from loopwright.store.objects.faults import check_digest, flipped, no_object, spoken
-from loopwright.store.objects.model import ObjectStat
+from loopwright.store.objects.model import ObjectStat, Readable
 
 _CHUNK_BYTES = 1 << 20
 _TEMPORARY = "tmp"
 _STALE_S = 24 * 3600.0
-
-
-class _Readable(Protocol):
-    def read(self, size: int, /) -> bytes: ...
 
 
 class FolderStore:
@@ -58,7 +54,7 @@ class FolderStore:
         except IsADirectoryError:
             raise Invalid(f"{path} is a folder", next_step="use put_tree") from None
 
-    def put_stream(self, stream: BinaryIO) -> str:
+    def put_stream(self, stream: Readable) -> str:
         with spoken(str(self.root)):
             return self._write(stream)
 
@@ -130,7 +126,7 @@ class FolderStore:
         _sync_folder(path.parent)
         return True
 
-    def _write(self, source: _Readable) -> str:
+    def _write(self, source: Readable) -> str:
         from blake3 import blake3
 
         self._temporary.mkdir(parents=True, exist_ok=True)

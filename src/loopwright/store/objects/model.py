@@ -16,6 +16,14 @@ class ObjectStat(msgspec.Struct, frozen=True):
     size_bytes: int
 
 
+class Readable(Protocol):
+    """What bytes can be read from until there are none. A file is one; so is a request's body."""
+
+    def read(self, size: int, /) -> bytes:
+        """At most `size` bytes; none at the end, and only there."""
+        ...
+
+
 class ObjectStore(Protocol):
     """Immutable bytes under their BLAKE3 digest.
 
@@ -39,7 +47,7 @@ class ObjectStore(Protocol):
         """
         ...
 
-    def put_stream(self, stream: BinaryIO) -> str:
+    def put_stream(self, stream: Readable) -> str:
         """Keep what is left in a stream, in constant memory; returns its digest."""
         ...
 

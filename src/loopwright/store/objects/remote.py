@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, cast
 from loopwright.core import Conflict, Invalid, NotFound, digest_bytes, digest_stream, new_id
 from loopwright.store.objects.faults import check_digest, flipped, no_object, spoken
 from loopwright.store.objects.filesystems import open_filesystem, puts_are_conditional, scheme_of, writes_are_atomic
-from loopwright.store.objects.model import ObjectStat
+from loopwright.store.objects.model import ObjectStat, Readable
 
 _CHUNK_BYTES = 8 << 20
 _WHOLE_BYTES = 32 << 20
@@ -61,7 +61,7 @@ class RemoteStore:
         except IsADirectoryError:
             raise Invalid(f"{path} is a folder", next_step="use put_tree") from None
 
-    def put_stream(self, stream: BinaryIO) -> str:
+    def put_stream(self, stream: Readable) -> str:
         with tempfile.TemporaryDirectory(prefix="loopwright-") as folder:
             path = Path(folder) / "object"
             with spoken(folder), path.open("wb") as target:

@@ -63,6 +63,17 @@ def put_tree_entries(objects: ObjectStore, files: Mapping[str, bytes | Path], *,
     return _put(objects, sorted(sources, key=lambda source: source.path.split("/")), previous)
 
 
+def put_tree_manifest(objects: ObjectStore, tree: Tree) -> str:
+    """Keep a tree of objects that are there already; returns the digest of the manifest.
+
+    Raises:
+        Invalid: a path is not a safe relative one, or is a file and a folder at once.
+    """
+    entries = sorted(tree.entries, key=lambda entry: check_path(entry.path))
+    _refuse_clashes(entries)
+    return objects.put_bytes(_MAGIC + encode(Tree(tuple(entries))))
+
+
 def read_tree(objects: ObjectStore, digest: str) -> Tree:
     """The tree behind a manifest's digest.
 
@@ -142,9 +153,7 @@ def _put(objects: ObjectStore, sources: Iterable[_Source], previous: str) -> str
     packer = _Packer(objects, known)
     entries = [entry for source in sources for entry in packer.add(source)]
     entries.extend(packer.finish())
-    entries.sort(key=lambda entry: entry.path)
-    _refuse_clashes(entries)
-    return objects.put_bytes(_MAGIC + encode(Tree(tuple(entries))))
+    return put_tree_manifest(objects, Tree(tuple(entries)))
 
 
 class _Packer:
