@@ -9,19 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import msgspec
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 
 from loopwright.core import Conflict, LoopwrightError, NotFound
 from loopwright.store import Database
-from loopwright.track.bulk import Place
+from loopwright.track.bulk import Place, lock_runs
 from loopwright.track.columns import Columns, from_rows, joined
 from loopwright.track.keys import intern_keys
 from loopwright.track.metrics import Points, write_points
-from loopwright.track.tables import runs
 from loopwright.track.values import check_key, check_text
 from loopwright.track.writing import changed_param, put_texts, stored_params
-
-_CHUNK = 500
 
 
 class Batch(msgspec.Struct, frozen=True, eq=False):
@@ -53,7 +50,7 @@ def write_batches(database: Database, tx: Connection, batches: Sequence[Batch]) 
     Raises:
         Conflict: another writer set a param to another value at this moment; nothing may be committed.
     """
-    found = _find_runs(tx, batches)
+    found = _lock_runs(database, tx, batches)
     key_ids = intern_keys(database, tx, {key for item in batches for key in (*item.points, *item.params, *item.tags)})
     outcome: list[LoopwrightError | None] = []
     params = stored_params(tx, key_ids, _seqs(batches, found)) if any(item.params for item in batches) else {}
@@ -75,13 +72,11 @@ def write_batches(database: Database, tx: Connection, batches: Sequence[Batch]) 
     return outcome
 
 
-def _find_runs(tx: Connection, batches: Sequence[Batch]) -> dict[tuple[str, str], int | LoopwrightError]:
+def _lock_runs(
+    database: Database, tx: Connection, batches: Sequence[Batch]
+) -> dict[tuple[str, str], int | LoopwrightError]:
     """The run's number for each batch, or why it has none that may be written."""
-    ids = sorted({_id_of(item) for item in batches})
-    rows = {}
-    for start in range(0, len(ids), _CHUNK):
-        query = select(runs.c.id, runs.c.project, runs.c.seq, runs.c.deleted_at)
-        rows.update({row.id: row for row in tx.execute(query.where(runs.c.id.in_(ids[start : start + _CHUNK])))})
+    rows = lock_runs(database, tx, sorted({_id_of(item) for item in batches}))
     found: dict[tuple[str, str], int | LoopwrightError] = {}
     for item in batches:
         row = rows.get(_id_of(item))

@@ -1,30 +1,46 @@
 """Statements for many rows at once, in the form that each database takes fastest.
 
-SQLite runs one prepared statement for each row (or reads a list of numbers as JSON); PostgreSQL takes whole columns
-as arrays (`unnest`). They go to the driver as they are: building a statement anew costs more than running it.
+SQLite runs one prepared statement for each row, straight at its driver: what SQLAlchemy adds to a statement costs more
+there than the statement. PostgreSQL takes whole columns as binary arrays (`unnest`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
+from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 from sqlalchemy import Connection
 
 from loopwright.store import Database
+from loopwright.track.arrays import binary_arrays
 from loopwright.track.values import from_bits
 
-Place = tuple[int, int]  # a run's number and a key's number
-PointRow = tuple[int, int, int, int]  # series, step, time, bits
+Place: TypeAlias = tuple[int, int]
+"""A run's number and a key's number."""
+StoredPoint: TypeAlias = tuple[int, int, int]
+"""A point as it is stored: step, Unix microseconds, bits of the value. The greatest of a series is its last."""
 
-_FIND = {
-    "sqlite": "SELECT s.run_seq, s.key_id, s.id, s.last_step, s.last_at, s.last_bits, s.tail_count "
-    "FROM json_each(?) AS p CROSS JOIN run_series AS s "
-    "WHERE s.run_seq = json_extract(p.value, '$[0]') AND s.key_id = json_extract(p.value, '$[1]')",
-    # In the order of their numbers, so that two writers never wait for each other.
+# Two writers of one run wait for each other here, in the order of the runs, and nowhere else.
+_LOCK_RUNS = {
+    "sqlite": "SELECT id, project, seq, deleted_at FROM runs WHERE id IN (SELECT value FROM json_each(?))",
+    "postgresql": "SELECT id, project, seq, deleted_at FROM runs WHERE id = ANY(%s) ORDER BY seq FOR NO KEY UPDATE",
+}
+_FIND_SERIES = {
+    "sqlite": "SELECT key_id, id, last_step, last_at, last_bits, tail_count FROM run_series "
+    "WHERE run_seq = ? AND key_id IN (SELECT value FROM json_each(?))",
     "postgresql": "SELECT s.run_seq, s.key_id, s.id, s.last_step, s.last_at, s.last_bits, s.tail_count "
     "FROM unnest(%s::bigint[], %s::bigint[]) AS p (run_seq, key_id) "
-    "JOIN run_series AS s ON s.run_seq = p.run_seq AND s.key_id = p.key_id ORDER BY s.id FOR UPDATE OF s",
+    "JOIN run_series AS s ON s.run_seq = p.run_seq AND s.key_id = p.key_id",
+}
+_ADVANCE_SERIES = {
+    "sqlite": "UPDATE run_series SET last_step = ?, last_at = ?, last_bits = ?, last_value = ? "
+    "WHERE run_seq = ? AND key_id = ? AND (last_step, last_at, last_bits) < (?, ?, ?)",
+    "postgresql": "UPDATE run_series AS s SET last_step = p.step, last_at = p.at_us, last_bits = p.bits, "
+    "last_value = p.value FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::float8[], %s::bigint[], "
+    "%s::bigint[]) AS p (step, at_us, bits, value, run_seq, key_id) WHERE s.run_seq = p.run_seq "
+    "AND s.key_id = p.key_id AND (s.last_step, s.last_at, s.last_bits) < (p.step, p.at_us, p.bits)",
 }
 _ADD_SERIES = {
     "sqlite": "INSERT INTO run_series (run_seq, key_id, last_step, last_at, last_bits, last_value) "
@@ -47,38 +63,68 @@ _UPDATE_SERIES = {
 }
 
 
-class Series(msgspec.Struct, frozen=True):
-    """A row of `run_series`: its number, its last point (step, time, bits), and about how long its tail is."""
+class Series(NamedTuple):
+    """A row of `run_series`: its number, its last point, and about how many rows its tail has."""
 
     id: int
-    last: tuple[int, int, int]
+    last: StoredPoint
     tail_count: int
 
 
-def lock_series(database: Database, tx: Connection, places: Sequence[Place]) -> dict[Place, Series]:
-    """Those series that exist, held for this transaction."""
+class FoundRun(NamedTuple):
+    """What a writer needs to know of a run."""
+
+    id: str
+    project: str
+    seq: int
+    deleted_at: int | None
+
+
+def lock_runs(database: Database, tx: Connection, ids: Sequence[str]) -> dict[str, FoundRun]:
+    """Those runs of any project that exist, deleted ones too, by id; held for this transaction."""
     if database.dialect == "sqlite":
-        rows = tx.exec_driver_sql(_FIND["sqlite"], (msgspec.json.encode(places).decode(),))
+        rows: Iterable[Sequence[Any]] = _sqlite(tx, _LOCK_RUNS["sqlite"], (msgspec.json.encode(ids).decode(),))
     else:
-        rows = tx.exec_driver_sql(_FIND["postgresql"], _transposed(places, 2))
-    return {(row[0], row[1]): Series(row[2], (row[3], row[4], row[5]), row[6]) for row in rows.fetchall()}
+        rows = tx.exec_driver_sql(_LOCK_RUNS["postgresql"], (list(ids),)).fetchall()
+    return {row[0]: FoundRun(*row) for row in rows}
 
 
-def add_series(
-    database: Database, tx: Connection, rows: Sequence[tuple[int, int, int, int, int, float | None]]
-) -> None:
+def find_series(database: Database, tx: Connection, places: Sequence[Place]) -> dict[Place, Series]:
+    """Those of the series, given in order, that exist."""
+    found: dict[Place, Series] = {}
+    if database.dialect != "sqlite":
+        held = tx.exec_driver_sql(_FIND_SERIES["postgresql"], binary_arrays(tx, places)).fetchall()
+        return {(row[0], row[1]): Series(row[2], (row[3], row[4], row[5]), row[6]) for row in held}
+    for run, keys in groupby(places, key=lambda place: place[0]):
+        wanted = msgspec.json.encode([key for _, key in keys]).decode()
+        for key, number, step, at_us, bits, tail in _sqlite(tx, _FIND_SERIES["sqlite"], (run, wanted)):
+            found[run, key] = Series(number, (step, at_us, bits), tail)
+    return found
+
+
+def add_series(database: Database, tx: Connection, lasts: Mapping[Place, StoredPoint]) -> None:
     """Add series with their last point, but for those that exist."""
-    _many(database, tx, _ADD_SERIES, rows)
+    _many(database, tx, _ADD_SERIES, [(*place, *last, comparable(last[2])) for place, last in lasts.items()])
 
 
-def add_points(database: Database, tx: Connection, rows: Sequence[PointRow]) -> None:
-    """Add rows to `run_points`; a point that is there already stays as it is."""
+def add_points(database: Database, tx: Connection, rows: Sequence[tuple[int, int, int, int]]) -> None:
+    """Add rows to `run_points`: series, step, time, bits. A point that is there already stays as it is."""
     _many(database, tx, _ADD_POINTS, rows)
 
 
-def update_series(database: Database, tx: Connection, changes: Mapping[int, Series]) -> None:
-    """Write the last point and the tail's length of series, with the last value by series where it is comparable."""
-    rows = [(*item.last, comparable(item.last[2]), item.tail_count, item.id) for item in changes.values()]
+def advance_series(database: Database, tx: Connection, lasts: Mapping[Place, StoredPoint]) -> int:
+    """Move the last points of series forward, where these are later; how many were moved."""
+    rows = [(*last, comparable(last[2]), *place) for place, last in lasts.items()]
+    if database.dialect == "sqlite":
+        cursor = tx.connection.cursor()
+        cursor.executemany(_ADVANCE_SERIES["sqlite"], [(*row, *row[:3]) for row in rows])
+        return int(cursor.rowcount)
+    return tx.exec_driver_sql(_ADVANCE_SERIES["postgresql"], binary_arrays(tx, rows)).rowcount
+
+
+def update_series(database: Database, tx: Connection, changed: Sequence[Series]) -> None:
+    """Write the last point and the tail's length of series, in the order of their numbers."""
+    rows = [(*last, comparable(last[2]), tail, number) for number, last, tail in sorted(changed)]
     _many(database, tx, _UPDATE_SERIES, rows)
 
 
@@ -88,17 +134,17 @@ def comparable(bits: int) -> float | None:
     return value if value == value else None
 
 
+def _sqlite(tx: Connection, statement: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+    rows: list[tuple[Any, ...]] = tx.connection.cursor().execute(statement, values).fetchall()
+    return rows
+
+
 def _many(
     database: Database, tx: Connection, statements: Mapping[str, str], rows: Sequence[tuple[float | None, ...]]
 ) -> None:
     if not rows:
         return
     if database.dialect == "sqlite":
-        tx.exec_driver_sql(statements["sqlite"], list(rows))
+        tx.connection.cursor().executemany(statements["sqlite"], rows)
     else:
-        tx.exec_driver_sql(statements["postgresql"], _transposed(rows, len(rows[0])))
-
-
-def _transposed(rows: Iterable[Sequence[float | None]], width: int) -> tuple[list[float | None], ...]:
-    columns = [list(column) for column in zip(*rows, strict=True)]
-    return tuple(columns) or tuple([] for _ in range(width))
+        tx.exec_driver_sql(statements["postgresql"], binary_arrays(tx, rows))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -55,7 +56,7 @@ def columns_of(steps: Any, times_us: Any, values: Any, key: str = "") -> Columns
 
 def from_rows(rows: Sequence[Sequence[int]]) -> Columns:
     """Columns from (step, time, bits), as `run_points` has them."""
-    table = np.array(rows, np.int64).reshape(-1, 3)
+    table = np.fromiter(chain.from_iterable(rows), np.int64, 3 * len(rows)).reshape(-1, 3)
     return Columns(table[:, 0], table[:, 1], floats_of(table[:, 2]))
 
 

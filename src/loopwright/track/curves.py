@@ -12,29 +12,39 @@ from collections.abc import Sequence
 import numpy as np
 from sqlalchemy import Connection, select
 
-from loopwright.track.blocks import PART_POINTS, Parts, each_point, grouped, latest_last, parts_of
-from loopwright.track.columns import from_rows, joined, to_wire_list
+from loopwright.track.blocks import PART, PART_POINTS, Parts, each_point, grouped, latest_last, parts_of
+from loopwright.track.columns import joined, to_wire_list
 from loopwright.track.compaction import Extent
-from loopwright.track.histories import MAX_STEP, MIN_STEP, clipped, extents, read_blocks, read_points, read_tail
+from loopwright.track.histories import (
+    MAX_STEP,
+    MIN_STEP,
+    Source,
+    clipped,
+    extents,
+    read_blocks,
+    read_points,
+    read_tail,
+)
 from loopwright.track.model import Curve
 from loopwright.track.tables import run_blocks
 
 MAX_BUCKETS = 10_000
 _EXACT_POINTS = 65_536
+NO_PARTS: Parts = np.empty(0, PART)
 _CHUNK = 500
 
 
 def read_parts(
-    connection: Connection, series_id: int, buckets: int, first_step: int = MIN_STEP, last_step: int = MAX_STEP
+    connection: Connection, source: Source, buckets: int, first_step: int = MIN_STEP, last_step: int = MAX_STEP
 ) -> Parts:
     """What a curve is made of: points where they are few, parts of blocks where they are many."""
-    blocks = extents(connection, series_id, first_step, last_step)
+    blocks = extents(connection, source.series_id, first_step, last_step)
     if sum(block.count for block in blocks) <= max(_EXACT_POINTS, PART_POINTS * buckets):
-        return each_point(read_points(connection, series_id, first_step, last_step))
+        return each_point(read_points(connection, source, first_step, last_step))
     inside = [block for block in blocks if first_step <= block.first_step and block.last_step <= last_step]
     edges = [block for block in blocks if block not in inside]
-    tail = from_rows(read_tail(connection, series_id, first_step, last_step))
-    apart = joined([*read_blocks(connection, [block.id for block in edges]), tail])
+    tail = read_tail(connection, source.series_id, first_step, last_step)
+    apart = joined([*read_blocks(connection, [block.id for block in edges]), tail, source.framed])
     found = [*_read_summaries(connection, inside), each_point(clipped(apart, first_step, last_step))]
     return np.concatenate(found)
 

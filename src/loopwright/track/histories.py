@@ -1,11 +1,12 @@
-"""The points of a series on their way out: blocks and tail merged, in order, each point once."""
+"""The points of a series on their way out: blocks, frames and tail merged, in order, each point once."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import TypeAlias
 
+import msgspec
 from sqlalchemy import ColumnElement, Connection, and_, or_, select
 
 from loopwright.core import Invalid
@@ -13,45 +14,60 @@ from loopwright.store import Database
 from loopwright.track.blocks import unpack
 from loopwright.track.columns import Columns, from_rows, joined, order_bits, to_wire_list
 from loopwright.track.compaction import Extent
+from loopwright.track.frames import Frame, read_frames
 from loopwright.track.keys import find_keys
 from loopwright.track.model import MetricHistory
 from loopwright.track.tables import run_blocks, run_points, run_series
 
-MIN_STEP, MAX_STEP = -(2**63), 2**63 - 1
 _CHUNK = 500
+MIN_STEP, MAX_STEP = -(2**63), 2**63 - 1
 _TOKEN = re.compile(r"(-?\d{1,19})\.(-?\d{1,19})\.(-?\d{1,19})", re.ASCII)
-Position = tuple[int, int, int]
+Position: TypeAlias = tuple[int, int, int]
 
 
-def find_series(database: Database, connection: Connection, run_seqs: Sequence[int], key: str) -> dict[int, int]:
-    """The number of the series of one metric, by run number; runs without that metric are left out."""
-    key_id = find_keys(database, connection, [key]).get(key)
-    found: dict[int, int] = {}
-    for start in range(0, len(run_seqs) if key_id is not None else 0, _CHUNK):
-        some = run_series.c.run_seq.in_(run_seqs[start : start + _CHUNK])
-        query = select(run_series.c.run_seq, run_series.c.id).where(some, run_series.c.key_id == key_id)
-        found.update({row.run_seq: row.id for row in connection.execute(query)})
-    return found
+class Source(msgspec.Struct, frozen=True):
+    """Where the points of a series are: its number, and its part of the run's frames."""
+
+    series_id: int
+    framed: Columns
+
+
+def find_sources(database: Database, connection: Connection, run_seq: int, keys: Sequence[str]) -> dict[str, Source]:
+    """Where the points of a run's metrics are; metrics that it has not are left out."""
+    wanted = {number: key for key, number in find_keys(database, connection, keys).items()}
+    columns = run_series.c
+    query = select(columns.key_id, columns.id).where(columns.run_seq == run_seq)
+    if len(wanted) <= _CHUNK:
+        query = query.where(columns.key_id.in_(wanted))
+    numbers = {row.key_id: row.id for row in connection.execute(query) if row.key_id in wanted}
+    frames = read_frames(connection, run_seq) if numbers else []
+    return {wanted[key_id]: Source(number, _framed(frames, key_id)) for key_id, number in numbers.items()}
+
+
+def _framed(frames: Sequence[Frame], key_id: int) -> Columns:
+    parts = (frame.of(key_id) for frame in frames)
+    return joined(part for part in parts if part is not None)
 
 
 def read_points(
-    connection: Connection, series_id: int, first_step: int = MIN_STEP, last_step: int = MAX_STEP
+    connection: Connection, source: Source, first_step: int = MIN_STEP, last_step: int = MAX_STEP
 ) -> Columns:
     """All points of a series between two steps, both included, in order."""
+    series_id = source.series_id
     found = read_blocks(connection, [block.id for block in extents(connection, series_id, first_step, last_step)])
-    points = joined([*found, from_rows(read_tail(connection, series_id, first_step, last_step))])
+    points = joined([*found, read_tail(connection, series_id, first_step, last_step), source.framed])
     return clipped(points, first_step, last_step)
 
 
 def read_page(
-    connection: Connection, series_id: int, first_step: int, last_step: int, limit: int, after: Position | None
+    connection: Connection, source: Source, first_step: int, last_step: int, limit: int, after: Position | None
 ) -> tuple[Columns, Position | None]:
     """At most `limit` points after a position, and where the next page begins; None if there is nothing more."""
     if after is not None:
         first_step = max(first_step, after[0])
-    blocks = extents(connection, series_id, first_step, last_step)
-    tail = from_rows(read_tail(connection, series_id, first_step, last_step, limit + 1, after))
-    parts: list[Columns] = [tail]
+    blocks = extents(connection, source.series_id, first_step, last_step)
+    tail = read_tail(connection, source.series_id, first_step, last_step, limit + 1, after)
+    parts: list[Columns] = [tail, source.framed]
     while True:
         some, blocks = _enough(blocks, limit)
         parts += read_blocks(connection, [block.id for block in some])
@@ -95,14 +111,14 @@ def read_tail(
     last_step: int,
     limit: int | None = None,
     after: Position | None = None,
-) -> Sequence[Any]:
-    """The rows of a series' tail in a range, in order: step, time, bits."""
+) -> Columns:
+    """The rows of a series' tail in a range, in order; at most `limit` of those after a position."""
     columns = run_points.c
     mine = and_(columns.series_id == series_id, columns.step >= first_step, columns.step <= last_step)
     query = select(columns.step, columns.at, columns.bits).where(mine)
     if after is not None:
         query = query.where(_later(after))
-    return connection.execute(query.order_by(columns.step, columns.at, columns.bits).limit(limit)).all()
+    return from_rows(connection.execute(query.order_by(columns.step, columns.at, columns.bits).limit(limit)).all())
 
 
 def clipped(points: Columns, first_step: int, last_step: int) -> Columns:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
 from loopwright.core import Invalid, Scope, operation
 from loopwright.store import Stores
 from loopwright.track.batches import Batch, check_texts, write_batches
-from loopwright.track.curves import MAX_BUCKETS, curve_of, read_parts
+from loopwright.track.curves import MAX_BUCKETS, NO_PARTS, curve_of, read_parts
 from loopwright.track.histories import (
     MAX_STEP,
     MIN_STEP,
-    find_series,
+    find_sources,
     history_of,
     position_of,
     read_page,
@@ -108,10 +109,12 @@ class RunMetrics:
         lowest, highest = _range(first_step, last_step)
         with self.stores.db.read() as connection:
             row = any_run(connection, self.scope.project, run)
-            series = find_series(self.stores.db, connection, [row.seq], key).get(row.seq, 0)
             if limit is None and place is None:
-                return history_of(row.id, key, read_points(connection, series, lowest, highest))
-            page = read_page(connection, series, lowest, highest, limit or MAX_STEP, place)
+                return self._whole(connection, row, key, lowest, highest)
+            source = find_sources(self.stores.db, connection, row.seq, [key]).get(key)
+            if source is None:
+                return MetricHistory(row.id, key, [], [], [])
+            page = read_page(connection, source, lowest, highest, limit or MAX_STEP, place)
             return history_of(row.id, key, *page)
 
     @operation("runs.histories", permission="runs:read")
@@ -128,11 +131,7 @@ class RunMetrics:
         lowest, highest = _range(first_step, last_step)
         with self.stores.db.read() as connection:
             rows = [any_run(connection, self.scope.project, run) for run in runs]
-            series = find_series(self.stores.db, connection, [row.seq for row in rows], key)
-            return [
-                history_of(row.id, key, read_points(connection, series.get(row.seq, 0), lowest, highest))
-                for row in rows
-            ]
+            return [self._whole(connection, row, key, lowest, highest) for row in rows]
 
     @operation("runs.curve", permission="runs:read")
     def curve(
@@ -163,13 +162,15 @@ class RunMetrics:
         lowest, highest = _range(first_step, last_step)
         with self.stores.db.read() as connection:
             row = any_run(connection, self.scope.project, run)
-            return [self._curve(connection, row.seq, row.id, key, buckets, lowest, highest) for key in keys]
+            sources = find_sources(self.stores.db, connection, row.seq, keys)
+            parts = {key: read_parts(connection, source, buckets, lowest, highest) for key, source in sources.items()}
+        return [curve_of(row.id, key, parts.get(key, NO_PARTS), buckets) for key in keys]
 
-    def _curve(
-        self, connection: Connection, run_seq: int, run_id: str, key: str, buckets: int, lowest: int, highest: int
-    ) -> Curve:
-        series = find_series(self.stores.db, connection, [run_seq], key).get(run_seq, 0)
-        return curve_of(run_id, key, read_parts(connection, series, buckets, lowest, highest), buckets)
+    def _whole(self, connection: Connection, row: Row[Any], key: str, lowest: int, highest: int) -> MetricHistory:
+        source = find_sources(self.stores.db, connection, row.seq, [key]).get(key)
+        if source is None:
+            return MetricHistory(row.id, key, [], [], [])
+        return history_of(row.id, key, read_points(connection, source, lowest, highest))
 
 
 def _range(first_step: int | None, last_step: int | None) -> tuple[int, int]:

@@ -13,15 +13,14 @@ from sqlalchemy import Connection
 
 from loopwright.store import Database
 from loopwright.track import bulk
-from loopwright.track.bulk import Place, Series
+from loopwright.track.bulk import Place, Series, StoredPoint
 from loopwright.track.columns import Columns, from_rows, in_order, order_bits, to_rows
 from loopwright.track.compaction import TAIL_LIMIT, add_block, take_tail
+from loopwright.track.frames import FRAME_FROM, add_frame, take_frames
 from loopwright.track.model import MetricPoint
-from loopwright.track.values import check_key, check_step, check_value, to_bits, to_micros
+from loopwright.track.values import check_key, check_step, check_value, list_of_bits, to_micros
 
 BLOCK_FROM = 128
-StoredPoint: TypeAlias = tuple[int, int, int]
-"""A point as it is stored: step, Unix microseconds, bits of the value. The greatest of a series is its last."""
 Points: TypeAlias = list[StoredPoint] | Columns
 
 
@@ -32,33 +31,71 @@ def prepare(points: Iterable[MetricPoint], now_us: int) -> dict[str, list[Stored
         Invalid: a key, step, value or time cannot be stored.
     """
     found: dict[str, list[StoredPoint]] = {}
-    for point in points:
+    points = list(points)
+    bits = list_of_bits([check_value(point.key, point.value) for point in points])
+    before, before_us = None, now_us
+    for point, value in zip(points, bits, strict=True):
         key, at = point.key, point.at
         group = found.get(key)
         if group is None:
             group = found[check_key("metric", key)] = []
-        bits = to_bits(check_value(key, point.value))
-        group.append((check_step(key, point.step), now_us if at is None else to_micros(at), bits))
+        if at is not before:
+            before, before_us = at, now_us if at is None else to_micros(at)
+        group.append((check_step(key, point.step), before_us, value))
     return found
 
 
 def write_points(database: Database, tx: Connection, points: Mapping[Place, Points]) -> None:
-    """Store prepared points of one or many runs, by run number and key number.
-
-    On PostgreSQL the series are locked in the order of their numbers: call it once in a transaction.
-    """
+    """Store prepared points of runs that this transaction holds, by run number and key number."""
     given = {place: _as_stored(found) for place, found in points.items() if len(found)}
-    if not given:
-        return
-    series = _ensure_series(database, tx, given)
-    tail = {place: found for place, found in given.items() if isinstance(found, list)}
-    bulk.add_points(database, tx, [(series[place].id, *point) for place, found in tail.items() for point in found])
-    changed = {series[place].id: _advanced(series[place], found) for place, found in given.items()}
+    framed = _framed(given)
+    for run_seq, found in framed.items():
+        _write_frame(database, tx, run_seq, found)
+    rest = {place: found for place, found in given.items() if place[0] not in framed or isinstance(found, Columns)}
+    if rest:
+        _write_series(database, tx, rest)
+
+
+def _framed(given: Mapping[Place, Points]) -> dict[int, dict[int, list[StoredPoint]]]:
+    """What is stored as frames, by run and key: the small pieces of runs that bring many of them."""
+    pieces: dict[int, dict[int, list[StoredPoint]]] = {}
+    for (run_seq, key_id), found in given.items():
+        if isinstance(found, list):
+            pieces.setdefault(run_seq, {})[key_id] = found
+    return {
+        run_seq: found
+        for run_seq, found in pieces.items()
+        if len(found) > 1 and sum(map(len, found.values())) >= FRAME_FROM
+    }
+
+
+def _write_frame(database: Database, tx: Connection, run_seq: int, points: Mapping[int, list[StoredPoint]]) -> None:
+    lasts = {(run_seq, key_id): _last(found) for key_id, found in sorted(points.items())}
+    if bulk.advance_series(database, tx, lasts) < len(lasts):
+        _ensure_series(database, tx, lasts)
+    if add_frame(tx, run_seq, points):
+        taken = take_frames(tx, run_seq)
+        series = bulk.find_series(database, tx, [(run_seq, key_id) for key_id in sorted(taken)])
+        for key_id, columns in taken.items():
+            add_block(tx, series[run_seq, key_id].id, columns)
+
+
+def _write_series(database: Database, tx: Connection, given: Mapping[Place, Points]) -> None:
+    lasts = {place: _last(found) for place, found in given.items()}
+    series = _ensure_series(database, tx, lasts)
+    rows: list[tuple[int, int, int, int]] = []
+    changed: dict[int, Series] = {}
     for place, found in given.items():
-        if isinstance(found, Columns):
-            add_block(tx, series[place].id, found)
-    _pack_tails(tx, changed, sum(map(len, tail.values())))
-    bulk.update_series(database, tx, changed)
+        number, last, tail = series[place]
+        if isinstance(found, list):
+            tail += len(found)
+            rows += [(number, *point) for point in found]
+        else:
+            add_block(tx, number, found)
+        changed[number] = Series(number, max(last, lasts[place]), tail)
+    bulk.add_points(database, tx, rows)
+    _pack_tails(tx, changed, len(rows))
+    bulk.update_series(database, tx, list(changed.values()))
 
 
 def _as_stored(points: Points) -> Points:
@@ -68,29 +105,20 @@ def _as_stored(points: Points) -> Points:
     return in_order(points if isinstance(points, Columns) else from_rows(points))
 
 
-def _ensure_series(database: Database, tx: Connection, points: Mapping[Place, Points]) -> dict[Place, Series]:
+def _ensure_series(database: Database, tx: Connection, lasts: Mapping[Place, StoredPoint]) -> dict[Place, Series]:
     """The series, made where a run has none of that key yet."""
-    places = sorted(points)
-    found = bulk.lock_series(database, tx, places)
-    missing = [place for place in places if place not in found]
-    if not missing:
+    places = sorted(lasts)
+    found = bulk.find_series(database, tx, places)
+    if len(found) == len(places):
         return found
-    rows = []
-    for place in missing:
-        last = _last(points[place])
-        rows.append((*place, *last, bulk.comparable(last[2])))
-    bulk.add_series(database, tx, rows)
-    return found | bulk.lock_series(database, tx, missing)
-
-
-def _advanced(series: Series, points: Points) -> Series:
-    tail = len(points) if isinstance(points, list) else 0
-    return Series(series.id, max(series.last, _last(points)), series.tail_count + tail)
+    missing = [place for place in places if place not in found]
+    bulk.add_series(database, tx, {place: lasts[place] for place in missing})
+    return found | bulk.find_series(database, tx, missing)
 
 
 def _last(points: Points) -> StoredPoint:
     if isinstance(points, list):
-        return max(points)
+        return points[0] if len(points) == 1 else max(points)
     end = points.part(slice(-1, None))
     return int(end.steps[0]), int(end.times_us[0]), int(order_bits(end.values)[0])
 

@@ -2,9 +2,10 @@
 
 A run has a number (`seq`) beside its id, so that the rows below it carry 8 bytes and not 32. Keys of params, metrics
 and tags are interned in `run_keys`. `run_series` has one row per metric of a run, with its last value, which is what
-searches read. The points themselves are in two places: `run_blocks` has up to 16,384 points a row, packed, with a
-summary for plots (`loopwright.track.blocks`); `run_points` has the tail, a row a point, of what was written in small
-pieces and has not been packed yet. `run_deliveries` says how far each segment of a client's spool has arrived.
+searches read. The points themselves are in three places: `run_blocks` has up to 16,384 points of a series a row,
+packed, with a summary for plots (`loopwright.track.blocks`); what was written in small pieces waits to be packed so in
+`run_points`, a row a point, or, where a call brought many metrics of a run, in `run_frames`, a row a call
+(`loopwright.track.frames`). `run_deliveries` says how far each segment of a client's spool has arrived.
 """
 
 from __future__ import annotations
@@ -155,6 +156,16 @@ run_blocks = Table(
     Column("summary", LargeBinary, nullable=False),
     Column("points", LargeBinary, nullable=False),
     Index("ix_run_blocks_range", "series_id", "last_step", "first_step", "count", "id"),
+)
+
+run_frames = Table(
+    "run_frames",
+    metadata,
+    Column("id", Number, primary_key=True, autoincrement=True),
+    Column("run_seq", BigInteger, nullable=False),
+    Column("count", BigInteger, nullable=False),
+    Column("points", LargeBinary, nullable=False),
+    Index("ix_run_frames_run", "run_seq", "count"),
 )
 
 run_deliveries = Table(

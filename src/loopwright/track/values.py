@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import struct
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from loopwright.core import Invalid
@@ -29,6 +30,15 @@ def to_bits(value: float) -> int:
         return _NAN
     (bits,) = struct.unpack("<q", struct.pack("<d", value))
     return int(bits) if bits >= 0 else int(bits) ^ (_INT64 - 1)
+
+
+def list_of_bits(values: Sequence[float]) -> list[int]:
+    """`to_bits` of each value."""
+    raw = struct.unpack(f"<{len(values)}q", struct.pack(f"<{len(values)}d", *values))
+    return [
+        _NAN if value != value else bits if bits >= 0 else bits ^ (_INT64 - 1)
+        for value, bits in zip(values, raw, strict=True)
+    ]
 
 
 def from_bits(bits: int) -> float:

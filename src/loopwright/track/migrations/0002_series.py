@@ -28,6 +28,14 @@ def upgrade() -> None:
     )
     op.create_index("ix_run_blocks_range", "run_blocks", ["series_id", "last_step", "first_step", "count", "id"])
     op.create_table(
+        "run_frames",
+        Column("id", Number, primary_key=True, autoincrement=True),
+        Column("run_seq", BigInteger, nullable=False),
+        Column("count", BigInteger, nullable=False),
+        Column("points", LargeBinary, nullable=False),
+    )
+    op.create_index("ix_run_frames_run", "run_frames", ["run_seq", "count"])
+    op.create_table(
         "run_deliveries",
         Column("spool", String(64), primary_key=True),
         Column("segment", BigInteger, primary_key=True, autoincrement=False),
@@ -38,3 +46,4 @@ def upgrade() -> None:
         # Packed numbers do not shrink further; trying costs milliseconds a block.
         op.execute("ALTER TABLE run_blocks ALTER COLUMN summary SET STORAGE EXTERNAL")
         op.execute("ALTER TABLE run_blocks ALTER COLUMN points SET STORAGE EXTERNAL")
+        op.execute("ALTER TABLE run_frames ALTER COLUMN points SET STORAGE EXTERNAL")
