@@ -236,3 +236,20 @@ def test_a_lost_connection_is_unavailable_and_the_next_change_works(stores_postg
     with stores_postgres.db.begin() as tx:
         put(tx, "after")
     assert keys(stores_postgres) == {"after"}
+
+
+def test_only_a_relaxed_change_does_not_wait_for_the_disk(stores_sqlite: Stores) -> None:
+    levels = []
+    for number, relaxed in enumerate((False, True, True, False)):
+        with stores_sqlite.db.begin(relaxed=relaxed) as tx:
+            levels.append(tx.exec_driver_sql("PRAGMA synchronous").scalar_one())
+            put(tx, str(number))
+    full, normal = 2, 1
+    assert levels == [full, normal, normal, full]
+    assert keys(stores_sqlite) == {"0", "1", "2", "3"}
+
+
+def test_a_relaxed_change_works_on_both_databases(stores: Stores) -> None:
+    with stores.db.begin(relaxed=True) as tx:
+        put(tx, "kept")
+    assert keys(stores) == {"kept"}

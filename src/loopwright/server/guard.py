@@ -21,6 +21,7 @@ from loopwright.server.settings import ServerSettings
 
 COOKIE = "loopwright_session"
 REQUEST_HEADER = "loopwright-request"
+_REQUEST_HEADER_RAW = REQUEST_HEADER.encode()
 _NOBODY = "user:nobody"
 
 
@@ -69,7 +70,7 @@ class Guard:
                 return Response(status_code=499)
             except Exception as error:  # noqa: BLE001  every kind becomes a reply here; as_error logs defects
                 response = self.refuse(route, request, as_error(error, request_id))
-            response.headers[REQUEST_HEADER] = request_id
+            response.raw_headers.append((_REQUEST_HEADER_RAW, request_id.encode()))
             return response
 
         return endpoint
@@ -83,7 +84,7 @@ class Guard:
         head = head_of(request)
         security.check_host(head, self.settings)
         security.check_origin(head, self.settings)
-        project = self.project_of(route, request)
+        project = self.project_of(route, request, head)
         identity, session = await self.identity_of(head, request)
         authorise(identity, route.permission, project)
         if identity is not None and "authorization" not in head.headers and route.permission != PUBLIC:
@@ -94,10 +95,10 @@ class Guard:
         scope = Scope(project, identity.actor if identity else _NOBODY, new_request(request_id))
         return Call(request, identity, scope, self.services, body, session)
 
-    def project_of(self, route: RouteSpec, request: Request) -> str:
+    def project_of(self, route: RouteSpec, request: Request, head: Head) -> str:
         """The project that a request names: in its path, in its header, for what is no operation in its query (an
         EventSource sends no headers of its own); else the workspace's own."""
-        named = request.path_params.get("project") or request.headers.get(PROJECT_HEADER)
+        named = request.path_params.get("project") or head.headers.get(PROJECT_HEADER)
         if not named and route.operation is None and route.family is Family.API:
             named = request.query_params.get("project")
         return check_project(named, route.permission) if named else self.settings.default_project
@@ -114,7 +115,7 @@ class Guard:
             if scheme.lower() != "bearer" or not secret:
                 raise Unauthorized("the Authorization header is not 'Bearer TOKEN'", where="Authorization")
             return await self.services.in_thread(lambda: self.gate.identify(secret.strip())), None
-        cookie = request.cookies.get(COOKIE)
+        cookie = request.cookies.get(COOKIE) if "cookie" in head.headers else None
         if cookie:
             session = await self.services.in_thread(lambda: self.gate.session(cookie))
             if session is not None:
@@ -147,8 +148,10 @@ def error_reply(error: LoopwrightError) -> Response:
 
 def head_of(request: Request) -> Head:
     """What the security rules look at."""
-    peer = request.client.host if request.client else ""
-    return Head(request.method, peer, {name.lower(): value for name, value in request.headers.items()})
+    scope = request.scope
+    client = scope.get("client")
+    headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+    return Head(scope["method"], client[0] if client else "", headers)
 
 
 async def read_body(request: Request, limit_bytes: int) -> bytes:

@@ -23,6 +23,7 @@ class ControlMetrics:
         self._proxy = proxy
         self.registry = CollectorRegistry()
         labels = ["method", "route", "status"]
+        self._known: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         self._requests = Counter(
             "loopwright_control_requests", "Requests answered by the control app.", labels, registry=self.registry
         )
@@ -64,7 +65,16 @@ class ControlMetrics:
                 await app(scope, receive, note)
             finally:
                 route = getattr(scope.get("route"), "path", None) or scope.get("loopwright.route", "unknown")
-                self._requests.labels(scope["method"], route, str(status)).inc()
-                self._seconds.labels(route).observe(time.perf_counter() - started)
+                requests, seconds = self._of(scope["method"], route, status)
+                requests.inc()
+                seconds.observe(time.perf_counter() - started)
 
         return counted
+
+    def _of(self, method: str, route: str, status: int) -> tuple[Counter, Histogram]:
+        """The counters of requests that went alike; finding them by their labels costs more than counting."""
+        found = self._known.get((method, route, status))
+        if found is None:
+            found = self._requests.labels(method, route, str(status)), self._seconds.labels(route)
+            self._known[method, route, status] = found
+        return found

@@ -173,8 +173,11 @@ def _serve(
 ) -> None:
     import uvicorn
 
+    from loopwright.server.joining import JoiningProtocol
+
     config = uvicorn.Config(
         app,
+        http=JoiningProtocol,
         log_config=None,
         access_log=False,
         lifespan="on",

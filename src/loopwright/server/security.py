@@ -55,11 +55,14 @@ def check_origin(head: Head, settings: ServerSettings) -> None:
     if head.safe:
         return
     origin = head.headers.get("origin")
-    ours = {f"{scheme}://{host}" for scheme in ("http", "https") for host in settings.hosts}
-    if origin is not None and origin.lower() not in ours:
+    if origin is not None and origin.lower() not in _origins(settings):
         raise Forbidden(f"a page of {origin[:100]!r} may not change anything here", where="Origin")
     if head.headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
         raise Forbidden("a page of another site may not change anything here", where="Sec-Fetch-Site")
+
+
+def _origins(settings: ServerSettings) -> set[str]:
+    return {f"{scheme}://{host}" for scheme in ("http", "https") for host in settings.hosts}
 
 
 def is_local(head: Head, settings: ServerSettings) -> bool:

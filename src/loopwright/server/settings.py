@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+from functools import lru_cache
 from typing import Literal
 
 import msgspec
@@ -35,6 +36,7 @@ class ServerSettings(msgspec.Struct, frozen=True):
         return self.auth == "local" and self.loopback
 
 
+@lru_cache(maxsize=1024)
 def is_loopback(host: str) -> bool:
     """Whether a host name or address means this machine only."""
     if host == "localhost":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
@@ -22,6 +23,7 @@ from loopwright.track.values import check_key, to_micros
 MAX_WAITING_POINTS = 1_000_000
 MAX_GROUP = 1_024
 MAX_GROUP_POINTS = 100_000
+SYNC_EVERY_S = 1.0
 THREAD_NAME = "loopwright-metric-intake"
 Given: TypeAlias = Sequence[MetricPoint] | Mapping[str, Columns]
 
@@ -37,6 +39,8 @@ class MetricIntake:
 
     A future is done when its item is durable, or has the error for which nothing of it was stored. One thread,
     started by the first item, stores everything that waits in one transaction; while it does, the next group gathers.
+    On SQLite one group a second waits for the disk: kill -9 takes nothing that was acknowledged, a power cut may take
+    the end of a burst.
     What waits is bounded: beyond it, `submit` waits, and after `patience_s` fails. Belongs to the process that made
     it, as its stores do: in a child after fork, `submit` fails at once and `close` does nothing.
     """
@@ -50,6 +54,7 @@ class MetricIntake:
         self._waiting: deque[_Item] = deque()
         self._waiting_size = 0
         self._closing = False
+        self._synced_at = -SYNC_EVERY_S
         self._thread: threading.Thread | None = None
 
     def submit(
@@ -138,12 +143,15 @@ class MetricIntake:
             return group
 
     def _store(self, group: Sequence[_Item]) -> None:
+        now = time.monotonic()
+        relaxed = now < self._synced_at + SYNC_EVERY_S
         try:
-            with self._stores.db.begin() as tx:
+            with self._stores.db.begin(relaxed=relaxed) as tx:
                 outcome = write_batches(self._stores.db, tx, [item.batch for item in group])
         except Exception as error:  # noqa: BLE001 - the callers get it, and the thread goes on for others
             self._failed(group, error)
             return
+        self._synced_at = self._synced_at if relaxed else now
         for item, refused in zip(group, outcome, strict=True):
             _settle(item.future, refused)
 

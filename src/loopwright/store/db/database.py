@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 
 from loopwright.core import Unavailable
 from loopwright.store.db import leasing
-from loopwright.store.db.engines import BUSY_TIMEOUT_S, WRITE, make_engine
+from loopwright.store.db.engines import BUSY_TIMEOUT_S, RELAXED, WRITE, make_engine
 from loopwright.store.db.errors import translated
 
 Dialect = Literal["sqlite", "postgresql"]
@@ -35,6 +35,7 @@ class Database:
         self.place = (url.database or "") if self.dialect == "sqlite" else self.url
         self._engine = make_engine(url)
         self._writer = self._engine.execution_options(**{WRITE: True})
+        self._relaxed = self._engine.execution_options(**{WRITE: True, RELAXED: True})
         self._reader = self._engine
         if self.dialect == "postgresql":
             self._reader = self._engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
@@ -47,11 +48,15 @@ class Database:
         return getattr(self._local, "writing", False)
 
     @contextmanager
-    def begin(self) -> Iterator[Connection]:
+    def begin(self, *, relaxed: bool = False) -> Iterator[Connection]:
         """A write transaction: committed when the block ends, undone when it raises.
 
         On SQLite it is alone (BEGIN IMMEDIATE). On PostgreSQL it is READ COMMITTED: where a change depends on rows
         that it read, guard it with `lock()`, a unique constraint, or a compare-and-set on a revision.
+
+        Args:
+            relaxed: on SQLite, do not wait for the disk. What was committed survives kill -9 all the same; a power
+                cut may undo it, with all that was relaxed since the last transaction that was not.
 
         Raises:
             Unavailable: locked, unreachable, full or read-only.
@@ -64,7 +69,8 @@ class Database:
         with self._my_turn():
             self._local.writing = True
             try:
-                with translated(self.place), self._writer.connect() as connection, connection.begin():
+                writer = self._relaxed if relaxed else self._writer
+                with translated(self.place), writer.connect() as connection, connection.begin():
                     yield connection
             finally:
                 self._local.writing = False

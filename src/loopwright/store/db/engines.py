@@ -1,7 +1,8 @@
 """SQLAlchemy engines for the two databases, set up so that both keep the same promises.
 
 SQLite runs in WAL mode with `synchronous=FULL`: a commit that returned survives kill -9 of the process and a power
-cut. The price is one fsync per transaction; facts at a high rate (metrics, predictions) go through a journal instead.
+cut. The price is one fsync per transaction. Predictions go through a journal instead; metrics are committed in groups,
+of which those in the same second share one fsync (`Database.begin(relaxed=True)`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from sqlalchemy.exc import ArgumentError
 from loopwright.core import Invalid, missing_extra
 
 WRITE = "loopwright_write"
+RELAXED = "loopwright_relaxed"
 BUSY_TIMEOUT_S = 30.0
 _POOL_SIZE = 8
 _POOL_OVERFLOW = 56
@@ -86,9 +88,16 @@ def _set_up_sqlite(connection: Any, _record: Any) -> None:
 
 
 def _begin_sqlite(connection: Connection) -> None:
+    options = connection.get_execution_options()
+    if not options.get(WRITE, False):
+        connection.exec_driver_sql("BEGIN")
+        return
+    level = "NORMAL" if options.get(RELAXED, False) else "FULL"
+    if connection.info.get("synchronous", "FULL") != level:
+        connection.exec_driver_sql(f"PRAGMA synchronous={level}")
+        connection.info["synchronous"] = level
     # A writer asks for the lock at once: a reader that turns writer half-way would fail instead of waiting.
-    writes = connection.get_execution_options().get(WRITE, False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 def _postgresql_engine(url: URL) -> Engine:

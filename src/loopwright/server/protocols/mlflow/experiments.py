@@ -89,17 +89,9 @@ def view_of(given: str | int) -> View:
     Raises:
         Invalid: there is none of that name or number.
     """
-    known = {
-        "ACTIVE_ONLY": "active",
-        "1": "active",
-        "DELETED_ONLY": "deleted",
-        "2": "deleted",
-        "ALL": "all",
-        "3": "all",
-    }
-    if str(given) not in known:
+    if str(given) not in _VIEWS:
         raise wire.invalid("view_type", given, "use ACTIVE_ONLY, DELETED_ONLY or ALL")
-    return known[str(given)]
+    return View(_VIEWS[str(given)])
 
 
 async def create(call: Call, asked: Create) -> Made:

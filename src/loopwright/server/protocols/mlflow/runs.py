@@ -144,7 +144,7 @@ async def search(call: Call, asked: Search) -> Page:
         return Page([])
 
     def work(rooms: Rooms) -> Page:
-        page = rooms.runs.search(
+        page = rooms.runs.search_page(
             filter=asked.filter,
             experiments=[found for given in asked.experiment_ids if (found := _experiment(rooms, given))],
             limit=min(asked.max_results, _OUR_PAGE),
