@@ -5,7 +5,11 @@
     with lw.connect() as ws:
         ws.datasets.ingest("flights", "flights.csv")
 
-Names are loaded when they are first used, so that importing the package costs nothing.
+    with lw.start_run(params={"lr": 0.1}):
+        lw.log_metric("loss", 0.25)
+
+Names are loaded when they are first used, so that importing the package costs nothing. What is not named here is in
+its room, which is loaded in the same way: `lw.release.Beats`, `lw.loop.on_alert`, `lw.train.uniform`.
 """
 
 from importlib import import_module
@@ -15,13 +19,25 @@ if TYPE_CHECKING:
     from loopwright.core import LoopwrightError
     from loopwright.data import Suite
     from loopwright.features import Entity, FeatureService, FeatureView
-    from loopwright.loop import Loop, every, on_alert, on_new_version
+    from loopwright.loop import Loop
     from loopwright.models import build_bundle
-    from loopwright.monitor import DriftPolicy, Monitor, PerformancePolicy
+    from loopwright.monitor import Monitor
     from loopwright.pipeline import context, pipeline, step
-    from loopwright.release import AtLeast, Beats, Guard, RolloutPlan
+    from loopwright.recording import (
+        active_run,
+        log_artifact,
+        log_audio,
+        log_figure,
+        log_image,
+        log_metric,
+        log_metrics,
+        log_params,
+        log_table,
+        log_text,
+        set_tags,
+        start_run,
+    )
     from loopwright.server import connect
-    from loopwright.train import choice, integer, uniform
 
 __version__ = "0.1.0"
 
@@ -29,53 +45,67 @@ _HOMES = {
     "core": ("LoopwrightError",),
     "data": ("Suite",),
     "features": ("Entity", "FeatureService", "FeatureView"),
-    "loop": ("Loop", "every", "on_alert", "on_new_version"),
+    "loop": ("Loop",),
     "models": ("build_bundle",),
-    "monitor": ("DriftPolicy", "Monitor", "PerformancePolicy"),
+    "monitor": ("Monitor",),
     "pipeline": ("context", "pipeline", "step"),
-    "release": ("AtLeast", "Beats", "Guard", "RolloutPlan"),
+    "recording": (
+        "active_run",
+        "log_artifact",
+        "log_audio",
+        "log_figure",
+        "log_image",
+        "log_metric",
+        "log_metrics",
+        "log_params",
+        "log_table",
+        "log_text",
+        "set_tags",
+        "start_run",
+    ),
     "server": ("connect",),
-    "train": ("choice", "integer", "uniform"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+_ROOMS = frozenset((*_HOMES, "govern", "release", "serve", "stats", "store", "track", "train"))
 
 __all__ = [
-    "AtLeast",
-    "Beats",
-    "DriftPolicy",
     "Entity",
     "FeatureService",
     "FeatureView",
-    "Guard",
     "Loop",
     "LoopwrightError",
     "Monitor",
-    "PerformancePolicy",
-    "RolloutPlan",
     "Suite",
+    "active_run",
     "build_bundle",
-    "choice",
     "connect",
     "context",
-    "every",
-    "integer",
-    "on_alert",
-    "on_new_version",
+    "log_artifact",
+    "log_audio",
+    "log_figure",
+    "log_image",
+    "log_metric",
+    "log_metrics",
+    "log_params",
+    "log_table",
+    "log_text",
     "pipeline",
+    "set_tags",
+    "start_run",
     "step",
-    "uniform",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME_OF:
-        # A room (`loopwright.data`) is found by the import system; it also works as an attribute.
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)
-    if name not in _HOMES:  # a name that is also a room's stays the room, which can be called
-        globals()[name] = value
-    return value
+    if name in _HOME_OF:
+        value = getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+        if name not in _HOMES:  # a name that is also a room's stays the room, which can be called
+            globals()[name] = value
+        return value
+    if name in _ROOMS:
+        return import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*__all__, "__version__"])
+    return sorted({*__all__, *_ROOMS, "__version__"})

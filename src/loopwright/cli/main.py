@@ -18,6 +18,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "data": ("loopwright.cli.data", "data", "Datasets: ingest, versions, profiles, checks."),
     "features": ("loopwright.cli.derived", "features", "Feature views: list, materialise, read online."),
     "runs": ("loopwright.cli.runs", "runs", "Runs: list, show, compare, pin a baseline."),
+    "sync": ("loopwright.cli.sync", "sync", "Deliver what runs recorded while their workspace was away."),
     "pipeline": ("loopwright.cli.pipeline", "pipeline", "Pipelines: run and show."),
     "search": ("loopwright.cli.pipeline", "search", "Search hyperparameters over a pipeline."),
     "reproduce": ("loopwright.cli.pipeline", "reproduce", "Re-run a run from what it captured and compare."),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from loopwright.server.app import create_app
     from loopwright.server.client import RemoteWorkspace
+    from loopwright.server.courier import RemoteTarget
     from loopwright.server.door import connect
     from loopwright.server.guard import COOKIE, error_reply
     from loopwright.server.route import FORM, Call, Family, RouteSpec
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "app": ("create_app",),
     "client": ("RemoteWorkspace",),
+    "courier": ("RemoteTarget",),
     "door": ("connect",),
     "guard": ("COOKIE", "error_reply"),
     "route": ("FORM", "Call", "Family", "RouteSpec"),
@@ -32,6 +34,7 @@ __all__ = [
     "Call",
     "Family",
     "Ready",
+    "RemoteTarget",
     "RemoteWorkspace",
     "RouteSpec",
     "ServerSettings",

@@ -18,6 +18,7 @@ from loopwright.core import Invalid, LoopwrightError, Scope, new_id
 from loopwright.govern import EVERY_PROJECT, PUBLIC
 from loopwright.server import security
 from loopwright.server.dispatch import Dispatch
+from loopwright.server.deliveries import delivery_routes
 from loopwright.server.errors import UnknownRoute, WrongMethod, as_error, reply_for
 from loopwright.server.feed import Feed
 from loopwright.server.guard import Gate, Guard, error_response, head_of
@@ -69,6 +70,7 @@ def create_app(
             metrics.route(),
             *_own_routes(derived, inference_url),
             *session_routes(gate),
+            *(delivery_routes() if "runs" in services else []),
             *extra_routes,
         ]
     )

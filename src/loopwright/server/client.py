@@ -5,7 +5,7 @@ Used by `loopwright.connect("https://…")`. Results are decoded into the same r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -118,14 +118,23 @@ class RemoteWorkspace:
             Corrupt: its answer is not what this version of Loopwright understands.
             LoopwrightError: whatever the operation raised there.
         """
+        path = f"/api/v1/{operation.room}/{operation.verb}"
+        return self.post(path, msgspec.json.encode(request), "application/json", operation.result_type)
+
+    def post(
+        self, path: str, body: bytes | Iterable[bytes], content_type: str, result: Any, query: Mapping[str, str] = {}
+    ) -> Any:
+        """Send bytes to a path; the answer, decoded from JSON.
+
+        Raises:
+            Unavailable: the server does not answer.
+            Corrupt: its answer is not what this version of Loopwright understands.
+            LoopwrightError: whatever was raised there.
+        """
         import httpx
 
         try:
-            answer = self._client.post(
-                f"/api/v1/{operation.room}/{operation.verb}",
-                content=msgspec.json.encode(request),
-                headers={"Content-Type": "application/json"},
-            )
+            answer = self._client.post(path, content=body, headers={"Content-Type": content_type}, params=dict(query))
         except httpx.HTTPError as error:
             raise Unavailable(
                 f"the workspace at {self.url} does not answer: {error}", next_step="start it with: loopwright up"
@@ -133,10 +142,10 @@ class RemoteWorkspace:
         if answer.status_code != 200:
             raise _error_from(answer, self.url)
         try:
-            return msgspec.json.decode(answer.content, type=operation.result_type)
+            return msgspec.json.decode(answer.content, type=result)
         except msgspec.DecodeError as error:
             raise Corrupt(
-                f"the server's answer to {operation.name} cannot be read: {error}",
+                f"the server's answer to {path} cannot be read: {error}",
                 next_step="use the same version of Loopwright on both sides",
             ) from error
 

@@ -47,8 +47,16 @@ if TYPE_CHECKING:
         Value,
         View,
     )
+    from loopwright.track.recorder import Recorder, begin_run
     from loopwright.track.search.language import parse_filter
     from loopwright.track.service import RunService
+    from loopwright.track.spool.applying import LocalTarget, apply_batch, keep_file
+    from loopwright.track.spool.delivering import SpoolTarget
+    from loopwright.track.spool.folders import About, spool_about
+    from loopwright.track.spool.notes import FileKept, Outcome, SpoolBatch
+    from loopwright.track.spool.offline import OfflineRuns
+    from loopwright.track.spool.spools import Spool
+    from loopwright.track.spool.sweeping import deliver_dead, left_behind
 
 _HOMES = {
     "active": ("ActiveRun",),
@@ -90,11 +98,20 @@ _HOMES = {
         "View",
     ),
     "search.language": ("parse_filter",),
+    "recorder": ("Recorder", "begin_run"),
     "service": ("RunService",),
+    "spool.applying": ("LocalTarget", "apply_batch", "keep_file"),
+    "spool.delivering": ("SpoolTarget",),
+    "spool.folders": ("About", "spool_about"),
+    "spool.offline": ("OfflineRuns",),
+    "spool.notes": ("FileKept", "Outcome", "SpoolBatch"),
+    "spool.spools": ("Spool",),
+    "spool.sweeping": ("deliver_dead", "left_behind"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "About",
     "ActiveRun",
     "Artifact",
     "ArtifactService",
@@ -109,7 +126,9 @@ __all__ = [
     "Experiment",
     "ExperimentPage",
     "ExperimentService",
+    "FileKept",
     "Lifecycle",
+    "LocalTarget",
     "LoggedMetric",
     "LoggedModel",
     "LoggedModelPage",
@@ -121,11 +140,14 @@ __all__ = [
     "MetricIntake",
     "MetricPoint",
     "ModelUse",
+    "OfflineRuns",
+    "Outcome",
     "Owner",
     "OwnerKind",
     "Part",
     "Receipt",
     "Recorded",
+    "Recorder",
     "Run",
     "RunComparison",
     "RunContents",
@@ -133,13 +155,22 @@ __all__ = [
     "RunPage",
     "RunService",
     "RunStatus",
+    "Spool",
+    "SpoolBatch",
+    "SpoolTarget",
     "Upload",
     "Value",
     "View",
+    "apply_batch",
+    "begin_run",
     "columns_of",
     "deliver",
+    "deliver_dead",
+    "keep_file",
+    "left_behind",
     "parse_filter",
     "parse_owner",
+    "spool_about",
 ]
 
 
