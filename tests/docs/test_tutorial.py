@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -33,9 +34,17 @@ def test_the_loop_of_the_reference_is_a_loop(tmp_path: Path):
     assert msgspec.convert(yaml.safe_load(text), Loop) == loop
 
 
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
+def database(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Where the workspace keeps its tables: named by the environment, so that the commands stay as they are written."""
+    url = str(request.getfixturevalue("postgres_empty_url")) if request.param == "postgresql" else ""
+    monkeypatch.setenv("LOOPWRIGHT_DB", url)
+    return url
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-def test_the_tutorial_ends_with_a_traced_prediction(tmp_path: Path):
+def test_the_tutorial_ends_with_a_traced_prediction(tmp_path: Path, database: str):
     commands = [line[2:] for block in blocks(DOCS / "tutorial.md", "console") for line in block.splitlines()]
     begin, project = tmp_path, tmp_path / "tumours"
     up = UpProcess(project, port=0)
@@ -54,6 +63,9 @@ def test_the_tutorial_ends_with_a_traced_prediction(tmp_path: Path):
                 assert told, line
         traced = _run(f"loopwright trace prediction:{answer} --json", project)
         assert all(part in traced for part in ("model:tumours@1", "dataset:tumours@1", "code:", "environment:"))
+        asked = json.loads(_run(f"loopwright monitors prediction {answer} --json", project))
+        assert (asked["endpoint"], asked["label"] in (0, 1)) == ("tumours", True)
+        assert (project / ".loopwright" / "loopwright.db").exists() == (not database)
     finally:
         up.stop()
 
@@ -76,7 +88,11 @@ def _ask(url: str, folder: Path) -> str:
 def _run(line: str, folder: Path) -> str:
     words = shlex.split(line)
     program = [sys.executable] if words[0] == "python" else [sys.executable, "-m", "loopwright"]
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("LOOPWRIGHT_")}
+    environ = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("LOOPWRIGHT_") or name == "LOOPWRIGHT_DB"
+    }
     done = subprocess.run([*program, *words[1:]], cwd=folder, env=environ, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{line}: {done.stderr}"
     return done.stdout or "(silent)"
