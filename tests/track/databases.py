@@ -22,6 +22,9 @@ def fresh_stores(request: pytest.FixtureRequest, root: Path, migrations: tuple[s
             template = request.getfixturevalue("postgres_template")
             database = contextmanager(_database)(request.getfixturevalue("postgres_server"), f"TEMPLATE {template}")
             url = stack.enter_context(database)
+        if request.param == "postgresql-english":
+            english = "TEMPLATE template0 LOCALE_PROVIDER icu ICU_LOCALE 'en-US'"
+            url = stack.enter_context(contextmanager(_database)(request.getfixturevalue("postgres_server"), english))
         stores = open_stores(Location(root, root / ".loopwright", Settings(db=url)), migrations)
         stack.callback(stores.close)
         yield stores

@@ -83,11 +83,12 @@ def test_history_and_last_value_are_those_of_a_plain_model(
         assert (found.metrics, float(found.not_finite["m"])) == ({}, pytest.approx(last, nan_ok=True))
 
 
-def test_what_is_not_finite_matches_no_comparison_but_infinity_does(runs: RunService) -> None:
+def test_nan_is_unequal_to_all_and_infinity_is_compared(runs: RunService) -> None:
     nan, inf = runs.start("nan").id, runs.start("inf").id
     runs.log_metrics(nan, {"m": "NaN"})
     runs.log_metrics(inf, {"m": "Infinity"})
-    for operator in ("<", "<=", ">", ">=", "=", "!="):
+    assert nan in [run.id for run in runs.search("metrics.m != 0")]
+    for operator in ("<", "<=", ">", ">=", "="):
         assert nan not in [run.id for run in runs.search(f"metrics.m {operator} 0")]
     assert [run.id for run in runs.search("metrics.m > 1e300")] == [inf]
 

@@ -113,7 +113,7 @@ SEARCHES = {
 def test_a_search_uses_its_index(filled: RunService, name: str) -> None:
     arguments, indexes = SEARCHES[name]
     sent = statements(filled.stores, lambda: filled.search(**arguments))
-    [(statement, values)] = [item for item in sent if "FROM runs" in item[0] and "WHERE" in item[0]]
+    [(statement, values)] = [item for item in sent if "sort_0" in item[0]]
     shown = plan(filled.stores, statement, values)
     assert any(index in shown for index in indexes), shown
     assert "SCAN run_params" not in shown
@@ -124,7 +124,7 @@ def test_a_search_uses_its_index(filled: RunService, name: str) -> None:
 def test_a_page_costs_the_same_number_of_queries_however_long(filled: RunService, limit: int) -> None:
     filled.search(limit=1)
     sent = statements(filled.stores, lambda: filled.search("metrics.auc > 0.5", limit=limit, order_by=("metrics.auc",)))
-    assert len(sent) <= 7, [statement[:80] for statement, _ in sent]
+    assert len(sent) <= 9, [statement[:80] for statement, _ in sent]
 
 
 def test_a_history_is_read_in_the_order_in_which_it_lies(filled: RunService) -> None:

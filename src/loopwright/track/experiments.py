@@ -11,8 +11,9 @@ from sqlalchemy import Connection, update
 from loopwright.core import Conflict, NotFound, Scope, new_id, operation
 from loopwright.store import Stores
 from loopwright.track.lifecycle import check_title
-from loopwright.track.model import Experiment, Lifecycle
+from loopwright.track.model import Experiment, ExperimentPage, Lifecycle, View
 from loopwright.track.reading import experiment_by_id, find_experiment
+from loopwright.track.search.experiments import Question, search_experiments
 from loopwright.track.tables import experiment_tags, experiments, runs
 from loopwright.track.values import check_key, check_text
 
@@ -56,6 +57,30 @@ class ExperimentService:
         """The experiment of that name, deleted or not, if there is one."""
         with self.stores.db.read() as connection:
             return find_experiment(connection, self.scope.project, name)
+
+    @operation("experiments.search", permission="runs:read")
+    def search(
+        self,
+        filter: str = "",
+        view: View = View.ACTIVE,
+        limit: int = 1000,
+        order_by: tuple[str, ...] = (),
+        after: str = "",
+    ) -> ExperimentPage:
+        """Experiments that match a filter, last changed first unless ordered otherwise.
+
+        Args:
+            filter: such as `name LIKE 'delay%' and tags.team = 'ops'`.
+            limit: experiments on a page, at most 50,000.
+            order_by: such as `("name ASC",)`: `name`, `id`, `created_at` or `updated_at`.
+            after: `next` of the page before this one.
+
+        Raises:
+            Invalid: the filter, the order, the limit or the page token is malformed.
+        """
+        with self.stores.db.read() as connection:
+            asked = Question(self.scope.project, filter, View(view), limit, tuple(order_by), after)
+            return search_experiments(self.stores.db, connection, asked)
 
     @operation("experiments.rename", permission="runs:write", effect="write")
     def rename(self, experiment: str, name: str) -> Experiment:

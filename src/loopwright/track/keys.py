@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from typing import Any, cast
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import Connection, select
+from sqlalchemy import ARRAY, BigInteger, ColumnElement, Connection, Integer, any_, func, literal, select
+from sqlalchemy import column as sql_column
 
 from loopwright.store import Database
 from loopwright.track.tables import run_keys
@@ -25,6 +27,22 @@ def find_keys(database: Database, connection: Connection, keys: Iterable[str]) -
     missing = sorted(wanted - found.keys())
     fresh = _read(connection, missing)
     return {**found, **fresh}
+
+
+def key_names(connection: Connection, ids: Collection[int]) -> dict[int, str]:
+    """The keys behind numbers."""
+    query = select(run_keys.c.id, run_keys.c.key).where(is_among(connection, run_keys.c.id, ids))
+    return {row.id: row.key for row in connection.execute(query)}
+
+
+def is_among(connection: Connection, column: Any, numbers: Collection[int]) -> ColumnElement[bool]:
+    """Whether a column is one of these numbers: one bound value, however many there are, so that the statement is
+    prepared once."""
+    if connection.dialect.name == "postgresql":
+        return cast("ColumnElement[bool]", column == any_(literal(list(numbers), ARRAY(BigInteger))))
+    text = f"[{','.join(map(str, numbers))}]"
+    each = func.json_each(text).table_valued(sql_column("value", Integer))
+    return cast("ColumnElement[bool]", column.in_(select(each.c.value)))
 
 
 def intern_keys(database: Database, tx: Connection, keys: Iterable[str]) -> dict[str, int]:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Row, Select, Table, select
 
 from loopwright.core import Conflict, NotFound
+from loopwright.track.keys import is_among, key_names
 from loopwright.track.model import Experiment, Lifecycle, Run, RunInput, RunStatus
 from loopwright.track.tables import (
     experiment_tags,
     experiments,
     run_inputs,
-    run_keys,
     run_params,
     run_series,
     run_tags,
@@ -102,13 +102,14 @@ def load_experiments(connection: Connection, rows: Sequence[Row[Any]]) -> list[E
 def load_runs(connection: Connection, rows: Sequence[Row[Any]]) -> list[Run]:
     """The records of runs' rows, in their order."""
     seqs = [row.seq for row in rows]
-    params, tags = _texts(connection, run_params, seqs), _texts(connection, run_tags, seqs)
-    metrics, inputs = _metrics(connection, seqs), _inputs(connection, seqs)
-    names = _experiment_names(connection, {row.experiment_id for row in rows})
+    params, tags = _keyed(connection, _PARAMS, seqs), _keyed(connection, _TAGS, seqs)
+    bits, inputs = _keyed(connection, _METRICS, seqs), _inputs(connection, seqs)
+    names = key_names(connection, {key for found in (params, tags, bits) for row in found.values() for key in row})
+    titles = _experiment_names(connection, {row.experiment_id for row in rows})
     return [
         Run(
             id=row.id,
-            experiment=names[row.experiment_id],
+            experiment=titles[row.experiment_id],
             name=row.name,
             status=RunStatus(row.status),
             started_at=row.started_at,
@@ -117,45 +118,52 @@ def load_runs(connection: Connection, rows: Sequence[Row[Any]]) -> list[Run]:
             parent=row.parent,
             kind=row.kind,
             error=row.error,
-            params=params.get(row.seq, {}),
-            metrics={key: value for key, value in metrics.get(row.seq, {}).items() if math.isfinite(value)},
-            not_finite={
-                key: str(to_wire(value)) for key, value in metrics.get(row.seq, {}).items() if not math.isfinite(value)
-            },
-            tags=tags.get(row.seq, {}),
+            params=_named(params.get(row.seq, {}), names),
+            tags=_named(tags.get(row.seq, {}), names),
             inputs=tuple(inputs.get(row.seq, ())),
             experiment_id=row.experiment_id,
             lifecycle=Lifecycle.ACTIVE if row.deleted_at is None else Lifecycle.DELETED,
+            **_metrics(_named(bits.get(row.seq, {}), names)),
         )
         for row in rows
     ]
 
 
-def _texts(connection: Connection, table: Table, seqs: list[int]) -> dict[int, dict[str, str]]:
-    found: dict[int, dict[str, str]] = {}
-    query = select(table.c.run_seq, run_keys.c.key, table.c.value).join(run_keys, run_keys.c.id == table.c.key_id)
-    for some in _chunks(seqs):
-        for row in connection.execute(query.where(table.c.run_seq.in_(some)).order_by(run_keys.c.key)):
-            found.setdefault(row.run_seq, {})[row.key] = row.value
+_PARAMS = (run_params, "value")
+_TAGS = (run_tags, "value")
+_METRICS = (run_series, "last_bits")
+
+
+def _keyed(connection: Connection, of: tuple[Table, str], seqs: list[int]) -> dict[int, dict[int, Any]]:
+    table, column = of
+    columns = table.c
+    query = select(columns.run_seq, columns.key_id, columns[column])
+    found: dict[int, dict[int, Any]] = {}
+    for seq, key_id, value in connection.execute(query.where(is_among(connection, columns.run_seq, seqs))):
+        if seq in found:
+            found[seq][key_id] = value
+        else:
+            found[seq] = {key_id: value}
     return found
 
 
-def _metrics(connection: Connection, seqs: list[int]) -> dict[int, dict[str, float]]:
-    found: dict[int, dict[str, float]] = {}
-    columns = run_series.c
-    query = select(columns.run_seq, run_keys.c.key, columns.last_bits).join(run_keys, run_keys.c.id == columns.key_id)
-    for some in _chunks(seqs):
-        for row in connection.execute(query.where(columns.run_seq.in_(some)).order_by(run_keys.c.key)):
-            found.setdefault(row.run_seq, {})[row.key] = from_bits(row.last_bits)
-    return found
+def _named(values: dict[int, Any], names: Mapping[int, str]) -> dict[str, Any]:
+    return dict(sorted([(names[key], value) for key, value in values.items()]))
+
+
+def _metrics(bits: Mapping[str, int]) -> dict[str, Any]:
+    values = {key: from_bits(found) for key, found in bits.items()}
+    return {
+        "metrics": {key: value for key, value in values.items() if math.isfinite(value)},
+        "not_finite": {key: str(to_wire(value)) for key, value in values.items() if not math.isfinite(value)},
+    }
 
 
 def _inputs(connection: Connection, seqs: list[int]) -> dict[int, list[RunInput]]:
     found: dict[int, list[RunInput]] = {}
-    for some in _chunks(seqs):
-        query = select(run_inputs).where(run_inputs.c.run_seq.in_(some)).order_by(run_inputs.c.name, run_inputs.c.ref)
-        for row in connection.execute(query):
-            found.setdefault(row.run_seq, []).append(RunInput(row.ref, row.name, row.digest, row.dataset, row.context))
+    query = select(run_inputs).where(is_among(connection, run_inputs.c.run_seq, seqs))
+    for row in connection.execute(query.order_by(run_inputs.c.name, run_inputs.c.ref)):
+        found.setdefault(row.run_seq, []).append(RunInput(row.ref, row.name, row.digest, row.dataset, row.context))
     return found
 
 

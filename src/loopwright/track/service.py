@@ -22,14 +22,16 @@ from loopwright.track.model import (
     Run,
     RunComparison,
     RunInput,
+    RunPage,
     RunStatus,
+    View,
 )
 from loopwright.track.reading import any_run, load_experiments, load_runs, the_run
-from loopwright.track.search.query import search_rows
+from loopwright.track.search.query import Question, search_rows
 from loopwright.track.tables import experiments
 from loopwright.track.writing import write_inputs
 
-_MAX_PAGE = 10_000
+_MAX_PAGE = 50_000
 _MAX_COMPARED = 100
 
 
@@ -84,35 +86,48 @@ class RunService(RunContent, RunMetrics):
         limit: int = 100,
         after: str = "",
         order_by: tuple[str, ...] = (),
+        experiments: list[str] | None = None,
+        view: View = View.ACTIVE,
     ) -> list[Run]:
-        """Runs that match a filter, newest first unless ordered otherwise.
+        """Runs that match a filter, newest first unless ordered otherwise; `search_page` gives a page token, too.
 
         Args:
             filter: such as `metrics.auc > 0.9 and params.lr = '0.1'`; see `loopwright.track.search.language`.
-            experiment: only runs of this experiment.
-            limit: runs on a page, at most 10,000.
-            after: the id of the last run of the page before this one.
+            experiment: only runs of the experiment of this name.
+            limit: runs on a page, at most 50,000.
+            after: the page token, or the id of the last run, of the page before this one.
             order_by: such as `("metrics.auc DESC",)`; runs without the value come last.
+            experiments: only runs of the experiments with these ids.
+            view: active runs, deleted ones, or all.
 
         Raises:
-            Invalid: the filter, the order or the limit is malformed.
+            Invalid: the filter, the order, the page token or the limit is malformed.
             NotFound: there is no such experiment or no run `after`.
         """
+        return self.search_page(filter, experiment, limit, after, order_by, experiments, view).runs
+
+    @operation("runs.search_page", permission="runs:read")
+    def search_page(
+        self,
+        filter: str = "",
+        experiment: str = "",
+        limit: int = 100,
+        after: str = "",
+        order_by: tuple[str, ...] = (),
+        experiments: list[str] | None = None,
+        view: View = View.ACTIVE,
+    ) -> RunPage:
+        """What `search` finds, with the token for the page after it, which is empty on the last page."""
         if not 0 < limit <= _MAX_PAGE:
             raise Invalid(f"a page of {limit} runs cannot be given", next_step=f"ask for 1 to {_MAX_PAGE:,}")
         with self.stores.db.read() as connection:
-            experiment_id = self._experiment(connection, experiment).id if experiment else ""
-            rows = search_rows(
-                self.stores.db,
-                connection,
-                self.scope.project,
-                filter=filter,
-                experiment_id=experiment_id,
-                limit=limit,
-                after=after,
-                order_by=tuple(order_by),
-            )
-            return load_runs(connection, rows)
+            ids = None if experiments is None else tuple(experiments)
+            if experiment:
+                found = self._experiment(connection, experiment).id
+                ids = (found,) if ids is None or found in ids else ()
+            asked = Question(self.scope.project, filter, ids, View(view), tuple(order_by), limit, after)
+            rows, following = search_rows(self.stores.db, connection, asked)
+            return RunPage(load_runs(connection, rows), following)
 
     @operation("runs.compare", permission="runs:read")
     def compare(self, runs: list[str], everything: bool = False) -> RunComparison:

@@ -84,7 +84,6 @@ runs = Table(
     Index("ix_runs_status", "project", "status", "started_at", "seq"),
     Index("ix_runs_name", "project", "name", "seq"),
     Index("ix_runs_parent", "parent", "seq"),
-    Index("ix_runs_deleted", "deleted_at", "seq"),
 )
 
 run_keys = Table(
@@ -238,4 +237,12 @@ run_models = Table(
     Column("step", BigInteger, nullable=False),
     Index("ix_run_models_model", "model", "role", "run_seq"),
     sqlite_with_rowid=False,
+)
+
+# What page tokens are sealed with.
+search_secrets = Table(
+    "search_secrets",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("secret", String(64), nullable=False),
 )

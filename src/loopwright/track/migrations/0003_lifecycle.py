@@ -29,7 +29,11 @@ def upgrade() -> None:
         sqlite_with_rowid=False,
     )
     op.create_index("ix_experiment_tags_key", "experiment_tags", ["key", "experiment_id"])
-    op.create_index("ix_runs_deleted", "runs", ["deleted_at", "seq"])
+    op.create_table(
+        "search_secrets",
+        Column("name", String(64), primary_key=True),
+        Column("secret", String(64), nullable=False),
+    )
     _name_datasets()
     _order_by_bytes()
 
@@ -44,8 +48,8 @@ def _name_datasets() -> None:
     inputs = table("run_inputs", column("ref", String), column("dataset", String))
     position = func.instr if op.get_bind().dialect.name == "sqlite" else func.strpos
     # What stands between `dataset:` and `@` in a ref.
-    name = func.substr(inputs.c.ref, 9, position(inputs.c.ref + "@", "@") - 9)
-    op.execute(update(inputs).values(dataset=name).where(inputs.c.ref.like("dataset:%")))
+    dataset = func.substr(inputs.c.ref, 9, position(inputs.c.ref + "@", "@") - 9)
+    op.execute(update(inputs).values(dataset=dataset).where(inputs.c.ref.like("dataset:%")))
 
 
 def _order_by_bytes() -> None:

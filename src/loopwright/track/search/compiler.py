@@ -1,124 +1,102 @@
-"""From a parsed filter to SQL conditions that indexes can answer.
+"""From a comparison of the filter language to what a database can answer it with.
 
-Each comparison with a metric, param or tag becomes `runs.seq IN (SELECT run_seq ...)` over an index that starts with
-the key; what the user wrote reaches the database as bound values only.
+Each becomes a probe: a condition on one run, answered by a look-up under the run's number. One that an index can
+narrow becomes a range, too: the numbers of all runs for which it holds. `planning` chooses between walking runs in
+order and probing each, and reading the ranges and meeting them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, false, func, not_, select
+import msgspec
+from sqlalchemy import ColumnElement, Select, String, and_, exists, false, literal, not_, or_, select, true
 
-from loopwright.track.search.language import Comparison, Entity, Operator
-from loopwright.track.tables import run_params, run_series, run_tags, runs
-from loopwright.track.values import from_micros, head_of, is_whole_head
+from loopwright.track.search.conditions import headed, is_range, numeric, textual, timed
+from loopwright.track.search.words import DATASET_KEYS, PRESENCE, RUNS, Comparison, Entity, Operator
+from loopwright.track.tables import run_inputs, run_params, run_series, run_tags, runs
 
-_MICROS_PER_MS = 1000
-_TEXT_TABLES = {Entity.PARAM: run_params, Entity.TAG: run_tags}
-_MAX_MICROS = 253_402_300_799_999_999  # the end of the year 9999
-_MIN_MICROS = -62_135_596_800_000_000
+KEYED = {Entity.METRIC: run_series, Entity.PARAM: run_params, Entity.TAG: run_tags}
 
 
-def keys_of(comparisons: tuple[Comparison, ...]) -> set[str]:
-    """The keys of metrics, params and tags that a filter names."""
-    return {item.key for item in comparisons if item.entity is not Entity.ATTRIBUTE}
+class Test(msgspec.Struct, frozen=True):
+    """A compiled comparison: a condition on a row of `runs`; and the numbers of the runs that fulfil it, if an index
+    has them together."""
+
+    probe: ColumnElement[bool]
+    range: Select[Any] | None = None
 
 
-def condition(item: Comparison, key_ids: Mapping[str, int], dialect: str) -> ColumnElement[bool]:
-    """The SQL condition of one comparison. A key that no run ever had matches nothing."""
+def keys_of(items: Iterable[Any]) -> set[str]:
+    """The keys of metrics, params and tags that comparisons or sort keys name."""
+    return {item.key for item in items if item.entity in KEYED}
+
+
+def compile_test(item: Comparison, key_ids: Mapping[str, int], dialect: str) -> Test:
+    """One comparison. A key that no run ever had is missing everywhere."""
     if item.entity is Entity.ATTRIBUTE:
-        return _attribute(item, dialect)
+        return Test(_attribute(item, dialect))
+    if item.entity is Entity.DATASET:
+        return _dataset(item, dialect)
     if item.key not in key_ids:
-        return false()
-    key_id = key_ids[item.key]
+        return Test(true() if item.operator is Operator.IS_NULL else false())
+    return _keyed(item, key_ids[item.key], dialect)
+
+
+def _keyed(item: Comparison, key_id: int, dialect: str) -> Test:
+    table: Any = KEYED[item.entity].alias()
+    mine, key = table.c.run_seq == runs.c.seq, table.c.key_id == key_id
+    if item.operator in PRESENCE:
+        present = exists().where(mine, key)
+        return Test(not_(present) if item.operator is Operator.IS_NULL else present)
+    holds = holds_in(table, item, dialect)
+    ranged = item.operator is not Operator.NE if item.entity is Entity.METRIC else is_range(item)
+    return Test(exists().where(mine, key, holds), select(table.c.run_seq).where(key, holds) if ranged else None)
+
+
+def holds_in(table: Any, item: Comparison, dialect: str) -> ColumnElement[bool]:
+    """A comparison as a condition on rows of the table that keeps what is compared."""
     if item.entity is Entity.METRIC:
-        where = and_(run_series.c.key_id == key_id, _numeric(run_series.c.last_value, item.operator, item.value))
-        return runs.c.seq.in_(select(run_series.c.run_seq).where(where))
-    table = _TEXT_TABLES[item.entity]
-    where = and_(table.c.key_id == key_id, _headed(table.c.head, table.c.value, item, dialect))
-    return runs.c.seq.in_(select(table.c.run_seq).where(where))
+        return _metric(table.c.last_value, item)
+    return headed(table.c.head, table.c.value, item, dialect)
+
+
+def _metric(value: Any, item: Comparison) -> ColumnElement[bool]:
+    """NaN is kept as NULL: it is unequal to every number."""
+    found = numeric(value, item.operator, item.value)
+    return or_(found, value.is_(None)) if item.operator is Operator.NE else found
+
+
+def _dataset(item: Comparison, dialect: str) -> Test:
+    table: Any = run_inputs.alias()
+    column = table.c[DATASET_KEYS[item.key]]
+    holds = and_(column != "", textual(column, item, dialect))
+    ranged = item.operator in (Operator.EQ, Operator.IN) and item.key != "context"
+    return Test(
+        exists().where(table.c.run_seq == runs.c.seq, holds),
+        select(table.c.run_seq).where(holds).distinct() if ranged else None,
+    )
 
 
 def _attribute(item: Comparison, dialect: str) -> ColumnElement[bool]:
-    column = runs.c[item.key]
+    column = attribute(item.key)
+    if item.operator in PRESENCE:
+        missing: ColumnElement[bool] = column.is_(None)
+        return missing if item.operator is Operator.IS_NULL else not_(missing)
     if isinstance(item.value, float):
-        micros = int(min(max(item.value * _MICROS_PER_MS, _MIN_MICROS), _MAX_MICROS))
-        return _numeric(column, item.operator, from_micros(micros))
-    return _textual(column, item, dialect)
+        return timed(column, item.operator, item.value)
+    return textual(column, item, dialect)
 
 
-def _headed(head: Any, value: Any, item: Comparison, dialect: str) -> ColumnElement[bool]:
-    """Equality is asked of the indexed head first; only a long text needs a look at the whole value."""
-    if item.operator is Operator.EQ and isinstance(item.value, str):
-        same_head: ColumnElement[bool] = head == head_of(item.value)
-        return same_head if is_whole_head(item.value) else and_(same_head, value == item.value)
-    if item.operator is Operator.IN and isinstance(item.value, tuple):
-        return and_(head.in_([head_of(text) for text in item.value]), value.in_(item.value))
-    return _textual(value, item, dialect)
+def attribute(key: str) -> Any:
+    """The column of an attribute; a run's artifact address is made from the ids that it consists of."""
+    if key != "artifact_uri":
+        return runs.c[key]
+    head = literal("mlflow-artifacts:/", String).op("||")(runs.c.experiment_id)
+    return head.op("||")(literal("/", String)).op("||")(runs.c.id).op("||")(literal("/artifacts", String))
 
 
-def _numeric(column: Any, operator: Operator, value: Any) -> ColumnElement[bool]:
-    found: ColumnElement[bool]
-    match operator:
-        case Operator.EQ:
-            found = column == value
-        case Operator.NE:
-            found = column != value
-        case Operator.LT:
-            found = column < value
-        case Operator.LE:
-            found = column <= value
-        case Operator.GT:
-            found = column > value
-        case _:
-            found = column >= value
-    return found
-
-
-def _textual(column: Any, item: Comparison, dialect: str) -> ColumnElement[bool]:
-    found: ColumnElement[bool]
-    match item.operator:
-        case Operator.EQ:
-            found = column == item.value
-        case Operator.NE:
-            found = column != item.value
-        case Operator.IN:
-            found = column.in_(item.value)
-        case Operator.NOT_IN:
-            found = not_(column.in_(item.value))
-        case Operator.LIKE:
-            found = _like(column, str(item.value), dialect)
-        case _:
-            found = _like_any_case(column, str(item.value), dialect)
-    return found
-
-
-def _like(column: Any, pattern: str, dialect: str) -> ColumnElement[bool]:
-    """SQLite's LIKE ignores case; its GLOB does not."""
-    if dialect == "sqlite":
-        return column.op("GLOB", is_comparison=True)(_glob(pattern))  # type: ignore[no-any-return]  # untyped operator
-    return column.like(_literal_backslash(pattern))  # type: ignore[no-any-return]  # a column of any table
-
-
-def _like_any_case(column: Any, pattern: str, dialect: str) -> ColumnElement[bool]:
-    """Case is ignored for the letters A to Z on both databases; others compare as the database does."""
-    if dialect == "sqlite":
-        return func.lower(column).op("GLOB", is_comparison=True)(_glob(_ascii_lower(pattern)))
-    return column.ilike(_literal_backslash(pattern))  # type: ignore[no-any-return]  # a column of any table
-
-
-def _ascii_lower(text: str) -> str:
-    return "".join(letter.lower() if letter.isascii() else letter for letter in text)
-
-
-def _glob(pattern: str) -> str:
-    """A LIKE pattern as a GLOB pattern."""
-    signs = {"%": "*", "_": "?", "*": "[*]", "?": "[?]", "[": "[[]"}
-    return "".join(signs.get(letter, letter) for letter in pattern)
-
-
-def _literal_backslash(pattern: str) -> str:
-    """PostgreSQL reads a backslash in a pattern as an escape; the filter language has none."""
-    return pattern.replace("\\", "\\\\")
+def is_time(key: str) -> bool:
+    """Whether an attribute is a time, kept as whole microseconds."""
+    return key in RUNS.times.values()

@@ -1,54 +1,165 @@
-"""One page of a search: the filter and the order compiled, run, and the rows of runs given back."""
+"""One page of a search among runs: the filter and the order compiled, run, and the rows of runs given back."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, select
+import msgspec
+from sqlalchemy import ColumnElement, Connection, Row, Select, func, intersect, literal, select
+from sqlalchemy.sql.elements import UnaryExpression
+from sqlalchemy.sql.operators import custom_op
 
-from loopwright.core import NotFound
+from loopwright.core import NotFound, is_id
 from loopwright.store import Database
 from loopwright.track.keys import find_keys
-from loopwright.track.search import compiler, paging
+from loopwright.track.model import View
+from loopwright.track.search.compiler import KEYED, compile_test, holds_in, keys_of
 from loopwright.track.search.language import parse_filter, parse_order
+from loopwright.track.search.paging import LEADING, MISSING, Phase, known, order_of, phases
+from loopwright.track.search.planning import COUNT_CAP, Sizes, ranges_to_meet
+from loopwright.track.search.tokens import Tokens, refused
+from loopwright.track.search.words import PRESENCE, Operator, SortKey
 from loopwright.track.tables import runs
 
 
-def search_rows(
-    database: Database,
-    connection: Connection,
-    project: str,
-    *,
-    filter: str,
-    experiment_id: str,
-    limit: int,
-    after: str,
-    order_by: tuple[str, ...],
-) -> list[Row[Any]]:
-    """The rows of a page of runs.
+class Question(msgspec.Struct, frozen=True):
+    """What a search asks for. `experiments` are ids; None means all. `after` is a page token or a run's id."""
+
+    project: str
+    filter: str = ""
+    experiments: tuple[str, ...] | None = None
+    view: View = View.ACTIVE
+    order_by: tuple[str, ...] = ()
+    limit: int = 100
+    after: str = ""
+
+
+def search_rows(database: Database, connection: Connection, asked: Question) -> tuple[list[Row[Any]], str]:
+    """The rows of a page of runs, and the token for the page after it, or an empty text.
 
     Raises:
-        Invalid: the filter or the order is malformed.
+        Invalid: the filter, the order or the page token is malformed.
         NotFound: there is no run `after`.
     """
-    comparisons, sort_keys = parse_filter(filter), parse_order(order_by)
-    keys = compiler.keys_of(comparisons) | paging.keys_of(sort_keys)
-    key_ids = find_keys(database, connection, keys)
-    ordering = paging.Ordering(sort_keys, key_ids)
-    mine = (runs.c.project == project) & runs.c.deleted_at.is_(None)
-    query: Select[Any] = select(runs).select_from(ordering.source).where(mine)
-    if experiment_id:
-        query = query.where(runs.c.experiment_id == experiment_id)
-    for item in comparisons:
-        query = query.where(compiler.condition(item, key_ids, database.dialect))
-    if after:
-        query = query.where(ordering.after(_place(connection, ordering, project, after)))
-    return list(connection.execute(query.order_by(*ordering.clauses()).limit(limit)))
+    search = _Search(database, connection, asked)
+    phase, place = search.start()
+    found: list[Row[Any]] = []
+    for number in range(phase, len(search.phases)):
+        found += search.rows(search.phases[number], place, asked.limit + 1 - len(found))
+        place = None
+        if len(found) > asked.limit:
+            return found[:-1], search.token(found[-2])
+    return found, ""
 
 
-def _place(connection: Connection, ordering: paging.Ordering, project: str, run_id: str) -> Row[Any]:
-    query = select(*ordering.columns).select_from(ordering.source)
-    row = connection.execute(query.where(runs.c.project == project, runs.c.id == run_id)).one_or_none()
-    if row is None:
+class _Search:
+    """A question with all that is needed to answer it.
+
+    Comparisons with the first sort key are conditions on the very rows that are walked: they narrow the walk.
+    """
+
+    def __init__(self, database: Database, connection: Connection, asked: Question) -> None:
+        self._database, self._connection, self._asked = database, connection, asked
+        whole = ["runs", asked.project, asked.filter, asked.experiments, asked.view, asked.order_by]
+        self._tokens = Tokens(database, whole)
+        comparisons, order = parse_filter(asked.filter), parse_order(asked.order_by)
+        key_ids = find_keys(database, connection, keys_of(comparisons) | keys_of(order))
+        keys = known(order, key_ids)
+        leading = [item for item in comparisons if keys and (item.entity, item.key) == (keys[0].entity, keys[0].key)]
+        self._leading = [item for item in leading if item.entity in KEYED]
+        self._tests = [(item, compile_test(item, key_ids, database.dialect)) for item in comparisons]
+        self._met = self._ranges_to_meet(keys) if database.dialect == "sqlite" else ()
+        self.phases = [
+            phase for phase in phases(keys, key_ids, database.dialect, not self._met) if self._is_possible(phase)
+        ]
+
+    def start(self) -> tuple[int, list[Any] | None]:
+        """The index of the phase to begin with, and the place in it to begin after."""
+        after = self._asked.after
+        if not after:
+            return 0, None
+        number, *place = self._place_of(after) if is_id(after) else self._tokens.read(self._connection, after)
+        for at, phase in enumerate(self.phases):
+            if phase.number == number and len(phase.columns) == len(place):
+                return at, place
+        raise refused()  # a sort key that nobody had at the first page has appeared
+
+    def rows(self, phase: Phase, place: list[Any] | None, limit: int) -> list[Row[Any]]:
+        """Rows of one phase, with its number."""
+        query = self._narrowed(select(runs, *phase.selected(), literal(phase.number).label("phase")), phase)
+        if place is not None:
+            query = query.where(phase.after(place))
+        return list(self._connection.execute(query.order_by(*phase.clauses()).limit(limit)))
+
+    def token(self, last: Row[Any]) -> str:
+        """The token for the page after a row."""
+        width = len(next(phase for phase in self.phases if phase.number == last.phase).columns)
+        values = [last._mapping[f"sort_{number}"] for number in range(width)]
+        return self._tokens.write(self._connection, [last.phase, *values])
+
+    def _is_possible(self, phase: Phase) -> bool:
+        """Whether a run of this phase can match: what is compared must be there, or missing."""
+        wanted = {item.operator is Operator.IS_NULL for item in self._leading}
+        return wanted <= {phase.number == MISSING}
+
+    def _narrowed(self, query: Select[Any], phase: Phase) -> Select[Any]:
+        asked = self._asked
+        leads_elsewhere = self._database.dialect == "sqlite" and (self._met or phase.source is not runs)
+        keep: Any = _unindexed if leads_elsewhere else _as_it_is
+        query = query.select_from(phase.source).where(keep(runs.c.project) == asked.project, *phase.where)
+        if asked.view is not View.ALL:
+            deleted = runs.c.deleted_at
+            query = query.where(deleted.is_(None) if asked.view is View.ACTIVE else deleted.is_not(None))
+        if asked.experiments is not None:
+            column = keep(runs.c.experiment_id)
+            one = len(asked.experiments) == 1
+            query = query.where(column == asked.experiments[0] if one else column.in_(asked.experiments))
+        return query.where(*self._conditions(phase))
+
+    def _conditions(self, phase: Phase) -> list[ColumnElement[bool]]:
+        if self._met:
+            ranged = [test for _, test in self._tests if test.range is not None]
+            met = [ranged[number] for number in self._met]
+            ranges = [test.range for test in met if test.range is not None]
+            rest = [test.probe for _, test in self._tests if not any(test is chosen for chosen in met)]
+            return [runs.c.seq.in_(intersect(*ranges) if len(ranges) > 1 else ranges[0]), *rest]
+        walked = phase.source is not runs
+        return [
+            holds_in(LEADING[item.entity], item, self._database.dialect)
+            if walked and item in self._leading and item.operator not in PRESENCE
+            else test.probe
+            for item, test in self._tests
+        ]
+
+    def _ranges_to_meet(self, keys: Sequence[SortKey]) -> tuple[int, ...]:
+        ranged = [(item, test.range) for item, test in self._tests if test.range is not None]
+        if not ranged:
+            return ()
+        most = select(func.max(runs.c.seq)).scalar_subquery()
+        counts = [
+            select(func.count()).select_from(found.limit(COUNT_CAP).subquery()).scalar_subquery() for _, found in ranged
+        ]
+        total, *sizes = self._connection.execute(select(most, *counts)).one()
+        leading = tuple(item in self._leading for item, _ in ranged)
+        known_sizes = Sizes(total or 0, tuple(sizes), len(self._tests) - len(ranged), leading)
+        return ranges_to_meet(known_sizes, self._asked.limit, order_of(keys))
+
+    def _place_of(self, run_id: str) -> list[Any]:
+        for phase in self.phases:
+            query = select(*phase.selected()).select_from(phase.source).where(*phase.where)
+            row = self._connection.execute(
+                query.where(runs.c.project == self._asked.project, runs.c.id == run_id)
+            ).one_or_none()
+            if row is not None:
+                return [phase.number, *row]
         raise NotFound(f"there is no run {run_id[:60]!r} to go on after", next_step="start again from the first page")
-    return row
+
+
+def _as_it_is(column: Any) -> Any:
+    return column
+
+
+def _unindexed(column: Any) -> Any:
+    """SQLite's way to say that a condition must not choose the index: a plus before the column."""
+    return UnaryExpression(column, operator=custom_op("+"), type_=column.type)
