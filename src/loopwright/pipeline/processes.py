@@ -55,7 +55,9 @@ class WorkerProcess:
     def __init__(self, setup: Setup) -> None:
         self.setup = setup
         self._log = Path(setup.scratch) / f"worker-{new_id()}.log"
-        environment = {**os.environ, "PYTHONHASHSEED": "0", "PYTHONUNBUFFERED": "1", "LOOPWRIGHT_WORKSPACE": setup.root}
+        ours = {"PYTHONHASHSEED": "0", "PYTHONUNBUFFERED": "1", "LOOPWRIGHT_WORKSPACE": setup.root}
+        # OpenMP's threads wait for each other asleep: awake, as GNU's do, they keep a shared machine's cores from work.
+        environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, **ours}
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "loopwright.pipeline.worker"],
