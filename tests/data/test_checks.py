@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.examples import examples
 
 from loopwright.core import Conflict, Invalid, NotFound, encode
 from loopwright.data import (
@@ -135,7 +136,7 @@ def test_malformed_checks_are_refused_when_they_are_declared(wrong: Any) -> None
         wrong()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(
     rows=st.lists(st.tuples(st.none() | st.integers(-3, 3), st.none() | st.sampled_from("abc")), max_size=20),
     low=st.integers(-3, 3),

@@ -11,6 +11,7 @@ from typing import Any
 import polars as pl
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.examples import examples
 
 from loopwright.data import PartDigest
 
@@ -45,7 +46,7 @@ def frame_of(rows: list[Any]) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=SCHEMA, orient="row")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(rows=ROWS, cut=st.integers(0, 12))
 def test_batches_do_not_change_the_digest(rows: list[Any], cut: int) -> None:
     frame = frame_of(rows)
@@ -54,7 +55,7 @@ def test_batches_do_not_change_the_digest(rows: list[Any], cut: int) -> None:
     assert digest(pl.concat([frame.head(cut), frame.slice(cut)], rechunk=False)) == whole
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(first=ROWS, second=ROWS)
 def test_other_values_have_another_digest(first: list[Any], second: list[Any]) -> None:
     a, b = frame_of(first), frame_of(second)

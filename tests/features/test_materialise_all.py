@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.examples import examples
 
 from loopwright.core import Conflict, NotFound, Scope, new_id
 from loopwright.data import DatasetService
@@ -76,7 +77,7 @@ STEPS = st.lists(
 
 
 @pytest.mark.parametrize("in_memory", [True, False])
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(10), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=STEPS)
 def test_any_course_agrees_with_offline(
     features: FeatureStore, monkeypatch: pytest.MonkeyPatch, in_memory: bool, steps: list[Any]

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
+from tests.examples import examples
 
 from loopwright.core import Forbidden, Invalid
 from loopwright.pipeline.codecs import Codec, codec, codecs, dump_value, inline_value, load_value
@@ -56,14 +57,14 @@ mixed = st.recursive(
 )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(40), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(value=mixed)
 def test_plain_and_mixed_values_come_back_equal_with_their_types(keep: Any, value: Any) -> None:
     back = keep(value)
     assert (back, repr(back)) == (value, repr(value))
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(30), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(value=mixed)
 def test_a_stored_value_survives_its_record(objects: ObjectStore, tmp_path: Path, value: Any) -> None:
     stored = dump_value(objects, value, tmp_path)

@@ -154,7 +154,7 @@ def test_a_cached_step_is_not_on_record_before_its_notes_are(project: Project, m
         ("value * 2 for", "value * 3 for", ["double", "total", "publish"]),
         ("in values]", "in values]  # twice", ["publish"]),
         ("value * 2 for", "2 * value for", ["double", "publish"]),
-        ("rows: int = 4", "rows: int = 5", ["load", "double", "total", "publish"]),
+        pytest.param("rows: int = 4", "rows: int = 5", ["load", "double", "total", "publish"], marks=pytest.mark.slow),
         ("scale: float = 1.0", "scale: float = 2.0", ["total", "publish"]),
     ],
 )
@@ -208,11 +208,12 @@ def test_a_seed_is_a_part_of_the_run(project: Project) -> None:
             return {"x": draw(1), "y": draw(2)}
         """,
     )
-    draws = [project.pipelines.run("flow:main", use_cache=False, seed=seed).outputs for seed in (1, 1, 2)]
+    runs = [project.pipelines.run("flow:main", use_cache=False, seed=seed) for seed in (1, 1, 2)]
+    draws = [run.outputs for run in runs]
     assert draws[0] == draws[1]
     assert draws[0]["x"][:3] != draws[2]["x"][:3]
     assert draws[0]["x"][:3] != draws[0]["y"][:3]
-    assert project.runs.get(project.pipelines.run("flow:main", seed=2).run_id).tags["seed"] == "2"
+    assert [project.runs.get(run.run_id).tags["seed"] for run in runs] == ["1", "1", "2"]
 
 
 FAILING = """

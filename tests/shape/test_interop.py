@@ -25,6 +25,7 @@ def test_a_system_has_exact_versions_and_tests(system: Path) -> None:
     assert list(system.glob("test_*.py"))
 
 
+@pytest.mark.slow
 def test_the_ordinary_tests_collect_none_of_them(tmp_path: Path) -> None:
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     for name in ("tests/test_ours.py", "tests/interop/theirs/test_theirs.py"):

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import event
+from tests.examples import examples
 
 from loopwright.core import NotFound
 from loopwright.store import Edge, Lineage, Node, Stores
@@ -128,7 +129,7 @@ def test_a_walk_that_grows_too_large_is_cut_and_says_so(stores_sqlite: Stores, m
 
 
 @given(st.sets(st.tuples(st.integers(0, 8), st.integers(0, 8)), max_size=20))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 def test_down_and_up_agree(pairs: set[tuple[int, int]]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         db = open_database(f"sqlite:///{Path(folder) / 'test.db'}", [])

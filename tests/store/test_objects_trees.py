@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.examples import examples
 from tests.servers_bytes import S3Place
 
 from loopwright.core import Conflict, Corrupt, Invalid, NotFound, encode, new_id
@@ -54,7 +55,7 @@ trees = st.dictionaries(
 ).filter(lambda files: not any(other.startswith(path + "/") for path in files for other in files))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(trees)
 def test_a_tree_comes_back_as_it_went_in(tmp_path_factory: pytest.TempPathFactory, files: dict[str, bytes]) -> None:
     root = tmp_path_factory.mktemp("tree")
@@ -67,7 +68,7 @@ def test_a_tree_comes_back_as_it_went_in(tmp_path_factory: pytest.TempPathFactor
     assert {path: read_file(objects, by_folder, path) for path in files} == files
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(trees, trees)
 def test_equal_content_has_one_digest_whatever_packs_it_lies_in(
     tmp_path_factory: pytest.TempPathFactory, files: dict[str, bytes], earlier: dict[str, bytes]

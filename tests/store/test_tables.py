@@ -13,6 +13,7 @@ from deltalake import DeltaTable
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
+from tests.examples import examples
 from tests.servers_bytes import S3Place
 
 from loopwright.core import Conflict, Corrupt, Invalid, NotFound, Unavailable
@@ -271,7 +272,7 @@ values = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(st.lists(values, max_size=30), st.integers(1, 10))
 def test_rows_come_back_as_they_went_in(
     tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, object]], step: int

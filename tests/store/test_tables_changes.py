@@ -11,6 +11,7 @@ import pytest
 from deltalake import DeltaTable
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.examples import examples
 from tests.servers_bytes import S3Place
 
 from loopwright.core import Corrupt, new_id
@@ -80,7 +81,7 @@ def test_files_that_are_gone_and_commits_that_are_damaged(tmp_path: Path) -> Non
         tables.added("t", 0, 1)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(25), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(writes=st.lists(st.sampled_from(["append", "overwrite", "compact"]), min_size=1, max_size=8), data=st.data())
 def test_any_course_of_writes_agrees_with_reading_both_versions(
     tmp_path: Path, writes: list[str], data: st.DataObject

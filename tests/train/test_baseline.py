@@ -55,6 +55,7 @@ def test_a_better_and_a_worse_run_are_told_apart(train: TrainService, project: P
     assert better["auc"].method == "delong_paired"
 
 
+@pytest.mark.slow
 def test_a_difference_is_run_minus_baseline_within_its_interval(train: TrainService, project: Project) -> None:
     project.runs.pin_baseline("e", make(train, project, *scores(1, 0.8)))
     for item in compare(train, make(train, project, *scores(2, 1.3))).values():

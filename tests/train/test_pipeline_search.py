@@ -138,6 +138,7 @@ def main(trials: int = 6):
 """
 
 
+@pytest.mark.slow
 def test_a_search_inside_a_step_belongs_to_its_run_and_goes_on_by_itself(train: TrainService, project: Project) -> None:
     project.write("flow.py", INSIDE)
     with pytest.raises(StepFailed, match="exit code 9") as caught:
