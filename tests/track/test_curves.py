@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from tests.track.points import Point, columns, points_of
 
@@ -144,6 +144,7 @@ def test_summaries_of_points_in_order_are_exact_per_bucket(
 
 
 @QUIET
+@example(batches=[[(step, 0, 0) for step in (-1, 0, 1, 2**53 + 1, 2**63 - 1)] * 2, [(-2, 0, 0)]], buckets=1)
 @given(
     batches=st.lists(st.lists(any_points.map(lambda some: some[:20]), max_size=1).map(lambda a: a[0] if a else [])),
     buckets=st.integers(1, 12),

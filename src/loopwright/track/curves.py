@@ -75,7 +75,8 @@ def bucketed(parts: Parts, buckets: int) -> Parts:
     width = min(-(-(last - first + 1) // buckets), 2**64 - 1)
     # Steps may be 2^64 apart: the difference is taken modulo 2^64, where it is never negative.
     numbers = (parts["first_step"].astype(np.uint64) - np.int64(first).view(np.uint64)) // np.uint64(width)
-    if not bool((numbers[1:] >= numbers[:-1]).all()) or not bool((np.diff(parts["last_step"]) > 0).all()):
+    ends = parts["last_step"]
+    if not bool((numbers[1:] >= numbers[:-1]).all()) or not bool((ends[1:] > ends[:-1]).all()):
         order = latest_last(parts)
         order = order[np.argsort(numbers[order], kind="stable")]
         parts, numbers = parts[order], numbers[order]
