@@ -194,7 +194,9 @@ def _models(connection: Connection, seqs: Iterable[int]) -> dict[tuple[int, str]
 def _write_datasets(database: Database, tx: Connection, run: Row[Any], datasets: Sequence[DatasetUse]) -> None:
     if not datasets:
         return
-    by_name = {(item.name, item.digest): item for item in reversed(datasets)}
+    by_name: dict[tuple[str, str], DatasetUse] = {}
+    for item in datasets:
+        by_name.setdefault((item.name, item.digest), item)
     rows = [
         {"experiment_id": run.experiment_id, **{name: getattr(item, name) for name in _LIMITS}}
         for item in by_name.values()

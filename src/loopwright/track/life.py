@@ -132,7 +132,10 @@ class RunLife:
         with self.stores.db.begin() as tx:
             row = the_run(tx, self.scope.project, run)
             change_run(self.stores, self.scope, tx, row, name, status, ended_at)
-            return self._load(tx, row.id)
+            found = self._load(tx, row.id)
+            if row.status == RunStatus.RUNNING and found.status is not RunStatus.RUNNING:
+                tell_end(self.stores, self.scope, tx, found)
+            return found
 
     @operation("runs.delete", permission="runs:write", effect="write")
     def delete(self, run: str) -> None:

@@ -72,9 +72,9 @@ def convert(kind: type[R], values: Mapping[str, Any]) -> R:
     if "run_id" not in given and "run_uuid" in given:
         given["run_id"] = given["run_uuid"]
     for field in msgspec.structs.fields(kind):
+        if field.required and given.get(field.name, "") == "":
+            raise missing(field.name)
         if field.name not in given:
-            if field.required:
-                raise missing(field.name)
             continue
         try:
             msgspec.convert(given[field.name], field.type, strict=False)
