@@ -24,6 +24,8 @@ MAX_WAITING_POINTS = 1_000_000
 MAX_GROUP = 1_024
 MAX_GROUP_POINTS = 100_000
 SYNC_EVERY_S = 1.0
+GATHER_S = 0.0005
+MAX_EXPECTED = 64
 THREAD_NAME = "loopwright-metric-intake"
 Given: TypeAlias = Sequence[MetricPoint] | Mapping[str, Columns]
 
@@ -46,15 +48,26 @@ class MetricIntake:
     """
 
     def __init__(
-        self, stores: Stores, *, max_waiting_points: int = MAX_WAITING_POINTS, patience_s: float = 30.0
+        self,
+        stores: Stores,
+        *,
+        max_waiting_points: int = MAX_WAITING_POINTS,
+        patience_s: float = 30.0,
+        sync_every_s: float = SYNC_EVERY_S,
     ) -> None:
+        """Args:
+        max_waiting_points: what may wait, an item counting for one more than its points.
+        patience_s: how long `submit` waits for room.
+        sync_every_s: how often a group waits for the disk on SQLite; with 0 each does.
+        """
         self._stores, self._max_waiting, self._patience_s = stores, max_waiting_points, patience_s
         self._process = os.getpid()
         self._changed = threading.Condition()
         self._waiting: deque[_Item] = deque()
         self._waiting_size = 0
         self._closing = False
-        self._synced_at = -SYNC_EVERY_S
+        self._sync_every_s, self._synced_at = sync_every_s, -sync_every_s
+        self._expected = 0
         self._thread: threading.Thread | None = None
 
     def submit(
@@ -133,18 +146,21 @@ class MetricIntake:
         """What waits, up to a bound; empty when the intake is closed and nothing is left."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._closing)
+            # Those whose items were stored a moment ago are about to submit again: one disk write serves all of them.
+            self._changed.wait_for(lambda: self._closing or len(self._waiting) >= self._expected, GATHER_S)
             group: list[_Item] = []
             size = 0
             while self._waiting and len(group) < MAX_GROUP and (not group or size < MAX_GROUP_POINTS):
                 group.append(self._waiting.popleft())
                 size += group[-1].size
             self._waiting_size -= size
+            self._expected = min(len(group) + len(self._waiting), MAX_EXPECTED)
             self._changed.notify_all()
             return group
 
     def _store(self, group: Sequence[_Item]) -> None:
         now = time.monotonic()
-        relaxed = now < self._synced_at + SYNC_EVERY_S
+        relaxed = now < self._synced_at + self._sync_every_s
         try:
             with self._stores.db.begin(relaxed=relaxed) as tx:
                 outcome = write_batches(self._stores.db, tx, [item.batch for item in group])
