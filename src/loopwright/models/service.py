@@ -4,20 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
+
+import msgspec
 
 from loopwright.core import Conflict, Ref, check_name, decode, operation, parse_ref
 from loopwright.models.bundle import Bundle
 from loopwright.models.cache import fetch_bundle
 from loopwright.models.card import render_card
+from loopwright.models.files import entries_in, open_entry, refuse_foreign_bundle
 from loopwright.models.frames import predict_frame
-from loopwright.models.model import BundleManifest, Kind, ModelVersion
+from loopwright.models.model import BundleManifest, Kind, ModelVersion, Task
 from loopwright.models.predictor import MANIFEST_FILE
 from loopwright.models.reading import find_model, living_versions, load_versions, locate_version, with_aliases
 from loopwright.models.registry import Registry
 from loopwright.models.tables import model_versions
-from loopwright.models.writing import add_version, known_version
-from loopwright.store import put_tree, read_file
+from loopwright.models.tags import checked_tags
+from loopwright.models.writing import add_version, copied, known_version
+from loopwright.store import Tree, TreeEntry, put_tree, read_file, read_tree
+from loopwright.track import ArtifactService, Entry
 
 if TYPE_CHECKING:
     import polars as pl
@@ -84,6 +89,61 @@ class ModelService(Registry):
                 number = add_version(self.stores, tx, self.scope, draft, held.manifest)
             return load_versions(tx, self.scope.project, [(name, number)])[0]
 
+    @operation("models.register_source", permission="models:write", effect="write")
+    def register_source(
+        self,
+        name: str,
+        source: str,
+        owner: str = "",
+        folder: str = "",
+        copy_of: str = "",
+        run: str = "",
+        run_link: str = "",
+        model_id: str = "",
+        tags: dict[str, str] | None = None,
+        description: str = "",
+    ) -> ModelVersion:
+        """Give the next version number of a registered name to what is no bundle of ours, or to a copy of a version.
+
+        Args:
+            source: where its maker says that it came from; never read.
+            owner, folder: files kept here that it consists of, such as those of `run:<id>` in `model`; as they are
+                now, for good. Without them the version says only where it is.
+            copy_of: the version that it is a copy of, in place of an owner.
+            run, run_link, model_id: what made it.
+
+        Raises:
+            NotFound: there is no such name, owner or version.
+            Invalid: a tag or a text cannot be stored.
+        """
+        draft = ModelVersion(
+            ref="",
+            name=name,
+            version=0,
+            bundle="",
+            task=Task.OTHER,
+            run=run[:64],
+            tags=checked_tags(tags or {}),
+            description=description,
+            created_at=self.stores.clock.now(),
+            actor=self.scope.actor,
+            kind=Kind.ELSEWHERE,
+            source=source,
+            run_link=run_link,
+            model_id=model_id[:64],
+        )
+        if copy_of:
+            draft = copied(draft, self.get(copy_of))
+        elif owner:
+            digest, size = ArtifactService(self.stores, self.scope).tree(owner, folder)
+            kind = Kind.MLFLOW if digest else Kind.ELSEWHERE
+            draft = msgspec.structs.replace(draft, bundle=digest, size_bytes=size, kind=kind)
+        with self._changing(name) as tx:
+            held = str(find_model(tx, self.scope.project, name).name)
+            draft = msgspec.structs.replace(draft, name=held)
+            number = add_version(self.stores, tx, self.scope, draft, None)
+            return load_versions(tx, self.scope.project, [(held, number)])[0]
+
     @operation("models.get", permission="models:read")
     def get(self, ref: str) -> ModelVersion:
         """One version.
@@ -138,6 +198,15 @@ class ModelService(Registry):
             )
             return with_aliases(connection, project, rows)
 
+    @operation("models.made_of", permission="models:read")
+    def made_of(self, model_id: str) -> Sequence[ModelVersion]:
+        """The versions that were registered of a logged model, oldest first."""
+        project = self.scope.project
+        query = living_versions(project).where(model_versions.c.model_id == model_id, model_versions.c.model_id != "")
+        with self.stores.db.read() as connection:
+            rows = connection.execute(query.order_by(model_versions.c.created_at, model_versions.c.version))
+            return with_aliases(connection, project, rows)
+
     def servable(self, ref: str) -> ModelVersion:
         """The version, if it has a bundle that may be served.
 
@@ -175,6 +244,24 @@ class ModelService(Registry):
         """
         version = self.get(ref)
         return render_card(version, self.manifest(version.ref))
+
+    def files(self, bundle: str, folder: str = "") -> list[Entry]:
+        """What lies straight in a folder of what a version holds, by the digest of that. Raises as `open_file` does."""
+        return entries_in(self._tree(bundle), folder)
+
+    def open_file(self, bundle: str, path: str) -> tuple[TreeEntry, BinaryIO]:
+        """A file of what a version holds, and a stream that stands at its first byte; the caller closes it.
+
+        Raises:
+            NotFound: no version of this project holds the bundle, or it has no such file.
+            Corrupt: the list of its files is damaged.
+        """
+        return open_entry(self.stores.objects, self._tree(bundle), path)
+
+    def _tree(self, bundle: str) -> Tree:
+        with self.stores.db.read() as connection:
+            refuse_foreign_bundle(connection, self.scope.project, bundle)
+        return read_tree(self.stores.objects, bundle)
 
     def bundle(self, ref: str) -> Bundle:
         """A version's bundle, checked out on this machine and verified.

@@ -50,6 +50,22 @@ def add_version(
     return number
 
 
+def copied(draft: ModelVersion, held: ModelVersion) -> ModelVersion:
+    """The draft with what another version holds, and with what made that where the draft says nothing of it."""
+    return msgspec.structs.replace(
+        draft,
+        kind=held.kind,
+        bundle=held.bundle,
+        size_bytes=held.size_bytes,
+        task=held.task,
+        metrics=held.metrics,
+        training_data=held.training_data,
+        run=draft.run or held.run,
+        run_link=draft.run_link or held.run_link,
+        model_id=draft.model_id or held.model_id,
+    )
+
+
 def ensure_model(stores: Stores, tx: Connection, scope: Scope, name: str) -> bool:
     """Make a name that is not there, or was deleted; whether it was made. The caller holds the name's lock."""
     now = stores.clock.now()

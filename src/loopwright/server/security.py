@@ -99,13 +99,14 @@ def check_csrf(head: Head, expected: str | None, *, protocol: bool = False) -> N
 
 
 def check_content_type(head: Head, accepted: tuple[str, ...]) -> None:
-    """Refuse a body of a type that the route does not name, exactly; an empty name accepts a missing header.
+    """Refuse a body of a type that the route does not name, exactly; an empty name accepts a missing header, and
+    `*/*` any type, for a body that nothing parses.
 
     Raises:
         WrongType: it is another type.
     """
     given = head.headers.get("content-type", "")
-    if not head.safe and given.lower() not in accepted:
+    if not head.safe and given.lower() not in accepted and "*/*" not in accepted:
         raise WrongType(
             f"the content type is {given[:100]!r}",
             where="Content-Type",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import BinaryIO
 
-from loopwright.core import Invalid, Scope, check_path, operation
+from loopwright.core import Scope, check_path, operation
 from loopwright.store import Readable, Stores, Tree, TreeEntry, put_tree_manifest
 from loopwright.track.files import uploads
 from loopwright.track.files.model import Entry, Part, Upload, parse_owner
@@ -90,9 +90,11 @@ class ArtifactService:
     def tree(self, owner: str, folder: str) -> tuple[str, int]:
         """A folder of an owner as it is now, for good: the digest of a tree in the object store, and its size in bytes.
 
+        A folder without a file, or that is not there, has no digest and no size.
+
         Raises:
             NotFound: there is no such owner.
-            Invalid: the folder is malformed, holds no file, or has a path that is a file and a folder at once.
+            Invalid: the folder is malformed, or has a path that is a file and a folder at once.
         """
         if folder:
             check_path(folder)
@@ -100,7 +102,7 @@ class ArtifactService:
             shelf = find_shelf(connection, self.scope.project, parse_owner(owner))
             files = files_of(connection, shelf, folder)
         if not files:
-            raise Invalid(f"{owner} has no files in {folder or 'it'!r}", next_step="upload the model's files first")
+            return "", 0
         start = len(folder) + 1 if folder else 0
         tree = Tree(tuple(TreeEntry(item.path[start:], item.digest, item.size_bytes) for item in files))
         return put_tree_manifest(self.stores.objects, tree), tree.size_bytes
@@ -117,6 +119,11 @@ class ArtifactService:
         with self.stores.db.begin() as tx:
             return uploads.begin(self.stores, tx, self.scope, owner, path, parts)
 
+    def check_part(self, upload: str, secret: str, number: int) -> None:
+        """Refuse what `put_part` would refuse, before the first byte is read. Raises as it does."""
+        with self.stores.db.read() as connection:
+            uploads.check_part(connection, upload, secret, number)
+
     def put_part(self, upload: str, secret: str, number: int, stream: Readable) -> Part:
         """Keep one part of an upload, in constant memory; one of the same number is replaced.
 
@@ -124,8 +131,7 @@ class ArtifactService:
             NotFound: there is no such upload, or the secret is not its own.
             Invalid: it has no part of that number.
         """
-        with self.stores.db.read() as connection:
-            uploads.check_part(connection, upload, secret, number)
+        self.check_part(upload, secret, number)
         digest = self.stores.objects.put_stream(stream)
         size = self.stores.objects.stat(digest).size_bytes
         with self.stores.db.begin() as tx:

@@ -11,7 +11,7 @@ from loopwright.server.route import Call
 
 if TYPE_CHECKING:
     from loopwright.models import ModelService
-    from loopwright.track import ExperimentService, RunService
+    from loopwright.track import ArtifactService, ExperimentService, LoggedModelService, RunService
 
 T = TypeVar("T")
 Answer = Callable[[Call, Any], Awaitable[object]]
@@ -56,6 +56,16 @@ class Rooms:
     def models(self) -> ModelService:
         """Models and their versions."""
         return self._service("models")  # type: ignore[no-any-return]  # services are found by name
+
+    @property
+    def artifacts(self) -> ArtifactService:
+        """Files of runs, logged models and traces."""
+        return self._service("artifacts")  # type: ignore[no-any-return]  # services are found by name
+
+    @property
+    def logged_models(self) -> LoggedModelService:
+        """Models that runs made, registered or not."""
+        return self._service("logged")  # type: ignore[no-any-return]  # services are found by name
 
     def _service(self, room: str) -> Any:
         return self._call.services.service(room, self._call.scope)

@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 
 from starlette.responses import Response
 
-from loopwright.server.protocols.mlflow import experiments, histories, inputs, log, runs, system, wire
+from loopwright.server.protocols.mlflow import (
+    artifacts,
+    experiments,
+    histories,
+    inputs,
+    log,
+    logged,
+    multipart,
+    registry,
+    runs,
+    system,
+    versions,
+    wire,
+)
 from loopwright.server.protocols.mlflow.endpoint import Endpoint
 from loopwright.server.protocols.mlflow.errors import mlflow_error
 from loopwright.server.route import JSON, Call, Family, Realm, RouteSpec
+from loopwright.server.transfer import Transfers
 
 TYPES = (JSON, "application/json; charset=utf-8", "application/json;charset=utf-8")
 PREFIXES = ("", "/projects/{project}")
@@ -26,16 +41,23 @@ def routes_of(endpoints: Sequence[Endpoint]) -> list[RouteSpec]:
 
 def mlflow_routes(intake: log.Intake) -> list[RouteSpec]:
     """All routes of the protocol; what runs log goes into the intake."""
-    return routes_of(
-        [
-            *log.endpoints(intake),
-            *system.ENDPOINTS,
-            *experiments.ENDPOINTS,
-            *runs.ENDPOINTS,
-            *histories.ENDPOINTS,
-            *inputs.ENDPOINTS,
-        ]
-    )
+    endpoints = [
+        *log.endpoints(intake),
+        *system.ENDPOINTS,
+        *experiments.ENDPOINTS,
+        *runs.ENDPOINTS,
+        *histories.ENDPOINTS,
+        *inputs.ENDPOINTS,
+        *artifacts.ENDPOINTS,
+        *multipart.ENDPOINTS,
+        *registry.ENDPOINTS,
+        *versions.ENDPOINTS,
+        *logged.ENDPOINTS,
+    ]
+    transfers = Transfers()
+    files = [artifacts.file_routes(prefix, transfers) for prefix in PREFIXES]
+    parts = [multipart.part_route(prefix, transfers) for prefix in PREFIXES]
+    return [*routes_of(endpoints), *chain(*files), *parts]
 
 
 def _route(prefix: str, endpoint: Endpoint) -> RouteSpec:
