@@ -16,7 +16,7 @@ from loopwright.server.protocols.mlflow import wire
 from loopwright.server.protocols.mlflow.endpoint import Endpoint, ask
 from loopwright.server.protocols.mlflow.records import RUN_NAME, Pair, moment, texts
 from loopwright.server.route import Call
-from loopwright.track import MetricPoint
+from loopwright.track import LoggedMetric, MetricPoint
 
 BASE = "/api/2.0/mlflow/runs"
 MAX_METRICS, MAX_PARAMS, MAX_TAGS, MAX_TOGETHER = 1000, 100, 100, 1000
@@ -40,6 +40,9 @@ class LogMetric(wire.Request, frozen=True):
     value: float
     timestamp: int
     step: int = 0
+    model_id: str = ""
+    dataset_name: str = ""
+    dataset_digest: str = ""
 
 
 class LogParam(wire.Request, frozen=True):
@@ -64,6 +67,9 @@ class Point(wire.Request, frozen=True):
     value: float
     timestamp: int
     step: int = 0
+    model_id: str = ""
+    dataset_name: str = ""
+    dataset_digest: str = ""
 
 
 class LogBatch(wire.Request, frozen=True):
@@ -83,6 +89,7 @@ def endpoints(intake: Intake) -> tuple[Endpoint, ...]:
 
     async def log_metric(call: Call, asked: LogMetric) -> None:
         await submit(call, asked.run_id, [_point(asked)], {}, {})
+        await _measure(call, asked.run_id, [asked])
 
     async def log_param(call: Call, asked: LogParam) -> None:
         await submit(call, asked.run_id, (), {asked.key: asked.value[:MAX_TEXT]}, {})
@@ -95,6 +102,7 @@ def endpoints(intake: Intake) -> tuple[Endpoint, ...]:
         check_batch(asked)
         tags = _cut(asked.tags)
         await submit(call, asked.run_id, [_point(item) for item in asked.metrics], _cut(asked.params), tags)
+        await _measure(call, asked.run_id, asked.metrics)
         await _rename(call, asked.run_id, tags)
 
     async def delete_tag(call: Call, asked: DeleteTag) -> None:
@@ -142,6 +150,18 @@ def _point(given: Point | LogMetric) -> MetricPoint:
 
 def _cut(given: Sequence[Pair]) -> dict[str, str]:
     return {key: text[:MAX_TEXT] for key, text in texts(given).items()}
+
+
+async def _measure(call: Call, run_id: str, given: Sequence[Point | LogMetric]) -> None:
+    """What was measured of a logged model is noted with that model, too."""
+    found: dict[str, list[LoggedMetric]] = {}
+    for item in given:
+        if item.model_id:
+            at = moment("timestamp", item.timestamp)
+            point = LoggedMetric(item.key, item.value, item.step, at, run_id, item.dataset_name, item.dataset_digest)
+            found.setdefault(item.model_id, []).append(point)
+    if found:
+        await ask(call, lambda rooms: rooms.logged_models.log_many(found))
 
 
 async def _rename(call: Call, run_id: str, tags: dict[str, str]) -> None:
