@@ -77,9 +77,9 @@ def count_of(where: str, run: str, prefix: str = "") -> int:
 
 
 @contextlib.contextmanager
-def server(folder: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
+def server(folder: Path, port: int, *options: str) -> Iterator[subprocess.Popen[bytes]]:
     """`loopwright up` on a workspace."""
-    command = [sys.executable, "-m", "loopwright", "up", "--port", str(port), "-w", str(folder)]
+    command = [sys.executable, "-m", "loopwright", "up", "--port", str(port), "-w", str(folder), *options]
     process = subprocess.Popen(
         command,
         stdout=subprocess.DEVNULL,
@@ -158,15 +158,15 @@ def latencies(base: Path, calls: int) -> None:
     row("embedded", alone("latency", str(local), calls, local), str(local), calls)
     url = f"http://127.0.0.1:{port}"
     down = alone("latency", url, calls, remote)
-    with server(remote, port):
+    with slowly(port) as slow, server(remote, port, "--allow-host", f"127.0.0.1:{slow}"):
         row("server up", alone("latency", url, calls, base / "up"), url, calls)
-        with slowly(port) as slow:
-            address = f"http://127.0.0.1:{slow}"
-            row("server slow (5 s an answer)", alone("latency", address, calls, base / "slow"), url, calls)
+        late = alone("latency", f"http://127.0.0.1:{slow}", calls, base / "slow")
+        sync(url, base / "slow")
+        row("server slow (5 s an answer)", late, url, calls)
     with server(remote, port) as process:
         killed = alone("latency", url, calls, base / "killed", pid=process.pid)
     with server(remote, port):
-        for place in (remote, base / "killed", base / "slow"):
+        for place in (remote, base / "killed"):
             sync(url, place)
         row("server down (then synced)", down, url, calls)
         row("server killed (then synced)", killed, url, calls)

@@ -18,6 +18,7 @@ SAYS = {
     "cli": "commands: parse, call, print",
     "demos": "a whole project on real flights",
     "ui": "pages: read only what the API gives",
+    "recording": "lw.start_run and its kin: from the training code into a spool",
     "server": "the control app: operations as routes, who may ask, foreign protocols",
     "connect": "one file per outside system",
     "workspace": "the composition root: opens the stores, hands out one service per room",
@@ -37,7 +38,7 @@ SAYS = {
     "core": "the words: ids, digests, refs, schemas, operations, errors, clock, settings",
 }
 STOREYS = (
-    ("faces", ("cli", "demos", "ui", "server", "connect"), "#e0f2f1"),
+    ("faces", ("cli", "demos", "ui", "recording", "server", "connect"), "#e0f2f1"),
     ("root", ("workspace",), "#fff8e1"),
     ("closing the loop", ("loop", "release", "monitor", "serve"), "#e8eaf6"),
     ("making models", ("train", "models", "pipeline", "features", "track", "data", "govern"), "#f3e5f5"),

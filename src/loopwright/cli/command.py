@@ -6,9 +6,14 @@ import sys
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from functools import update_wrapper
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    import msgspec
+
+    from loopwright.core import Operation
 
 WORKSPACE = click.Option(
     ["--workspace", "-w"],
@@ -37,6 +42,19 @@ class Session:
             self._opened = self._stack.enter_context(connect(self.where, project=self.project))
             self._stack.enter_context(self.progress())
         return self._opened
+
+    def ask(self, operation: Operation, request: msgspec.Struct) -> Any:
+        """Ask an operation of the workspace; where its server does not answer, what this machine's spools hold."""
+        from loopwright.core import Unavailable
+
+        try:
+            return self.ws.call(operation, request)
+        except Unavailable as error:
+            from loopwright.cli.offline import from_spools
+
+            found = from_spools(operation, request, self.where, error)
+            self.say(f"{error}; this is what waits on this machine")
+            return found
 
     def progress(self) -> Any:
         """Within this context long work shows its progress on stderr, where that is a terminal."""

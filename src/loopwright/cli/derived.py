@@ -56,7 +56,7 @@ def derive(operation: Operation) -> click.Command:
     @command(operation.verb.replace("_", "-"), help=operation.summary)
     def run(session: Session, **values: Any) -> None:
         request = _request(operation, {name: value for name, value in values.items() if value is not None})
-        session.emit(session.ws.call(operation, request))
+        session.emit(session.ask(operation, request))
 
     run.params[:0] = [_parameter(field) for field in fields]
     return run

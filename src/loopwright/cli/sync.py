@@ -27,7 +27,8 @@ class Synced(msgspec.Struct, frozen=True):
 
 @command("sync")
 @click.argument("folder", required=False, type=click.Path(exists=True, file_okay=False, path_type=Path))
-def sync(session: Session, folder: Path | None) -> int:
+@click.option("--to", metavar="DIR|URL", help="Deliver everything there: the workspace has moved.")
+def sync(session: Session, folder: Path | None, to: str | None) -> int:
     """Deliver what runs recorded while their workspace was away.
 
     FOLDER holds spools, and is by default where this machine keeps them. What a living process records is its own to
@@ -38,18 +39,20 @@ def sync(session: Session, folder: Path | None) -> int:
 
     roots = [folder] if folder else spool_roots(session.where)
     with ExitStack() as stack:
-        found = [_deliver(place, stack) for root in roots for place in left_behind(root)]
+        found = [_deliver(place, to, stack) for root in roots for place in left_behind(root)]
     session.emit(found, columns=("spool", "where", "project", "delivered", "points", "reason"))
     waiting = [item for item in found if not item.delivered]
     session.say(f"{len(found) - len(waiting)} of {len(found)} spools delivered" if found else "nothing waits here")
     return 4 if waiting else 0
 
 
-def _deliver(folder: Path, stack: ExitStack) -> Synced:
+def _deliver(folder: Path, to: str | None, stack: ExitStack) -> Synced:
     from loopwright.recording import open_target
     from loopwright.track import deliver_dead, spool_about
 
     about = spool_about(folder)
+    if to:
+        about = msgspec.structs.replace(about, where=to)
     try:
         target = open_target(about)
         stack.callback(target.close)

@@ -6,9 +6,13 @@ import os
 import sys
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from loopwright.core import Location, Settings, locate
-from loopwright.track import About, LocalTarget, Spool, SpoolTarget
+from loopwright.track import About, Spool
+
+if TYPE_CHECKING:
+    from loopwright.track import SpoolTarget
 
 _spools: dict[tuple[str, str], Spool] = {}
 _lock = threading.Lock()
@@ -72,6 +76,7 @@ def open_target(about: About) -> SpoolTarget:
         from loopwright.server import RemoteTarget
 
         return RemoteTarget(about.where, os.environ.get("LOOPWRIGHT_TOKEN"), about.project or None)
+    from loopwright.track import LocalTarget
     from loopwright.workspace import open_workspace
 
     workspace = open_workspace(about.where, project=about.project or None)

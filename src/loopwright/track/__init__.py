@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from loopwright.track.search.language import parse_filter
     from loopwright.track.service import RunService
     from loopwright.track.spool.applying import LocalTarget, apply_batch, keep_file
-    from loopwright.track.spool.delivering import SpoolTarget
+    from loopwright.track.spool.contract import SpoolTarget
     from loopwright.track.spool.folders import About, spool_about
     from loopwright.track.spool.notes import FileKept, Outcome, SpoolBatch
     from loopwright.track.spool.offline import OfflineRuns
@@ -101,7 +101,7 @@ _HOMES = {
     "recorder": ("Recorder", "begin_run"),
     "service": ("RunService",),
     "spool.applying": ("LocalTarget", "apply_batch", "keep_file"),
-    "spool.delivering": ("SpoolTarget",),
+    "spool.contract": ("SpoolTarget",),
     "spool.folders": ("About", "spool_about"),
     "spool.offline": ("OfflineRuns",),
     "spool.notes": ("FileKept", "Outcome", "SpoolBatch"),

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 import msgspec
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, select, update
 
 from loopwright.core import Conflict, Invalid, LoopwrightError, NotFound, Scope, check_path, is_id, parse_ref
 from loopwright.store import Stores
@@ -114,11 +114,13 @@ class _Application:
                 before = {"status_before": row.status}
                 self._stores.events.append(self._tx, "run.resumed", f"run:{row.id}", self._scope, before)
             return
-        parent = note.parent if self._has_run(note.parent) else ""
+        known = note.parent if self._has_run(note.parent) else ""
         wanted = NewRun(
-            note.experiment, note.name, {}, {}, parent, note.run, note.kind, started_at=from_micros(note.at_us)
+            note.experiment, note.name, {}, {}, known, note.run, note.kind, started_at=from_micros(note.at_us)
         )
         start_run(self._stores, self._scope, self._tx, wanted)
+        if note.parent != known:  # it is on its way, in the spool of another process
+            self._tx.execute(update(runs).where(runs.c.id == note.run).values(parent=note.parent))
 
     def _has_run(self, run: str) -> bool:
         mine = (runs.c.id == run) & (runs.c.project == self._scope.project) & runs.c.deleted_at.is_(None)
@@ -177,8 +179,8 @@ def _check(batch: SpoolBatch) -> None:
         except ValueError as error:
             raise Invalid(f"the points of metric {item.key!r} are no columns: {error}") from None
     for note in batch.notes:
-        if isinstance(note, RunBegan | RunEnded) and not is_id(note.run):
-            raise Invalid(f"{note.run[:60]!r} is not a run id")
+        if isinstance(note, RunBegan) and not (is_id(note.run) and (not note.parent or is_id(note.parent))):
+            raise Invalid(f"{note.run[:60]!r} or {note.parent[:60]!r} is not a run id")
         if isinstance(note, RunBegan | RunEnded):
             _check_time(note.at_us)
 

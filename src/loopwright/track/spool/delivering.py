@@ -3,53 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol
 
 from loopwright.core import Conflict, Corrupt, Forbidden, Invalid, NotFound
+from loopwright.track.spool.contract import SpoolTarget, Watcher
 from loopwright.track.spool.folders import FILES
-from loopwright.track.spool.notes import FileKept, Outcome, Refusal, SpoolBatch
+from loopwright.track.spool.notes import FileKept, Refusal, SpoolBatch
 from loopwright.track.spool.reader import SegmentReader
 from loopwright.track.spool.segments import segment_path, segments_in
 from loopwright.track.spool.writer import Place
 
 _FOR_GOOD = (Invalid, NotFound, Conflict, Forbidden)
-
-
-class SpoolTarget(Protocol):
-    """A workspace as the receiver of batches. Used by one thread. Everything in it is durable when a method returns.
-
-    Any of its methods may raise a LoopwrightError or an OSError: nothing of the batch was kept then, or its position
-    says so; the caller tries again.
-    """
-
-    def deliver(self, batch: SpoolBatch) -> Outcome:
-        """Apply a batch if it begins where the workspace has come to; in any case say where that is."""
-        ...
-
-    def keep_file(self, note: FileKept, file: Path) -> None:
-        """Keep a file with a run; again and again if asked to.
-
-        Raises:
-            Invalid, NotFound, Conflict, Forbidden: it can never be kept.
-        """
-        ...
-
-    def close(self) -> None:
-        """Let go of connections."""
-        ...
-
-
-class Watcher:
-    """What wants to know how a delivery goes on; this one does nothing with it."""
-
-    def seen(self, batch: SpoolBatch) -> None:
-        """A batch was read, and will be delivered now."""
-
-    def segment_done(self, segment: int) -> None:
-        """A sealed segment was delivered and removed."""
-
-    def file_done(self, size_bytes: int) -> None:
-        """A file was delivered and removed."""
 
 
 class Delivery:

@@ -7,14 +7,17 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from loopwright.core import LoopwrightError
-from loopwright.track.spool.delivering import Delivery, SpoolTarget, Watcher
+from loopwright.track.spool.contract import SpoolTarget, Watcher
 from loopwright.track.spool.folders import spool_about, spools_in
 from loopwright.track.spool.notes import SpoolBatch
-from loopwright.track.spool.sweeping import deliver_dead, left_behind
 from loopwright.track.spool.trail import Trail
 from loopwright.track.spool.writer import SpoolWriter, tell
+
+if TYPE_CHECKING:
+    from loopwright.track.spool.delivering import Delivery
 
 log = logging.getLogger("loopwright.track")
 
@@ -145,6 +148,8 @@ class Shipper(Watcher):
         self.writer.file_delivered(size_bytes)
 
     def _delivery(self, folder: Path, *, fresh: bool = False) -> Delivery:
+        from loopwright.track.spool.delivering import Delivery
+
         if folder.name not in self._deliveries:
             self._deliveries[folder.name] = Delivery(folder, fresh=fresh)
         return self._deliveries[folder.name]
@@ -156,6 +161,8 @@ class Shipper(Watcher):
         return [folder for folder in others if spool_about(folder).courier == mine]
 
     def _sweep(self, target: SpoolTarget) -> None:
+        from loopwright.track.spool.sweeping import deliver_dead, left_behind
+
         for folder in left_behind(self.writer.root, self.writer.about):
             self._deliveries.pop(folder.name, None)
             found = deliver_dead(target, folder)

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from loopwright.track.spool.delivering import SpoolTarget
+from loopwright.track.spool.contract import SpoolTarget
 from loopwright.track.spool.folders import About
 from loopwright.track.spool.shipping import Shipper
 from loopwright.track.spool.trail import Trail

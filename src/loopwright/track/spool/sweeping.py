@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from loopwright.track.model import RunStatus
-from loopwright.track.spool.delivering import Delivery, SpoolTarget
+from loopwright.track.spool.contract import SpoolTarget
+from loopwright.track.spool.delivering import Delivery
 from loopwright.track.spool.folders import About, adopt, open_runs, remove_folder, spool_about, spools_in
 from loopwright.track.spool.layout import SLOT_BYTES
 from loopwright.track.spool.notes import Note, RunEnded, SpoolBatch
@@ -43,7 +44,8 @@ def deliver_dead(target: SpoolTarget, folder: Path) -> Delivery | None:
 def _end_runs(target: SpoolTarget, folder: Path) -> None:
     ended = open_runs(folder)
     if ended:
-        ended -= {run for other in spools_in(folder.parent) if not _is_dead(other) for run in open_runs(other)}
+        others = [other for other in spools_in(folder.parent) if other != folder and not _is_dead(other)]
+        ended -= {run for other in others for run in open_runs(other)}
     error = f"its process {spool_about(folder).pid} ended without a word"
     now_us = time.time_ns() // 1000
     notes: list[Note] = [RunEnded(run, RunStatus.KILLED, error, now_us) for run in sorted(ended)]

@@ -47,25 +47,36 @@ class Trail:
         self._place = (0, 0)
 
     def see(self, batch: SpoolBatch) -> None:
-        """Take a batch that was read from the spool, unless it was taken before."""
+        """Take a batch that was read from the spool; what was taken before is left out."""
         with self._lock:
-            self._take(batch)
+            segment, at = self._place
+            if (batch.segment, batch.end) <= self._place:
+                return
+            if batch.start == (at if batch.segment == segment else 0):
+                self._take(batch)
+            else:
+                self._read(batch.segment, batch.end)
 
     def update(self) -> None:
-        """Read what was recorded since, where nobody else reads it because the workspace does not answer."""
+        """Take what was recorded since, where nobody else reads it because the workspace does not answer."""
+        place = self._writer.place()
+        if place.segment:
+            with self._lock:
+                self._read(place.segment, place.at)
+
+    def _read(self, segment: int, end: int) -> None:
+        """Take what lies between the last place and this one."""
         from loopwright.track.spool.reader import SegmentReader
         from loopwright.track.spool.segments import segments_in
 
-        place = self._writer.place()
-        with self._lock:
-            segment, at = self._place
-            for number in segments_in(self._writer.folder):
-                if segment <= number <= place.segment:
-                    reader = SegmentReader(self._writer.folder, number)
-                    reader.seek(at if number == segment else 0)
-                    end = place.at if number == place.segment else None
-                    for batch in reader.batches(end, patient=number == place.segment):
-                        self._take(batch)
+        last, at = self._place
+        for number in segments_in(self._writer.folder):
+            if last <= number <= segment:
+                reader = SegmentReader(self._writer.folder, number)
+                reader.seek(at if number == last else 0)
+                goes_on = number == segment
+                for batch in reader.batches(end if goes_on else None, patient=goes_on):
+                    self._take(batch)
 
     def of(self, run: str) -> dict[str, Traced]:
         """The metrics of a run, by key, in the order of their first points."""
@@ -79,8 +90,6 @@ class Trail:
             self._series = {name: traced for name, traced in self._series.items() if name[0] != run}
 
     def _take(self, batch: SpoolBatch) -> None:
-        if (batch.segment, batch.end) <= self._place:
-            return
         self._place = (batch.segment, batch.end)
         for points in batch.points:
             name = (points.run, points.key)

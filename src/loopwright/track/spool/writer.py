@@ -256,8 +256,10 @@ class SpoolWriter:
 
 
 def tell(message: str) -> None:
-    """Say something that a person must see though nothing stops, on stderr and in the log."""
-    log.warning(message)
+    """Say something that a person must see though nothing stops: in the program's log, or on stderr if it has none."""
+    if log.hasHandlers():
+        log.warning(message)
+        return
     with contextlib.suppress(OSError, ValueError, AttributeError):  # stderr may be closed, or None
         sys.stderr.write(f"\nloopwright: {message}\n")
         sys.stderr.flush()
