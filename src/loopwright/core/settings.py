@@ -25,6 +25,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     objects: str = ""
     tables: str = ""
     online: str = ""
+    compute: str = "local"
     clock: Literal["system", "simulated"] = "system"
     auth: Literal["local", "required"] = "local"
     tick_s: float = 1.0

@@ -14,8 +14,8 @@ from loopwright.pipeline.arguments import cache_key, fill, needs
 from loopwright.pipeline.failures import Attempt, RunPruned, StepFailed
 from loopwright.pipeline.messages import Advice, Done, Execute, Note, Pruned, Raised, note_lists
 from loopwright.pipeline.model import Argument, Graph, Made, StepCall, StepRun, StepStatus, Stored
-from loopwright.pipeline.processes import Listener, WorkerDied, WorkerPool, WorkerProcess, WorkerTimeout
 from loopwright.pipeline.records import Records
+from loopwright.pipeline.workers import Listener, Worker, WorkerDied, WorkerPool, WorkerTimeout
 from loopwright.store import ObjectStore
 
 
@@ -59,7 +59,7 @@ class Execution:
         self._before = records.steps(task.run_id)
         self.steps = {call.name: StepRun(call.name, StepStatus.WAITING) for call in task.graph.steps}
         self._stopping = Event()
-        self._busy: set[WorkerProcess] = set()
+        self._busy: set[Worker] = set()
         self._lock = Lock()
 
     @property
@@ -211,11 +211,11 @@ class Execution:
             if step.status in (StepStatus.RUNNING, StepStatus.WAITING):
                 self._save(call, msgspec.structs.replace(step, status=StepStatus.STOPPED))
 
-    def _take_worker(self) -> WorkerProcess:
+    def _take_worker(self) -> Worker:
         try:
             worker = self._pool.take()
         except OSError as error:
-            raise Attempt("ProcessError", f"no worker process could be started: {error}") from None
+            raise Attempt("ProcessError", f"no worker could be started: {error}") from None
         with self._lock:
             if not self._stopping.is_set():
                 self._busy.add(worker)
@@ -223,12 +223,12 @@ class Execution:
         self._pool.give_back(worker)
         raise Attempt("Stopped", "another step failed")
 
-    def _give_back(self, worker: WorkerProcess) -> None:
+    def _give_back(self, worker: Worker) -> None:
         with self._lock:
             self._busy.discard(worker)
         self._pool.give_back(worker)
 
-    def _discard(self, worker: WorkerProcess) -> None:
+    def _discard(self, worker: Worker) -> None:
         with self._lock:
             self._busy.discard(worker)
         self._pool.discard(worker)

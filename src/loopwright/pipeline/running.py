@@ -27,8 +27,8 @@ from loopwright.pipeline.model import (
 )
 from loopwright.pipeline.notes import NoteTaker, OnReport
 from loopwright.pipeline.outputs import stored_outputs
-from loopwright.pipeline.processes import WorkerPool
 from loopwright.pipeline.records import Records
+from loopwright.pipeline.workers import WorkerPool
 from loopwright.store import ObjectStore, Stores
 from loopwright.track import RunInput, RunService, RunStatus
 
@@ -42,7 +42,7 @@ TRACEBACK_PATH = "error/traceback.txt"
 
 
 class Session:
-    """Worker processes and a folder for them, shared by the runs that are made in it."""
+    """Workers and a folder for them, shared by the runs that are made in it."""
 
     def __init__(self, pool: WorkerPool, scratch: Path, objects: ObjectStore) -> None:
         self.pool, self.scratch, self._objects = pool, scratch, objects

@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from loopwright.core import Invalid, Scope, operation
 from loopwright.pipeline.codecs import load_value
+from loopwright.pipeline.compute import workers_on
 from loopwright.pipeline.definition import Pipeline
 from loopwright.pipeline.messages import Setup
 from loopwright.pipeline.model import PipelineRecord, PipelineRun, Reproduction, RunRequest, StepStatus
 from loopwright.pipeline.notes import OnReport
-from loopwright.pipeline.processes import WorkerPool
 from loopwright.pipeline.records import Records
 from loopwright.pipeline.running import Runner, Session
 from loopwright.pipeline.scratch import scratch_folder
+from loopwright.pipeline.workers import WorkerPool
 from loopwright.store import Stores
 from loopwright.track import RunService
 
@@ -29,7 +30,7 @@ _MAX_WORKERS = 4
 
 
 class PipelineService:
-    """Pipelines of one project, run in processes on this machine."""
+    """Pipelines of one project, run where the setting `compute` says."""
 
     def __init__(
         self,
@@ -102,16 +103,21 @@ class PipelineService:
 
     @contextmanager
     def session(self, *, workers: int | None = None, code_root: Path | None = None) -> Iterator[Session]:
-        """Worker processes that several runs share, so that heavy imports are made once.
+        """Workers that several runs share, so that heavy imports are made once.
 
         Args:
-            workers: how many at most; by default one per core, at most 4.
+            workers: how many at most; by default one per core of this machine, at most 4.
             code_root: where the project's code is, if not in the workspace's folder.
+
+        Raises:
+            Invalid: the setting `compute` cannot be followed, or needs an extra that is missing.
+            Unavailable: the cluster that it names does not answer.
         """
         if workers is not None and workers < 1:
             raise Invalid(f"{workers} workers cannot run a pipeline", next_step="give at least 1")
-        with scratch_folder(self.stores.data) as scratch:
-            pool = WorkerPool(self._setup(scratch, code_root), workers or min(_MAX_WORKERS, os.cpu_count() or 1))
+        size = workers or min(_MAX_WORKERS, os.cpu_count() or 1)
+        with scratch_folder(self.stores.data) as scratch, workers_on(self.stores) as start:
+            pool = WorkerPool(self._setup(scratch, code_root), size, start)
             try:
                 yield Session(pool, scratch, self.stores.objects)
             finally:
