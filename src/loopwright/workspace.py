@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from functools import cached_property
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
-from types import TracebackType
+from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any
 
 from loopwright.core import Clock, Location, NotFound, Operation, Scope, locate, new_request, operations_of
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
     from loopwright.data import DatasetService
     from loopwright.features import FeatureStore
-    from loopwright.govern import HistoryService, TokenService
+    from loopwright.govern import HistoryService, StorageService, TokenService
     from loopwright.loop import LoopService
     from loopwright.models import ModelService
     from loopwright.monitor import MonitorService, TraceService
@@ -62,7 +63,14 @@ SERVICES: dict[str, tuple[str, str, str]] = {
     "loops": ("loopwright.loop", "LoopService", "loops"),
     "events": ("loopwright.govern", "HistoryService", "events"),
     "tokens": ("loopwright.govern", "TokenService", "tokens"),
+    "storage": ("loopwright.govern", "StorageService", "storage"),
 }
+
+
+def holding_rooms() -> list[ModuleType]:
+    """The modules in which rooms say what they hold in the object store (`loopwright.store.Room`)."""
+    names = [package.rsplit(".", 1)[0] + ".holding" for package in MIGRATIONS]
+    return [import_module(name) for name in names if find_spec(name) is not None]
 
 
 def service_type(room: str) -> type:
@@ -250,6 +258,13 @@ class Workspace:
         from loopwright.govern import TokenService
 
         return TokenService(self.stores, self.scope)
+
+    @cached_property
+    def storage(self) -> StorageService:
+        """Holds, and the removal of what nobody needs."""
+        from loopwright.govern import StorageService
+
+        return StorageService(self.stores, self.scope, rooms=holding_rooms())
 
     def close(self) -> None:
         """Close the stores. Services and other scopes of this workspace cannot be used afterwards."""

@@ -18,6 +18,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "data": ("loopwright.cli.data", "data", "Datasets: ingest, versions, profiles, checks."),
     "features": ("loopwright.cli.derived", "features", "Feature views: list, materialise, read online."),
     "runs": ("loopwright.cli.runs", "runs", "Runs: list, show, compare, pin a baseline."),
+    "experiments": ("loopwright.cli.runs", "experiments", "Experiments: list, tag, rename, delete, restore."),
     "sync": ("loopwright.cli.sync", "sync", "Deliver what runs recorded while their workspace was away."),
     "pipeline": ("loopwright.cli.pipeline", "pipeline", "Pipelines: run and show."),
     "search": ("loopwright.cli.pipeline", "search", "Search hyperparameters over a pipeline."),
@@ -32,6 +33,10 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "audit": ("loopwright.cli.history", "audit", "Verify the chain of events."),
     "trace": ("loopwright.cli.history", "trace", "Walk the lineage of a ref, up or down."),
     "tokens": ("loopwright.cli.derived", "tokens", "Access tokens: create, list, revoke."),
+    "gc": ("loopwright.cli.storage", "gc", "Remove for good what was deleted long ago and what nothing needs."),
+    "hold": ("loopwright.cli.storage", "hold", "Keep something, with all that it came from, whatever is deleted."),
+    "holds": ("loopwright.cli.storage", "holds", "List what is held."),
+    "release-hold": ("loopwright.cli.storage", "release_hold", "Give up a hold."),
     "fsck": ("loopwright.cli.care", "fsck", "Check every stored byte and reference."),
     "doctor": ("loopwright.cli.care", "doctor", "Say what is installed, reachable, too old or misconfigured."),
 }

@@ -13,6 +13,8 @@ runs = DerivedGroup(
     "runs", ["runs"], "Runs: list, show, compare, pin a baseline.", hidden_verbs=["compare", "log_points", "log_inputs"]
 )
 
+experiments = DerivedGroup("experiments", ["experiments"], "Experiments: list, tag, rename, delete, restore.")
+
 
 @command("list")
 @click.option(

@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     from loopwright.govern.authenticate import Authenticator
     from loopwright.govern.history import HistoryService
     from loopwright.govern.service import TokenService
+    from loopwright.govern.storage import Collection, Hold, StorageService
 
 _LAZY = {"Authenticator": "authenticate", "HistoryService": "history", "TokenService": "service"}
+_LAZY |= dict.fromkeys(("Collection", "Hold", "StorageService"), "storage")
 
 __all__ = [
     "EVERY_PROJECT",
@@ -31,11 +33,14 @@ __all__ = [
     "LOCAL_ACTOR",
     "PUBLIC",
     "Authenticator",
+    "Collection",
     "HistoryService",
+    "Hold",
     "Identity",
     "NewToken",
     "Role",
     "Session",
+    "StorageService",
     "Token",
     "TokenService",
     "allows",

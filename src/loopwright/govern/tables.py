@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Boolean, Column, ForeignKey, Index, String, Table
+from sqlalchemy import Boolean, Column, ForeignKey, Index, String, Table, Text
 
 from loopwright.store import UtcTime, metadata
 
@@ -39,4 +39,18 @@ token_sessions = Table(
     Column("expires_at", UtcTime, nullable=False),
     Index("ix_token_sessions_expires_at", "expires_at"),
     Index("ix_token_sessions_token_id", "token_id"),
+)
+
+holds = Table(
+    "holds",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("project", String(128), nullable=False),
+    Column("ref", String(400), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("placed_at", UtcTime, nullable=False),
+    Column("placed_by", String(256), nullable=False),
+    Column("released_at", UtcTime),
+    Column("released_by", String(256), nullable=False),
+    Index("ix_holds_ref", "project", "ref"),
 )

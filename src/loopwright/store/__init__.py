@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from loopwright.store.journal import Cursor, JournalReader, JournalWriter, Position
     from loopwright.store.lineage import Edge, Lineage, Node, Trace
     from loopwright.store.objects import (
+        ObjectAge,
         ObjectStat,
         ObjectStore,
         Readable,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
         read_tree,
     )
     from loopwright.store.online import OnlineStore, open_online
+    from loopwright.store.reach import Doomed, Expiry, Holding, Reach, Room, find_reach, of_run, removable
     from loopwright.store.stores import Stores, open_stores
     from loopwright.store.tables import TableStore
 
@@ -39,6 +41,7 @@ _HOMES = {
     "journal": ("Cursor", "JournalReader", "JournalWriter", "Position"),
     "lineage": ("Edge", "Lineage", "Node", "Trace"),
     "objects": (
+        "ObjectAge",
         "ObjectStat",
         "ObjectStore",
         "Readable",
@@ -53,6 +56,7 @@ _HOMES = {
         "read_tree",
     ),
     "online": ("OnlineStore", "open_online"),
+    "reach": ("Doomed", "Expiry", "Holding", "Reach", "Room", "find_reach", "of_run", "removable"),
     "stores": ("Stores", "open_stores"),
     "tables": ("TableStore",),
 }
@@ -62,20 +66,26 @@ __all__ = [
     "AuditReport",
     "Cursor",
     "Database",
+    "Doomed",
     "Edge",
     "Event",
     "EventLog",
+    "Expiry",
     "FsckReport",
+    "Holding",
     "JournalReader",
     "JournalWriter",
     "Json",
     "Lineage",
     "Node",
+    "ObjectAge",
     "ObjectStat",
     "ObjectStore",
     "OnlineStore",
     "Position",
+    "Reach",
     "Readable",
+    "Room",
     "Sealer",
     "Stores",
     "TableStore",
@@ -84,8 +94,10 @@ __all__ = [
     "TreeEntry",
     "UtcTime",
     "checkout",
+    "find_reach",
     "fsck",
     "metadata",
+    "of_run",
     "open_objects",
     "open_online",
     "open_stores",
@@ -94,6 +106,7 @@ __all__ = [
     "put_tree_manifest",
     "read_file",
     "read_tree",
+    "removable",
 ]
 
 

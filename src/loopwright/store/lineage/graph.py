@@ -42,6 +42,28 @@ class Lineage:
         row = {"project": project, "source": source, "target": target, "role": role}
         tx.execute(self._db.upsert(edges, row, list(row)))
 
+    def ancestors(self, connection: Connection, refs: Iterable[str], project: str) -> set[str]:
+        """These refs and everything that they came from, however far."""
+        found = set(refs)
+        level = sorted(found)
+        while level:
+            sources = {
+                row.source
+                for some in _slices(level)
+                for row in connection.execute(select_edges(project, edges.c.target, some))
+            }
+            level = sorted(sources - found)
+            found |= sources
+        return found
+
+    def forget(self, tx: Connection, refs: Sequence[str], project: str) -> None:
+        """Remove nodes, and the edges at them."""
+        for some in _slices(refs):
+            mine = list(some)
+            tx.execute(nodes.delete().where(nodes.c.project == project, nodes.c.ref.in_(mine)))
+            for end in (edges.c.source, edges.c.target):
+                tx.execute(edges.delete().where(edges.c.project == project, end.in_(mine)))
+
     def trace(self, ref: str, direction: Direction, *, depth: int = 64, project: str = "default") -> Trace:
         """Everything that `ref` came from (`up`) or that came from it (`down`): one query per level.
 

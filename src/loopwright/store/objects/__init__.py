@@ -3,7 +3,7 @@
 from loopwright.store.objects.checkout import checkout
 from loopwright.store.objects.filesystems import is_url, open_filesystem
 from loopwright.store.objects.folder import FolderStore
-from loopwright.store.objects.model import ObjectStat, ObjectStore, Readable, Tree, TreeEntry
+from loopwright.store.objects.model import ObjectAge, ObjectStat, ObjectStore, Readable, Tree, TreeEntry
 from loopwright.store.objects.opening import open_objects
 from loopwright.store.objects.trees import (
     is_tree,
@@ -19,6 +19,7 @@ from loopwright.store.objects.trees import (
 
 __all__ = [
     "FolderStore",
+    "ObjectAge",
     "ObjectStat",
     "ObjectStore",
     "Readable",

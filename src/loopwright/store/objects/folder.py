@@ -10,10 +10,11 @@ from typing import BinaryIO
 
 from loopwright.core import Invalid, NotFound, digest_bytes, digest_stream, new_id
 from loopwright.store.objects.faults import check_digest, flipped, no_object, spoken
-from loopwright.store.objects.model import ObjectStat, Readable
+from loopwright.store.objects.model import ObjectAge, ObjectStat, Readable
 
 _CHUNK_BYTES = 1 << 20
 _TEMPORARY = "tmp"
+_RETIRED = "retired"
 _STALE_S = 24 * 3600.0
 
 
@@ -22,12 +23,14 @@ class FolderStore:
 
     A write goes to a temporary file in the same file system, is forced to the disk, and is renamed to its digest;
     then the folder is forced to the disk too. Temporary files that a dead writer left are removed
-    by the first write of a store that is opened a day later.
+    by the first write of a store that is opened a day later. An object that is being retired lies in a folder of its
+    own for a moment: a put or a read of it takes it back.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = root.absolute()
         self._temporary = self.root / _TEMPORARY
+        self._retired = self.root / _RETIRED
         self._swept = False
 
     def __repr__(self) -> str:
@@ -64,6 +67,8 @@ class FolderStore:
             try:
                 return path.open("rb")
             except FileNotFoundError:
+                if self._took_back(digest):
+                    return path.open("rb")
                 raise no_object(digest) from None
 
     def get(self, digest: str, *, verify: bool = False) -> bytes:
@@ -79,10 +84,12 @@ class FolderStore:
             try:
                 return ObjectStat(digest, path.stat().st_size)
             except FileNotFoundError:
+                if self._took_back(digest):
+                    return ObjectStat(digest, path.stat().st_size)
                 raise no_object(digest) from None
 
     def exists(self, digest: str) -> bool:
-        return self._path(digest).is_file()
+        return self._path(digest).is_file() or self._took_back(digest)
 
     def delete(self, digest: str) -> None:
         path = self._path(digest)
@@ -93,6 +100,41 @@ class FolderStore:
         for shard in sorted(self.root.glob("[0-9a-f][0-9a-f]")):
             for path in sorted(shard.iterdir()):
                 yield ObjectStat(shard.name + path.name, path.stat().st_size)
+
+    def ages(self) -> Iterator[ObjectAge]:
+        for path in sorted(self._retired.glob("*")):  # left by a process that was killed while it retired them
+            self._took_back(path.name)
+        for shard in sorted(self.root.glob("[0-9a-f][0-9a-f]")):
+            for path in sorted(shard.iterdir()):
+                found = path.stat()
+                yield ObjectAge(shard.name + path.name, found.st_size, found.st_mtime)
+
+    def retire(self, digest: str, before_s: float) -> bool:
+        path, aside = self._path(digest), self._retired / digest
+        with spoken(str(self.root)):
+            self._retired.mkdir(exist_ok=True)
+            try:
+                if path.stat().st_mtime >= before_s:
+                    return False
+                # Out of every writer's reach first: from here on a put finds it missing and takes it back or writes it.
+                path.replace(aside)
+                if aside.stat().st_mtime >= before_s:
+                    self._took_back(digest)
+                    return False
+                aside.unlink()
+            except FileNotFoundError:
+                return not self.exists(digest)
+            return True
+
+    def _took_back(self, digest: str) -> bool:
+        """Take an object back that is being retired; one rename, so that only one of several does it."""
+        path = self._path(digest)
+        try:
+            (self._retired / digest).replace(path)
+        except FileNotFoundError:
+            return False
+        _sync_folder(path.parent)
+        return True
 
     def verify(self, digest: str) -> bool:
         with self.open(digest) as stream, spoken(str(self.root)):
@@ -116,13 +158,17 @@ class FolderStore:
         return self.root / digest[:2] / digest[2:]
 
     def _settled(self, digest: str, size: int) -> bool:
-        """Whether the object is there; if so its name is on the disk when this returns, whoever wrote it."""
+        """Whether the object is there; if so its name is on the disk when this returns, whoever wrote it, and it
+        counts as put now."""
         path = self._path(digest)
         try:
             if path.stat().st_size != size:
                 return False
+            os.utime(path)
         except FileNotFoundError:
-            return False
+            if not self._took_back(digest):
+                return False
+            os.utime(path)
         _sync_folder(path.parent)
         return True
 

@@ -16,6 +16,14 @@ class ObjectStat(msgspec.Struct, frozen=True):
     size_bytes: int
 
 
+class ObjectAge(msgspec.Struct, frozen=True):
+    """An object and when it was put, or put again, the last time: in seconds since 1970 by the store's own clock."""
+
+    digest: str
+    size_bytes: int
+    put_s: float
+
+
 class Readable(Protocol):
     """What bytes can be read from until there are none. A file is one; so is a request's body."""
 
@@ -82,6 +90,18 @@ class ObjectStore(Protocol):
 
     def delete(self, digest: str) -> None:
         """Remove the object; nothing happens if it is not there."""
+        ...
+
+    def ages(self) -> Iterator[ObjectAge]:
+        """All objects with the time of their last put, in the order of their digests, in constant memory."""
+        ...
+
+    def retire(self, digest: str, before_s: float) -> bool:
+        """Remove the object unless it was put (again) at or after a time; says whether it is gone.
+
+        A `put` of the same content that runs at the same time leaves the object there, whoever is first, and so does
+        the death of this process at any moment: what was not yet removed for good comes back when it is asked for.
+        """
         ...
 
     def iterate(self) -> Iterator[ObjectStat]:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import re
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from loopwright.core import Conflict, Invalid, NotFound, digest_bytes, digest_stream, new_id
 from loopwright.store.objects.faults import check_digest, flipped, no_object, spoken
 from loopwright.store.objects.filesystems import open_filesystem, puts_are_conditional, scheme_of, writes_are_atomic
-from loopwright.store.objects.model import ObjectStat, Readable
+from loopwright.store.objects.model import ObjectAge, ObjectStat, Readable
 
 _CHUNK_BYTES = 8 << 20
 _WHOLE_BYTES = 32 << 20
 _TEMPORARY = "tmp"
+_YOUNG_S = 1800.0
 _SHARD = re.compile("[0-9a-f]{2}")
 
 
@@ -39,7 +42,7 @@ class RemoteStore:
 
     def put_bytes(self, data: bytes) -> str:
         digest = digest_bytes(data)
-        if self._held(digest) != len(data):
+        if not self._settled(digest, len(data)):
             with spoken(self.url):
                 self._put_whole(digest, data)
         return digest
@@ -48,7 +51,7 @@ class RemoteStore:
         try:
             with path.open("rb") as stream:
                 digest, size = digest_stream(stream)
-                if self._held(digest) == size:
+                if self._settled(digest, size):
                     return digest
                 stream.seek(0)
                 if size <= _WHOLE_BYTES:
@@ -112,6 +115,47 @@ class RemoteStore:
                 continue
             for found in self._list(f"{self._root}/{shard['name']}", "file"):
                 yield ObjectStat(f"{shard['name']}{found['name']}", int(found["size"]))
+
+    def ages(self) -> Iterator[ObjectAge]:
+        for shard in self._list(self._root, "directory"):
+            if _SHARD.fullmatch(shard["name"]) is None:
+                continue
+            for found in self._list(f"{self._root}/{shard['name']}", "file"):
+                yield ObjectAge(f"{shard['name']}{found['name']}", int(found["size"]), _put_s(found))
+
+    def retire(self, digest: str, before_s: float) -> bool:
+        key = self._key(digest)
+        with spoken(self.url):
+            try:
+                self._files.invalidate_cache(key.rsplit("/", 1)[0])
+                if _put_s(self._files.info(key)) >= before_s:
+                    return False
+                self._files.rm_file(key)
+            except FileNotFoundError:
+                return True
+            return True
+
+    def _settled(self, digest: str, size: int) -> bool:
+        """Whether the object is there, and counts as put lately: one that is old might be about to be retired."""
+        key = self._key(digest)
+        with spoken(self.url):
+            try:
+                found = self._files.info(key)
+                if int(found["size"]) != size:
+                    return False
+                return time.time() - _put_s(found) < _YOUNG_S or self._renewed(key)
+            except FileNotFoundError:
+                return False
+
+    def _renewed(self, key: str) -> bool:
+        """Make an old object count as put now without sending its bytes, where the store can: S3 copies it onto
+        itself. Elsewhere it is put again."""
+        copy = getattr(self._files, "call_s3", None)
+        if copy is None:
+            return False
+        bucket, _, name = key.partition("/")
+        copy("copy_object", Bucket=bucket, Key=name, CopySource=f"{bucket}/{name}", MetadataDirective="REPLACE")
+        return True
 
     def verify(self, digest: str) -> bool:
         with self.open(digest) as stream, spoken(self.url):
@@ -183,6 +227,17 @@ class RemoteStore:
             with suppress(FileNotFoundError):
                 self._files.rm_file(temporary)
             raise
+
+
+def _put_s(info: Mapping[str, Any]) -> float:
+    """When a file was written, in seconds since 1970; a store that does not say is taken to say now."""
+    for name in ("LastModified", "mtime", "created"):
+        value = info.get(name)
+        if isinstance(value, datetime):
+            return (value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp()
+        if isinstance(value, int | float):
+            return float(value)
+    return time.time()
 
 
 def _last_part(path: str) -> str:
