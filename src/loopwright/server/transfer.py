@@ -18,7 +18,7 @@ from blake3 import blake3
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from loopwright.core import Invalid, Unavailable
+from loopwright.core import Unavailable
 from loopwright.server.route import Call
 
 T = TypeVar("T")
@@ -31,12 +31,6 @@ _WAIT_S = 30.0
 _AT_ONCE = 32
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 _SHOWN = {"text/plain", "text/csv", "application/json", "image/png", "image/jpeg", "image/gif", "image/webp"}
-
-
-class UnsatisfiableRange(Invalid):
-    """A part of a file that the file does not have."""
-
-    code, http_status = "range_not_satisfiable", 416
 
 
 class Incoming:
@@ -115,15 +109,13 @@ async def send(call: Call, find: Callable[[], Outgoing]) -> Response:
     A file whose bytes are damaged is never sent whole: its last part is held back until all of it was verified.
 
     Raises:
-        UnsatisfiableRange: the part lies beyond the file.
         LoopwrightError: whatever `find` raises.
     """
     file = await call.services.in_thread(find)
-    try:
-        first, last = _range(call.request, file)
-    except BaseException:
-        file.stream.close()
-        raise
+    first, last = _range(call.request, file)
+    if first > last and file.size_bytes:
+        await call.services.in_thread(file.stream.close)
+        return Response(status_code=416, headers={"Content-Range": f"bytes */{file.size_bytes}"})
     partial = (first, last) != (0, file.size_bytes - 1)
     headers = {
         "Content-Length": str(last - first + 1),
@@ -147,7 +139,7 @@ def media_type(name: str) -> str:
 
 
 def _range(request: Request, file: Outgoing) -> tuple[int, int]:
-    """The first and the last byte that are asked for."""
+    """The first and last byte that are asked for; where the file has no such part, the first lies behind the last."""
     whole = (0, file.size_bytes - 1)
     match = _RANGE.fullmatch(request.headers.get("range", "").replace(" ", ""))
     same = request.headers.get("if-range", f'"{file.digest}"') == f'"{file.digest}"'
@@ -155,10 +147,7 @@ def _range(request: Request, file: Outgoing) -> tuple[int, int]:
         return whole
     start, end = match.groups()
     first = int(start) if start else max(file.size_bytes - int(end), 0)
-    last = min(int(end), whole[1]) if start and end else whole[1]
-    if first > last:
-        raise UnsatisfiableRange(f"the file has {file.size_bytes} bytes; {match[0]} lies beyond them")
-    return first, last
+    return first, min(int(end), whole[1]) if start and end else whole[1]
 
 
 def _disposition(name: str) -> str:

@@ -63,12 +63,12 @@ def the_place(path: str) -> Place:
 
 
 def safe(path: str) -> str:
-    """The path without slashes around it, if it is safe however often it is decoded.
+    """The path without slashes at its end, if it is safe however often it is decoded.
 
     Raises:
         Invalid: it is absolute, climbs, or holds a character that some file system refuses, encoded or not.
     """
-    found = path.strip("/") if not path.startswith("//") else path
+    found = path.rstrip("/")
     form = found
     for _ in range(_MAX_DECODES):
         try:
