@@ -98,7 +98,7 @@ class Host:
         return msgspec.json.encode(Heard(line=to_line(reply), printed=printed))
 
     def stop(self) -> None:
-        """End the worker process and all that it started, and remove its files."""
+        """End the worker process and all that it started."""
         if self._worker is not None:
             self._worker.close()
 
