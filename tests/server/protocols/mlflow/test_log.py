@@ -140,6 +140,13 @@ def test_a_param_keeps_its_value(both: Server) -> None:
     assert both.look(run)["data"]["params"] == [{"key": "lr", "value": "0.1"}]
 
 
+def test_a_tag_that_is_not_there_cannot_be_deleted(server: Server) -> None:
+    run = server.run()
+    status, code, message = server.refused("runs/delete-tag", run_id=run, key="none")
+    assert (status, code) == (404, "RESOURCE_DOES_NOT_EXIST")
+    assert f"No tag with name: none in run with id {run}" in message
+
+
 def test_a_run_is_renamed_by_its_tag(both: Server) -> None:
     run = both.run(run_name="one")
     both.post("runs/set-tag", run_id=run, key="mlflow.runName", value="two")

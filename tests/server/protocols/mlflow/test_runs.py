@@ -94,7 +94,7 @@ def test_a_deleted_run_can_be_seen_and_restored_but_not_changed(both: Server) ->
     ]:
         status, code, message = both.refused(f"runs/{path}", run_id=run, **fields)
         assert (status, code) == (400, "INVALID_PARAMETER_VALUE"), path
-        assert "deleted" in message
+        assert f"The run {run} must be in the 'active' state" in message
     both.post("runs/restore", run_id=run)
     assert found(both) == ["gone"]
 
@@ -113,7 +113,9 @@ def test_an_unknown_run_is_not_found_whatever_is_asked(server: Server, unknown: 
         ("runs/restore", {}),
         ("runs/log-inputs", {"datasets": []}),
     ]:
-        assert server.refused(path, run_id=unknown, **fields)[:2] == (404, "RESOURCE_DOES_NOT_EXIST"), path
+        status, code, message = server.refused(path, run_id=unknown, **fields)
+        assert (status, code) == (404, "RESOURCE_DOES_NOT_EXIST"), path
+        assert f"Run with id={unknown} not found" in message
 
 
 @pytest.mark.parametrize("path", ["runs/get", "runs/update", "runs/delete", "runs/log-metric", "runs/log-batch"])

@@ -98,8 +98,13 @@ async def create(call: Call, asked: Create) -> Made:
     """Make an experiment; where artifacts are kept is the server's affair, so `artifact_location` is not taken up."""
     if asked.name == DEFAULT_NAME:
         raise AlreadyExists(f"Experiment(name={asked.name}) already exists: it has the id {DEFAULT_ID}.")
+
+    def work(rooms: Rooms) -> Experiment:
+        find(rooms.experiments, DEFAULT_ID)  # so that it is the oldest
+        return rooms.experiments.create(asked.name, texts(asked.tags))
+
     try:
-        made = await ask(call, lambda rooms: rooms.experiments.create(asked.name, texts(asked.tags)))
+        made = await ask(call, work)
     except Conflict as conflict:
         raise AlreadyExists(
             f"Experiment(name={asked.name}) already exists: {conflict.message}", next_step=conflict.next_step

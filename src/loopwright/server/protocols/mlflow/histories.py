@@ -11,6 +11,8 @@ from loopwright.server.protocols.mlflow.records import Item, MetricItem
 from loopwright.server.route import Call
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from loopwright.track import MetricHistory
 
 BASE = "/api/2.0/mlflow/metrics"
@@ -59,7 +61,13 @@ async def get_history(call: Call, asked: History) -> Page:
 
 async def get_history_bulk(call: Call, asked: Bulk) -> Page:
     """The points of a metric in several runs, by run, cut after `max_results`."""
-    _check_runs("run_id", asked.run_id)
+    if not asked.run_id:
+        raise Invalid("GetMetricHistoryBulk request must specify at least one run_id.")
+    if len(asked.run_id) > MAX_RUNS:
+        raise Invalid(
+            f"GetMetricHistoryBulk request cannot specify more than {MAX_RUNS} run_ids. "
+            f"Received {len(asked.run_id)} run_ids."
+        )
     if not asked.metric_key:
         raise Invalid("GetMetricHistoryBulk request must specify a metric_key.")
     limit = min(asked.max_results, MAX_PAGE)
@@ -76,8 +84,12 @@ async def get_history_bulk(call: Call, asked: Bulk) -> Page:
 
 
 async def get_history_bulk_interval(call: Call, asked: Interval) -> Page:
-    """The points of a metric in several runs, thinned out evenly by step: the first and the last step stay."""
-    _check_runs("run_ids", asked.run_ids)
+    """The points of a metric in several runs, thinned out evenly by step: each run's first and last step stay."""
+    if len(asked.run_ids) > MAX_RUNS:
+        raise Invalid(
+            f"GetMetricHistoryBulkInterval request must specify at most {MAX_RUNS} run_ids. "
+            f"Received {len(asked.run_ids)} run_ids."
+        )
     if not 0 < asked.max_results <= MAX_SAMPLED:
         raise wire.invalid("max_results", asked.max_results, f"max_results must be between 1 and {MAX_SAMPLED}.")
     if (asked.start_step is None) != (asked.end_step is None):
@@ -90,32 +102,25 @@ async def get_history_bulk_interval(call: Call, asked: Interval) -> Page:
 
     def work(rooms: Rooms) -> Page:
         found = rooms.runs.histories(asked.run_ids, asked.metric_key, asked.start_step, asked.end_step)
-        return Page([item for history in found for item in _thinned(history, asked.max_results)])
+        kept = _sampled(found, asked.max_results)
+        items = (_items(history, history.run) for history in found)
+        return Page([item for some in items for item in some if item.step in kept])
 
     return await ask(call, work)
 
 
-def _thinned(history: MetricHistory, most: int) -> list[MetricItem]:
-    steps = sorted(set(history.steps))
-    if len(steps) > most:
-        even = {round(number * (len(steps) - 1) / max(most - 1, 1)) for number in range(most)}
-        steps = [steps[number] for number in sorted(even)]
-    kept = set(steps)
-    return [item for item in _items(history, history.run) if item.step in kept]
+def _sampled(histories: Sequence[MetricHistory], most: int) -> set[int]:
+    """Steps to show, as MLflow picks them: so many at even distances among those of all runs, and each run's ends."""
+    ends = {step for history in histories if history.steps for step in (history.steps[0], history.steps[-1])}
+    steps = sorted({step for history in histories for step in history.steps})
+    if len(steps) <= most:
+        return set(steps)
+    return ends | {steps[number * len(steps) // most] for number in range(most)}
 
 
 def _items(history: MetricHistory, run_id: str = "") -> list[MetricItem]:
     columns = zip(history.values, history.times_us, history.steps, strict=True)
     return [MetricItem(history.key, value, at // 1000, step, run_id) for value, at, step in columns]
-
-
-def _check_runs(name: str, runs: list[str]) -> None:
-    if not runs:
-        raise wire.missing(name)
-    if len(runs) > MAX_RUNS:
-        raise Invalid(
-            f"a request cannot specify more than {MAX_RUNS} {name}s. Received {len(runs)}.", next_step="split it up"
-        )
 
 
 ENDPOINTS = (

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import Protocol
 
-from loopwright.core import Invalid
+from loopwright.core import Invalid, NotFound
 from loopwright.server.protocols.mlflow import wire
-from loopwright.server.protocols.mlflow.endpoint import Endpoint, ask
+from loopwright.server.protocols.mlflow.endpoint import Endpoint, Rooms, ask
 from loopwright.server.protocols.mlflow.records import RUN_NAME, Pair, moment, texts
 from loopwright.server.route import Call
 from loopwright.track import LoggedMetric, MetricPoint
@@ -106,7 +106,7 @@ def endpoints(intake: Intake) -> tuple[Endpoint, ...]:
         await _rename(call, asked.run_id, tags)
 
     async def delete_tag(call: Call, asked: DeleteTag) -> None:
-        await ask(call, lambda rooms: rooms.runs.delete_tag(asked.run_id, asked.key))
+        await ask(call, lambda rooms: _delete_tag(rooms, asked))
 
     return (
         Endpoint("POST", f"{BASE}/log-metric", "runs:write", LogMetric, log_metric),
@@ -162,6 +162,12 @@ async def _measure(call: Call, run_id: str, given: Sequence[Point | LogMetric]) 
             found.setdefault(item.model_id, []).append(point)
     if found:
         await ask(call, lambda rooms: rooms.logged_models.log_many(found))
+
+
+def _delete_tag(rooms: Rooms, asked: DeleteTag) -> None:
+    if asked.key not in rooms.runs.get(asked.run_id).tags:
+        raise NotFound(f"No tag with name: {asked.key[:250]} in run with id {asked.run_id}")
+    rooms.runs.delete_tag(asked.run_id, asked.key)
 
 
 async def _rename(call: Call, run_id: str, tags: dict[str, str]) -> None:

@@ -7,6 +7,7 @@ from itertools import chain
 
 from starlette.responses import Response
 
+from loopwright.core import Conflict, NotFound
 from loopwright.server.protocols.mlflow import (
     artifacts,
     experiments,
@@ -23,6 +24,7 @@ from loopwright.server.protocols.mlflow import (
 )
 from loopwright.server.protocols.mlflow.endpoint import Endpoint
 from loopwright.server.protocols.mlflow.errors import mlflow_error
+from loopwright.server.protocols.mlflow.explaining import explained
 from loopwright.server.route import JSON, Call, Family, Realm, RouteSpec
 from loopwright.server.transfer import Transfers
 
@@ -67,7 +69,10 @@ def _route(prefix: str, endpoint: Endpoint) -> RouteSpec:
             request = wire.decode_query(endpoint.request, call.request.query_params, named)
         else:
             request = wire.decode(endpoint.request, call.body, named)
-        made = await endpoint.answer(call, request)
+        try:
+            made = await endpoint.answer(call, request)
+        except (NotFound, Conflict) as error:
+            raise await explained(call, request, error) from None
         return made if isinstance(made, Response) else wire.answer(made)
 
     return RouteSpec(
