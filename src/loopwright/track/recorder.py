@@ -109,7 +109,8 @@ class Recorder(KeepsMedia):
         self._writer, self._pid, self._on_end = spool.writer, os.getpid(), on_end
         self._series: dict[str, _Series] = {}
         self._params = dict(began.params)
-        self._watchers: list[SystemSampler | LiveLine] = []
+        self._sampler: SystemSampler | None = None
+        self._line: LiveLine | None = None
         spool.writer.begin_run(msgspec.structs.replace(began, params={}, tags={}))
         for some in _parts(began.params):
             spool.writer.put(TextsSet(self.id, params=some))
@@ -262,14 +263,16 @@ class Recorder(KeepsMedia):
             return self.flush()
         self.status = RunStatus(status)
         self._on_end(self)
-        for watcher in self._watchers:
-            watcher.stop()
+        if self._sampler is not None:
+            self._sampler.stop()
         with self._writer.lock:
             if self._writer.lost:
                 self._writer.put(TextsSet(self.id, tags={LOST_TAG: str(self._writer.lost)}))
             self._series = {}
             self._writer.end_run(RunEnded(self.id, self.status, error[:2000], _now_ns() // 1000))
         done = self.flush()
+        if self._line is not None:
+            self._line.stop()
         self._tell_rest(done)
         return done
 
@@ -288,14 +291,15 @@ class Recorder(KeepsMedia):
             progress: show a live line on stderr; by default where that is a terminal.
         """
         if system_metrics_s > 0:
-            self._watchers.append(SystemSampler(self.log_metrics, system_metrics_s))
+            self._sampler = SystemSampler(self.log_metrics, system_metrics_s)
+            self._sampler.start()
         if can_show_line() if progress is None else progress:
-            self._watchers.append(LiveLine(self.name, self.traced))
-        for watcher in self._watchers:
-            watcher.start()
+            self._line = LiveLine(self.name, self.traced)
+            self._line.start()
 
     def traced(self) -> dict[str, Traced]:
         """What became of each metric that this process recorded, by key: its last point and the way there."""
+        self.spool.trail.update()
         return self.spool.trail.of(self.id)
 
     def flush(self, timeout_s: float | None = None) -> bool:
@@ -319,7 +323,6 @@ class Recorder(KeepsMedia):
         return f"<run {self.name or self.id} of experiment {self.experiment!r}: {self.status}>"
 
     def _repr_html_(self) -> str:
-        self.spool.trail.update()
         return run_html(self.id, self.name, self.experiment, self.status, self._params, self.traced())
 
     def _declare(self, key: str) -> _Series:
