@@ -212,6 +212,9 @@ def test_a_page_token_that_is_not_ours_is_refused(runs: RunService, token: str) 
 def test_bounds_beyond_64_bits_are_no_error(runs: RunService) -> None:
     run = runs.start().id
     runs.log_batch(run, [MetricPoint("m", 1.0, step) for step in (-(2**63), 0, 2**63 - 1)])
+    first = runs.history(run, "m", limit=1)
+    assert runs.history(run, "m", after=first.next).steps == [0, 2**63 - 1]
+    assert runs.history(run, "m", limit=2**80).steps == [-(2**63), 0, 2**63 - 1]
     assert len(runs.history(run, "m", first_step=-(2**80), last_step=2**80).steps) == 3
     assert runs.history(run, "m", first_step=2**80).steps == []
     assert runs.curve(run, ["m"], first_step=5, last_step=-5)[0].steps == []

@@ -91,7 +91,25 @@ def parts_of(summary: bytes) -> Parts:
 
 def summed(columns: Columns) -> Parts:
     """The parts of points that are in order, about 256 points each."""
-    return grouped(each_point(columns), np.array(_cuts(columns.steps, PART_POINTS)[:-1]))
+    return grouped_points(columns, np.array(_cuts(columns.steps, PART_POINTS)[:-1], np.intp))
+
+
+def grouped_points(columns: Columns, starts: npt.NDArray[np.intp]) -> Parts:
+    """Neighbouring points, which are in order, as parts: each begins at one of `starts` and ends before the next."""
+    parts = np.zeros(len(starts), PART)
+    if not len(starts):
+        return parts
+    ends = np.append(starts[1:], len(columns))
+    parts["first_step"], parts["last_step"] = columns.steps[starts], columns.steps[ends - 1]
+    parts["last_at"], parts["last"] = columns.times_us[ends - 1], columns.values[ends - 1]
+    parts["count"] = ends - starts
+    parts["nans"] = np.add.reduceat(np.isnan(columns.values), starts, dtype=np.int64)
+    for name, ufunc in _EXTREMES.items():
+        parts[name] = ufunc.reduceat(columns.values, starts)
+        found = np.flatnonzero(columns.values == np.repeat(parts[name], ends - starts))
+        first = found[np.minimum(found.searchsorted(starts), len(found) - 1)] if len(found) else starts
+        parts[f"{name}_step"] = np.where(np.isnan(parts[name]), parts["first_step"], columns.steps[first])
+    return parts
 
 
 def each_point(columns: Columns) -> Parts:

@@ -10,10 +10,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 from sqlalchemy import Connection, select
 
-from loopwright.track.blocks import PART, PART_POINTS, Parts, each_point, grouped, latest_last, parts_of
-from loopwright.track.columns import joined, to_wire_list
+from loopwright.track.blocks import (
+    PART,
+    PART_POINTS,
+    Parts,
+    each_point,
+    grouped,
+    grouped_points,
+    latest_last,
+    parts_of,
+)
+from loopwright.track.columns import Columns, Ints, joined, to_wire_list
 from loopwright.track.compaction import Extent
 from loopwright.track.histories import (
     MAX_STEP,
@@ -34,25 +44,47 @@ NO_PARTS: Parts = np.empty(0, PART)
 _CHUNK = 500
 
 
-def read_parts(
-    connection: Connection, source: Source, buckets: int, first_step: int = MIN_STEP, last_step: int = MAX_STEP
+def read_curve(
+    connection: Connection,
+    source: Source,
+    buckets: int,
+    first_step: int = MIN_STEP,
+    last_step: int = MAX_STEP,
 ) -> Parts:
-    """What a curve is made of: points where they are few, parts of blocks where they are many."""
+    """The buckets of a series between two steps, both included: at most so many, of equal width in steps."""
     blocks = extents(connection, source.series_id, first_step, last_step)
     if sum(block.count for block in blocks) <= max(_EXACT_POINTS, PART_POINTS * buckets):
-        return each_point(read_points(connection, source, first_step, last_step))
+        points = read_points(connection, source, first_step, last_step)
+        return each_point(points) if len(points) <= buckets else bucketed(NO_PARTS, points, buckets)
     inside = [block for block in blocks if first_step <= block.first_step and block.last_step <= last_step]
-    edges = [block for block in blocks if block not in inside]
+    edges = [block.id for block in blocks if block not in inside]
     tail = read_tail(connection, source.series_id, first_step, last_step)
-    apart = joined([*read_blocks(connection, [block.id for block in edges]), tail, source.framed])
-    found = [*_read_summaries(connection, inside), each_point(clipped(apart, first_step, last_step))]
-    return np.concatenate(found)
+    apart = clipped(joined([*read_blocks(connection, edges), tail, source.framed]), first_step, last_step)
+    return bucketed(np.concatenate([NO_PARTS, *_read_summaries(connection, inside)]), apart, buckets)
 
 
-def curve_of(run_id: str, key: str, parts: Parts, buckets: int) -> Curve:
-    """The curve that parts give, in at most so many buckets of equal width in steps."""
-    in_order = np.argsort(parts["first_step"], kind="stable")
-    parts = bucketed(parts, buckets) if len(parts) > buckets else parts[in_order]
+def bucketed(parts: Parts, points: Columns, buckets: int) -> Parts:
+    """Parts, each by the bucket of its first step, and points in order put together; of one of them there must be some.
+
+    Buckets without points are left out.
+    """
+    steps = np.concatenate([parts["first_step"], points.steps[:1], points.steps[-1:]])
+    first, last = int(steps.min()), int(steps.max())
+    width = min(-(-(last - first + 1) // buckets), 2**64 - 1)
+    grouped_apart = grouped_points(points, _changes(_bucket_numbers(points.steps, first, width, buckets)))
+    if not len(parts):
+        return grouped_apart
+    parts = np.concatenate([parts, grouped_apart])
+    numbers, ends = _bucket_numbers(parts["first_step"], first, width, buckets), parts["last_step"]
+    if not bool((numbers[1:] >= numbers[:-1]).all()) or not bool((ends[1:] > ends[:-1]).all()):
+        order = latest_last(parts)
+        order = order[np.argsort(numbers[order], kind="stable")]
+        parts, numbers = parts[order], numbers[order]
+    return grouped(parts, _changes(numbers))
+
+
+def curve_of(run_id: str, key: str, parts: Parts) -> Curve:
+    """The record of buckets."""
     return Curve(
         run=run_id,
         key=key,
@@ -69,19 +101,19 @@ def curve_of(run_id: str, key: str, parts: Parts, buckets: int) -> Curve:
     )
 
 
-def bucketed(parts: Parts, buckets: int) -> Parts:
-    """Parts put together by the bucket that their first step falls into."""
-    first, last = int(parts["first_step"].min()), int(parts["first_step"].max())
-    width = min(-(-(last - first + 1) // buckets), 2**64 - 1)
+def _bucket_numbers(steps: Ints, first: int, width: int, buckets: int) -> npt.NDArray[np.uint64]:
+    """The number of the bucket of each step, where buckets of this width begin at `first`."""
     # Steps may be 2^64 apart: the difference is taken modulo 2^64, where it is never negative.
-    numbers = (parts["first_step"].astype(np.uint64) - np.int64(first).view(np.uint64)) // np.uint64(width)
-    ends = parts["last_step"]
-    if not bool((numbers[1:] >= numbers[:-1]).all()) or not bool((ends[1:] > ends[:-1]).all()):
-        order = latest_last(parts)
-        order = order[np.argsort(numbers[order], kind="stable")]
-        parts, numbers = parts[order], numbers[order]
-    starts = np.flatnonzero(np.append(True, numbers[1:] != numbers[:-1]))
-    return grouped(parts, starts)
+    numbers = (steps.astype(np.uint64) - np.int64(first).view(np.uint64)) // np.uint64(width)
+    found: npt.NDArray[np.uint64] = np.minimum(numbers, np.uint64(buckets - 1))
+    return found
+
+
+def _changes(numbers: npt.NDArray[np.uint64]) -> npt.NDArray[np.intp]:
+    """Where each run of equal numbers begins."""
+    changed = np.ones(len(numbers), np.bool_)
+    changed[1:] = numbers[1:] != numbers[:-1]
+    return np.flatnonzero(changed)
 
 
 def _read_summaries(connection: Connection, blocks: Sequence[Extent]) -> list[Parts]:

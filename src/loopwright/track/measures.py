@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row
 from loopwright.core import Invalid, Scope, operation
 from loopwright.store import Stores
 from loopwright.track.batches import Batch, check_texts, write_batches
-from loopwright.track.curves import MAX_BUCKETS, NO_PARTS, curve_of, read_parts
+from loopwright.track.curves import MAX_BUCKETS, NO_PARTS, curve_of, read_curve
 from loopwright.track.histories import (
     MAX_STEP,
     MIN_STEP,
@@ -28,6 +28,7 @@ from loopwright.track.values import to_micros
 
 _MAX_RUNS = 1_000
 _MAX_KEYS = 1_000
+_NO_LIMIT = 1 << 48
 
 
 class RunMetrics:
@@ -114,7 +115,7 @@ class RunMetrics:
             source = find_sources(self.stores.db, connection, row.seq, [key]).get(key)
             if source is None:
                 return MetricHistory(row.id, key, [], [], [])
-            page = read_page(connection, source, lowest, highest, limit or MAX_STEP, place)
+            page = read_page(connection, source, lowest, highest, min(limit or _NO_LIMIT, _NO_LIMIT), place)
             return history_of(row.id, key, *page)
 
     @operation("runs.histories", permission="runs:read")
@@ -163,8 +164,8 @@ class RunMetrics:
         with self.stores.db.read() as connection:
             row = any_run(connection, self.scope.project, run)
             sources = find_sources(self.stores.db, connection, row.seq, keys)
-            parts = {key: read_parts(connection, source, buckets, lowest, highest) for key, source in sources.items()}
-        return [curve_of(row.id, key, parts.get(key, NO_PARTS), buckets) for key in keys]
+            parts = {key: read_curve(connection, source, buckets, lowest, highest) for key, source in sources.items()}
+        return [curve_of(row.id, key, parts.get(key, NO_PARTS)) for key in keys]
 
     def _whole(self, connection: Connection, row: Row[Any], key: str, lowest: int, highest: int) -> MetricHistory:
         source = find_sources(self.stores.db, connection, row.seq, [key]).get(key)
