@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import io
+import os
 
 import pytest
+from sqlalchemy import select
 
 from loopwright.core import Conflict, Invalid, NotFound, Scope, digest_bytes, new_id
+from loopwright.govern import StorageService
 from loopwright.store import Stores, read_file, read_tree
 from loopwright.track import ArtifactService, Entry, LoggedModelService, Part, RunService
+from loopwright.track.files.tables import kept_files
+from loopwright.workspace import holding_rooms
 
 
 @pytest.fixture
@@ -196,3 +201,23 @@ def test_an_upload_has_a_bounded_number_of_parts(files: ArtifactService, run: st
     for parts in (0, -1, 10_001):
         with pytest.raises(Invalid, match="cannot have"):
             files.begin(run, "big.bin", parts)
+
+
+def test_files_of_a_logged_model_are_collected_with_its_deleted_run(stores_sqlite: Stores) -> None:
+    scope = Scope()
+    runs, logged = RunService(stores_sqlite, scope), LoggedModelService(stores_sqlite, scope)
+    files, storage = ArtifactService(stores_sqlite, scope), StorageService(stores_sqlite, scope, rooms=holding_rooms())
+    gone, stays = runs.start(), runs.start()
+    digests = []
+    for run in (gone, stays):
+        owner = f"model:{logged.create('default', source_run=run.id).id}"
+        digests.append(files.store(owner, "MLmodel", io.BytesIO(run.id.encode())).digest)
+    for digest in digests:
+        os.utime(stores_sqlite.data / "objects" / digest[:2] / digest[2:], (0, 0))
+    runs.finish(gone.id)
+    runs.finish(stays.id)
+    runs.delete(gone.id)
+    storage.gc(False, 0)
+    assert [stores_sqlite.objects.exists(digest) for digest in digests] == [False, True]
+    with stores_sqlite.db.read() as connection:
+        assert connection.execute(select(kept_files.c.digest)).scalars().all() == digests[1:]

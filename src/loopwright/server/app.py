@@ -21,6 +21,7 @@ from loopwright.server.dispatch import Dispatch
 from loopwright.server.deliveries import delivery_routes
 from loopwright.server.errors import UnknownRoute, WrongMethod, as_error, reply_for
 from loopwright.server.feed import Feed
+from loopwright.server.files import file_routes
 from loopwright.server.guard import Gate, Guard, error_response, head_of
 from loopwright.server.metrics import ControlMetrics
 from loopwright.server.openapi import describe
@@ -71,6 +72,7 @@ def create_app(
             *_own_routes(derived, inference_url),
             *session_routes(gate),
             *(delivery_routes() if "runs" in services else []),
+            *(file_routes() if "artifacts" in services else []),
             *extra_routes,
         ]
     )

@@ -5,7 +5,8 @@ Used by `loopwright.connect("https://…")`. Results are decoded into the same r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -106,7 +107,8 @@ class RemoteWorkspace:
     def __getattr__(self, name: str) -> RemoteService:
         if name.startswith("_"):
             raise AttributeError(name)
-        service = RemoteService(self, name, self._type_of(name))
+        kind = self._type_of(name)
+        service = _remote(kind)(self, name, kind)
         self.__dict__[name] = service
         return service
 
@@ -149,6 +151,27 @@ class RemoteWorkspace:
                 next_step="use the same version of Loopwright on both sides",
             ) from error
 
+    @contextmanager
+    def stream(self, path: str, headers: Mapping[str, str]) -> Iterator[httpx.Response]:
+        """The answer to a GET, whose body is read piece by piece in the block.
+
+        Raises:
+            Unavailable: the server does not answer, or breaks off.
+            LoopwrightError: whatever was raised there.
+        """
+        import httpx
+
+        try:
+            with self._client.stream("GET", path, headers=dict(headers)) as answer:
+                if answer.status_code not in (200, 206):
+                    answer.read()
+                    raise _error_from(answer, self.url)
+                yield answer
+        except httpx.HTTPError as error:
+            raise Unavailable(
+                f"the workspace at {self.url} does not answer: {error}", next_step="start it with: loopwright up"
+            ) from error
+
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
@@ -181,6 +204,15 @@ class RemoteWorkspace:
             return service_type(self._rooms.get(name, name))
         except NotFound as error:
             raise AttributeError(str(error)) from None
+
+
+def _remote(kind: type) -> type[RemoteService]:
+    """The class that stands for a service: one of its own where there is more to it than operations."""
+    if kind.__name__ == "RunService":
+        from loopwright.server.remote_runs import RemoteRuns
+
+        return RemoteRuns
+    return RemoteService
 
 
 def _open(url: str, token: str | None, project: str | None, transport: httpx.BaseTransport | None) -> httpx.Client:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from loopwright.track.active import ActiveRun
+    from loopwright.track.artifacts import files_to_keep
     from loopwright.track.columns import Columns, columns_of
     from loopwright.track.deliveries import Delivery, Receipt, Recorded, deliver
     from loopwright.track.experiments import ExperimentService
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "active": ("ActiveRun",),
+    "artifacts": ("files_to_keep",),
     "columns": ("Columns", "columns_of"),
     "deliveries": ("Delivery", "Receipt", "Recorded", "deliver"),
     "intake": ("MetricIntake",),
@@ -166,6 +168,7 @@ __all__ = [
     "columns_of",
     "deliver",
     "deliver_dead",
+    "files_to_keep",
     "keep_file",
     "left_behind",
     "parse_filter",

@@ -30,10 +30,18 @@ def store_source(objects: ObjectStore, source: Path | bytes, name: str, now: dat
         if not name:
             raise Invalid("an artifact made of bytes needs a name", next_step="give its path in the run")
         return [Artifact(check_path(name), objects.put_bytes(source), len(source), now)]
-    return [_store_file(objects, file, path, now) for file, path in _files(source, name or source.resolve().name)]
+    return [
+        _store_file(objects, file, path, now) for file, path in files_to_keep(source, name or source.resolve().name)
+    ]
 
 
-def _files(source: Path, name: str) -> Iterator[tuple[Path, str]]:
+def files_to_keep(source: Path, name: str) -> Iterator[tuple[Path, str]]:
+    """Each file of a file or folder, with its path in the run.
+
+    Raises:
+        NotFound: there is no such file or folder.
+        Invalid: the folder holds no file, or a path is not safe.
+    """
     if source.is_file():
         yield source, check_path(name)
         return

@@ -95,7 +95,8 @@ def _tables_with(column: str) -> list[Any]:
 
 def _forget_models(tx: Connection, run_ids: Sequence[str]) -> None:
     mine = select(logged_models.c.id).where(logged_models.c.source_run.in_(run_ids))
-    tx.execute(kept_files.delete().where(kept_files.c.owner.in_(mine)))
+    owners = select("model:" + logged_models.c.id).where(logged_models.c.source_run.in_(run_ids))
+    tx.execute(kept_files.delete().where(kept_files.c.owner.in_(owners)))
     for table, column in ((logged_params, "model"), (logged_tags, "model"), (logged_metrics, "model")):
         tx.execute(table.delete().where(table.c[column].in_(mine)))
     tx.execute(logged_metrics.delete().where(logged_metrics.c.run.in_(run_ids)))

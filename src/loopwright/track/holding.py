@@ -21,7 +21,7 @@ HOLDINGS = (
     Holding(
         "files of logged models and traces",
         select(kept_files.c.digest, of_run(logged_models.c.source_run)).outerjoin(
-            logged_models, logged_models.c.id == kept_files.c.owner
+            logged_models, "model:" + logged_models.c.id == kept_files.c.owner
         ),
         trees=False,
     ),
