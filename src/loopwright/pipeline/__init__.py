@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from loopwright.pipeline.failures import StepFailed
     from loopwright.pipeline.model import (
         Capture,
+        CodeDifference,
         Comparison,
+        FileDifference,
         Graph,
         Hardware,
         PipelineRecord,
@@ -42,7 +44,9 @@ _HOMES = {
     "failures": ("StepFailed",),
     "model": (
         "Capture",
+        "CodeDifference",
         "Comparison",
+        "FileDifference",
         "Graph",
         "Hardware",
         "PipelineRecord",
@@ -62,9 +66,11 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "Capture",
+    "CodeDifference",
     "Codec",
     "Comparison",
     "Environment",
+    "FileDifference",
     "Graph",
     "Hardware",
     "Output",

@@ -163,6 +163,33 @@ class Capture(msgspec.Struct, frozen=True):
     left_out: tuple[str, ...] = ()
 
 
+class FileDifference(msgspec.Struct, frozen=True):
+    """One file that was added, removed or changed. `diff` is empty where the file is no text or too large; `whole` says
+    whether it shows all that changed."""
+
+    path: str
+    change: str
+    diff: str
+    whole: bool = True
+
+
+class CodeDifference(msgspec.Struct, frozen=True):
+    """What changed from one run's code, environment and inputs to another's, each as (before, after)."""
+
+    commits: tuple[str, str]
+    uncommitted: tuple[bool, bool]
+    files: tuple[FileDifference, ...]
+    packages: dict[str, tuple[str, str]]
+    settings: dict[str, tuple[str, str]]
+    inputs: dict[str, tuple[str, str]]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether both ran the same code in the same environment on the same inputs."""
+        same = len(set(self.commits)) == 1 and len(set(self.uncommitted)) == 1
+        return same and not (self.files or self.packages or self.settings or self.inputs)
+
+
 class RunRequest(msgspec.Struct, frozen=True):
     """What a run of a pipeline is asked to do.
 

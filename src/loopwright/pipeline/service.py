@@ -13,8 +13,9 @@ from loopwright.core import Invalid, Scope, operation
 from loopwright.pipeline.codecs import load_value
 from loopwright.pipeline.compute import workers_on
 from loopwright.pipeline.definition import Pipeline
+from loopwright.pipeline.differing import code_difference
 from loopwright.pipeline.messages import Setup
-from loopwright.pipeline.model import PipelineRecord, PipelineRun, Reproduction, RunRequest, StepStatus
+from loopwright.pipeline.model import CodeDifference, PipelineRecord, PipelineRun, Reproduction, RunRequest, StepStatus
 from loopwright.pipeline.notes import OnReport
 from loopwright.pipeline.records import Records
 from loopwright.pipeline.running import Runner, Session
@@ -144,6 +145,16 @@ class PipelineService:
             NotFound: there is no such run, or no pipeline made it.
         """
         return self._records.get(self.runs.get(run).id)
+
+    @operation("pipelines.differences", permission="runs:read")
+    def differences(self, first: str, second: str) -> CodeDifference | None:
+        """What changed in code, environment and inputs from one run to another; None where one captured nothing.
+
+        Raises:
+            NotFound: one of the runs is not there.
+        """
+        records = (self._records.find(self.runs.get(run).id) for run in (first, second))
+        return code_difference(self.stores.objects, *records)
 
     def load(self, run: str, output: str = "result") -> Any:
         """The value of an output of a finished run. An output that is kept in files is read with `load_into`.

@@ -51,6 +51,19 @@ class ExperimentPage(msgspec.Struct, frozen=True):
     next: str = ""
 
 
+class ExperimentCounts(msgspec.Struct, frozen=True):
+    """How many runs of an experiment there are, by status, and when the newest of them began; deleted ones left out."""
+
+    experiment_id: str
+    by_status: dict[str, int]
+    newest: datetime
+
+    @property
+    def runs(self) -> int:
+        """How many there are in all."""
+        return sum(self.by_status.values())
+
+
 class RunInput(msgspec.Struct, frozen=True):
     """A pinned thing that a run read, such as `dataset:flights@12`, and the name that the run gave it.
 
@@ -212,19 +225,45 @@ class Difference(msgspec.Struct, frozen=True):
     values: list[str | None]
 
 
+class MetricInterval(msgspec.Struct, frozen=True):
+    """The 95 % interval of a mean, or of a difference of means, over `n` folds or repeats; `method` names how."""
+
+    estimate: float
+    lower: float
+    upper: float
+    n: int
+    method: str
+
+
 class MetricDifference(msgspec.Struct, frozen=True):
-    """The last value of one metric in each of the compared runs; `delta` is against the first run that has it."""
+    """The last value of one metric in each of the compared runs, or the mean of its folds or repeats.
+
+    `delta` is against the baseline where it is one of the runs and has the metric, else against the first run that
+    has it. `intervals` and `delta_intervals` are there for the runs that kept folds or repeats.
+    """
 
     key: str
     values: list[float | None]
     delta: list[float | None]
+    intervals: list[MetricInterval | None] = []
+    delta_intervals: list[MetricInterval | None] = []
+
+
+class BaselineDelta(msgspec.Struct, frozen=True):
+    """A run's last values minus those of the baseline of its experiment; `baseline` is empty where none is pinned."""
+
+    run: str
+    baseline: str
+    metrics: dict[str, float]
 
 
 class RunComparison(msgspec.Struct, frozen=True):
-    """Runs beside each other; only what differs, unless all was asked for."""
+    """Runs beside each other; only what differs, unless all was asked for. `baseline` is the id of the run among them
+    that is the baseline of its experiment, if there is one."""
 
     runs: list[Run]
     params: list[Difference]
     metrics: list[MetricDifference]
     tags: list[Difference]
     inputs: list[Difference]
+    baseline: str = ""

@@ -8,19 +8,17 @@ from pathlib import Path
 from typing import BinaryIO
 
 import msgspec
-from sqlalchemy import select, update
+from sqlalchemy import select
 
-from loopwright.core import Conflict, Invalid, check_path, operation, parse_ref
+from loopwright.core import Invalid, check_path, operation, parse_ref
 from loopwright.track.active import ActiveRun
 from loopwright.track.artifacts import read_artifacts, store_source, the_artifact, write_artifacts
-from loopwright.track.comparing import compare_runs
+from loopwright.track.comparisons import RunComparisons
 from loopwright.track.contents import RunContent
-from loopwright.track.measures import RunMetrics
 from loopwright.track.model import (
     Artifact,
     Experiment,
     Run,
-    RunComparison,
     RunInput,
     RunPage,
     RunStatus,
@@ -32,10 +30,9 @@ from loopwright.track.tables import experiments
 from loopwright.track.writing import write_inputs
 
 _MAX_PAGE = 50_000
-_MAX_COMPARED = 100
 
 
-class RunService(RunContent, RunMetrics):
+class RunService(RunContent, RunComparisons):
     """Runs of one project. Every change is durable when the method returns."""
 
     @operation("runs.log_inputs", permission="runs:write", effect="write")
@@ -129,20 +126,6 @@ class RunService(RunContent, RunMetrics):
             rows, following = search_rows(self.stores.db, connection, asked)
             return RunPage(load_runs(connection, rows), following)
 
-    @operation("runs.compare", permission="runs:read")
-    def compare(self, runs: list[str], everything: bool = False) -> RunComparison:
-        """Runs beside each other, in the given order; only what differs unless `everything` is asked for.
-
-        Raises:
-            NotFound: one of the runs is not there.
-            Invalid: fewer than two runs, or more than 100.
-        """
-        if not 2 <= len(runs) <= _MAX_COMPARED:
-            raise Invalid(f"{len(runs)} runs cannot be compared", next_step=f"give 2 to {_MAX_COMPARED}")
-        with self.stores.db.read() as connection:
-            rows = [any_run(connection, self.scope.project, run) for run in runs]
-            return compare_runs(load_runs(connection, rows), everything)
-
     @operation("runs.experiments", permission="runs:read")
     def experiments(self, limit: int = 100, after: str = "") -> list[Experiment]:
         """Experiments, newest first; `after` is the id of the last one of the page before."""
@@ -154,39 +137,6 @@ class RunService(RunContent, RunMetrics):
         with self.stores.db.read() as connection:
             rows = connection.execute(query.order_by(experiments.c.id.desc()).limit(min(limit, _MAX_PAGE)))
             return load_experiments(connection, list(rows))
-
-    @operation("runs.pin_baseline", permission="runs:write", effect="write")
-    def pin_baseline(self, experiment: str, run: str) -> Experiment:
-        """Make a finished run the one that others of the experiment are compared with.
-
-        Raises:
-            NotFound: there is no such experiment or run.
-            Conflict: the run has not finished.
-            Invalid: the run belongs to another experiment.
-        """
-        with self.stores.db.begin() as tx:
-            found, row = self._experiment(tx, experiment), the_run(tx, self.scope.project, run)
-            if row.experiment_id != found.id:
-                raise Invalid(f"run {row.id} does not belong to the experiment {experiment!r}")
-            if row.status != RunStatus.FINISHED:
-                raise Conflict(f"run {row.id} is {row.status}", next_step="pin a run that has finished")
-            tx.execute(update(experiments).where(experiments.c.id == found.id).values(baseline=row.id))
-            evidence = {"run": row.id, "before": found.baseline}
-            self.stores.events.append(
-                tx, "baseline.pinned", f"run:{row.id}", self.scope, {"experiment": experiment, **evidence}
-            )
-            return self._experiment(tx, experiment)
-
-    @operation("runs.baseline", permission="runs:read")
-    def baseline(self, experiment: str) -> Run | None:
-        """The pinned run of an experiment, if one is pinned.
-
-        Raises:
-            NotFound: there is no such experiment.
-        """
-        with self.stores.db.read() as connection:
-            found = self._experiment(connection, experiment)
-            return self._load(connection, found.baseline) if found.baseline else None
 
     def log_artifact(self, run: str, source: Path | str | bytes, name: str = "") -> list[Artifact]:
         """Keep a file, a folder or bytes with a run; what is at the same path is replaced.

@@ -1,7 +1,7 @@
 """Figures as Plotly's JSON: the same functions serve pages, notebooks and reports."""
 
 from loopwright.ui.figures.drawing import MAX_MARKS, Drawing, Mark
-from loopwright.ui.figures.runs import metric_history
+from loopwright.ui.figures.runs import metric_history, parallel_coordinates, scatter
 from loopwright.ui.figures.serving import drift_over_time, performance_over_time, traffic_over_time
 
 __all__ = [
@@ -10,6 +10,8 @@ __all__ = [
     "Mark",
     "drift_over_time",
     "metric_history",
+    "parallel_coordinates",
     "performance_over_time",
+    "scatter",
     "traffic_over_time",
 ]
