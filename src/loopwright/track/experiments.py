@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, update
+from sqlalchemy import Connection, func, select, update
 
 from loopwright.core import Conflict, NotFound, Scope, new_id, operation
 from loopwright.store import Stores
 from loopwright.track.lifecycle import check_title
-from loopwright.track.model import Experiment, ExperimentPage, Lifecycle, View
+from loopwright.track.model import Experiment, ExperimentCounts, ExperimentPage, Lifecycle, View
 from loopwright.track.reading import experiment_by_id, find_experiment
 from loopwright.track.search.experiments import Question, search_experiments
 from loopwright.track.tables import experiment_tags, experiments, runs
@@ -81,6 +81,22 @@ class ExperimentService:
         with self.stores.db.read() as connection:
             asked = Question(self.scope.project, filter, View(view), limit, tuple(order_by), after)
             return search_experiments(self.stores.db, connection, asked)
+
+    @operation("experiments.counts", permission="runs:read")
+    def counts(self) -> list[ExperimentCounts]:
+        """How many runs each experiment has, for those that have any; deleted runs are left out."""
+        columns, project = runs.c, self.scope.project
+        query = (
+            select(columns.experiment_id, columns.status, func.count().label("many"), func.max(columns.started_at))
+            .where(columns.project == project, columns.deleted_at.is_(None))
+            .group_by(columns.experiment_id, columns.status)
+        )
+        found: dict[str, ExperimentCounts] = {}
+        with self.stores.db.read() as connection:
+            for id, status, many, newest in connection.execute(query.order_by(columns.experiment_id, columns.status)):
+                held = found.get(id, ExperimentCounts(id, {}, newest))
+                found[id] = ExperimentCounts(id, {**held.by_status, status: many}, max(held.newest, newest))
+        return list(found.values())
 
     @operation("experiments.rename", permission="runs:write", effect="write")
     def rename(self, experiment: str, name: str) -> Experiment:
