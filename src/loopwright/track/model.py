@@ -64,19 +64,6 @@ class ExperimentCounts(msgspec.Struct, frozen=True):
         return sum(self.by_status.values())
 
 
-class ExperimentCounts(msgspec.Struct, frozen=True):
-    """How many runs of an experiment there are, by status, and when the newest of them began; deleted ones left out."""
-
-    experiment_id: str
-    by_status: dict[str, int]
-    newest: datetime
-
-    @property
-    def runs(self) -> int:
-        """How many there are in all."""
-        return sum(self.by_status.values())
-
-
 class RunInput(msgspec.Struct, frozen=True):
     """A pinned thing that a run read, such as `dataset:flights@12`, and the name that the run gave it.
 
