@@ -4,11 +4,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from plotly.graph_objects import Figure
 
 from loopwright.ui import Drawing, Mark, drift_over_time, metric_history, performance_over_time, traffic_over_time
+from loopwright.ui.figures import parallel_coordinates, scatter
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 HOSTILE = "<b>x</b><a href='javascript:1'>"
@@ -121,3 +123,47 @@ def test_a_report_and_a_notebook_get_the_title_and_plain_colours() -> None:
     figure = valid(metric_history("loss", {"run": ([0, 1], [1.0, 0.5])}))
     assert figure.layout.title.text == "loss"
     assert figure.data[0].line.color.startswith("#")
+
+
+def test_parallel_coordinates_have_an_axis_for_each_name_and_leave_out_runs_without_a_value() -> None:
+    drawing = parallel_coordinates(
+        ["a", HOSTILE, "c"],
+        {"lr": ["0.1", "0.01", "1"], "kind": ["big", "small", HOSTILE], "auc": [0.5, 0.75, None]},
+    )
+    figure = drawing.plotly()
+    assert isinstance(figure, Figure)
+    [trace] = figure.data
+    axes = {axis.label: axis for axis in trace.dimensions}
+    assert list(axes["lr"].values) == [0.1, 0.01]
+    assert list(axes["kind"].ticktext) == ["big", "small"]
+    assert list(trace.line.color) == [0.5, 0.75]
+    assert "1 without a value" in drawing.title
+    assert drawing.rows == (("a", "0.1", "big", 0.5), (HOSTILE, "0.01", "small", 0.75))
+    assert "<b>" not in str(drawing.figure)
+
+
+def test_parallel_coordinates_are_coloured_by_the_axis_that_is_asked_for() -> None:
+    drawing = parallel_coordinates(["a", "b"], {"lr": ["1", "2"], "auc": [0.5, 0.75]}, shade="lr")
+    assert drawing.figure["data"][0]["line"]["color"] == [1.0, 2.0]
+    assert parallel_coordinates([], {"lr": []}).figure["data"] == []
+
+
+def test_a_scatter_draws_finite_points_with_their_intervals() -> None:
+    drawing = scatter(
+        "lr",
+        "auc",
+        [("a", "0.1", 0.5), (HOSTILE, "0.2", 0.7), ("nan", "0.3", float("nan")), ("none", None, 0.1)],
+        [(0.4, 0.7), None, None, None],
+    )
+    [trace] = drawing.plotly().data
+    assert (list(trace.x), list(trace.y)) == ([0.1, 0.2], [0.5, 0.7])
+    assert list(trace.error_y.array) == [pytest.approx(0.2), 0.0]
+    assert list(trace.error_y.arrayminus) == [pytest.approx(0.1), 0.0]
+    assert "<b>" not in str(drawing.figure)
+    assert [row[0] for row in drawing.rows] == ["a", HOSTILE]
+
+
+def test_a_scatter_over_words_keeps_them() -> None:
+    [trace] = scatter("kind", "auc", [("a", "big", 1.0), ("b", "3", 2.0)]).plotly().data
+    assert list(trace.x) == ["big", "3"]
+    assert trace.error_y.array is None
