@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -20,7 +20,10 @@ from loopwright.track.values import to_bits
 RUNS = 3000
 
 
-@pytest.fixture(scope="module", params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
+@pytest.fixture(
+    scope="module",
+    params=["sqlite", "sqlite without statistics", pytest.param("postgresql", marks=pytest.mark.postgres)],
+)
 def filled(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, migrations: tuple[str, ...]
 ) -> Iterator[RunService]:
@@ -28,8 +31,9 @@ def filled(
     with fresh_stores(request, tmp_path_factory.mktemp("plans"), migrations) as stores:
         with stores.db.begin() as tx:
             _insert_runs(stores, tx)
-        with stores.db.begin() as tx:
-            tx.execute(text("ANALYZE"))
+        if request.param != "sqlite without statistics":
+            with stores.db.begin() as tx:
+                tx.execute(text("ANALYZE"))
         yield RunService(stores, Scope())
 
 
@@ -61,7 +65,7 @@ def _run(number: int, experiment: str, now: datetime) -> dict[str, Any]:
         "actor": "user:local",
         "parent": f"{number % 50:032x}",
         "error": "",
-        "started_at": now,
+        "started_at": now + timedelta(seconds=number),
     }
 
 
@@ -118,6 +122,51 @@ def test_a_search_uses_its_index(filled: RunService, name: str) -> None:
     assert any(index in shown for index in indexes), shown
     assert "SCAN run_params" not in shown
     assert "SCAN run_series" not in shown
+
+
+ORDERS = {
+    "by a metric, best first": ({"order_by": ("metrics.auc DESC",)}, "ix_run_series_last"),
+    "by a metric within a range of it": (
+        {"filter": "metrics.auc > 0.5 and params.x = '1'", "order_by": ("metrics.auc ASC",)},
+        "ix_run_series_last",
+    ),
+    "by a param": ({"order_by": ("params.lr",)}, "ix_run_params_head"),
+    "by a tag": ({"order_by": ("tags.team DESC",)}, "ix_run_tags_head"),
+    "oldest first": ({"order_by": ("start_time ASC",)}, "ix_runs_started"),
+}
+
+
+@pytest.mark.parametrize("name", ORDERS)
+def test_an_order_is_walked_along_its_index(filled: RunService, name: str) -> None:
+    arguments, index = ORDERS[name]
+    sent = statements(filled.stores, lambda: filled.search(limit=5, **arguments))
+    pages = [item for item in sent if "sort_0" in item[0]]
+    assert len(pages) == 1, "the page is full before runs without a value are asked for"
+    shown = plan(filled.stores, *pages[0])
+    assert index in shown, shown
+    if filled.stores.db.dialect == "sqlite":
+        assert "TEMP B-TREE FOR ORDER BY" not in shown, shown
+
+
+def test_ranges_are_met_where_few_runs_match(filled: RunService) -> None:
+    arguments = {"filter": "metrics.auc > 0.98 and params.lr = '299' and tags.team = 't99'", "limit": 5}
+    sent = statements(filled.stores, lambda: filled.search(**arguments))
+    [(statement, values)] = [item for item in sent if "sort_0" in item[0]]
+    shown = plan(filled.stores, statement, values)
+    assert "SCAN runs" not in shown, shown
+    assert "Seq Scan on runs" not in shown, shown
+
+
+@pytest.mark.parametrize("after_first", [False, True])
+def test_the_page_behind_a_token_begins_in_the_index(filled: RunService, after_first: bool) -> None:
+    order = ("metrics.auc DESC",)
+    token = filled.search_page(limit=1000, order_by=order).next if after_first else ""
+    sent = statements(filled.stores, lambda: filled.search(limit=5, order_by=order, after=token))
+    [(statement, values)] = [item for item in sent if "sort_0" in item[0]]
+    shown = plan(filled.stores, statement, values)
+    assert "ix_run_series_last" in shown, shown
+    if after_first and filled.stores.db.dialect == "sqlite":
+        assert "last_value<?" in shown or "last_value>? AND last_value<?" in shown, shown
 
 
 @pytest.mark.parametrize("limit", [5, 200])

@@ -14,7 +14,7 @@ import msgspec
 from sqlalchemy import ColumnElement, Select, String, and_, exists, false, literal, not_, or_, select, true
 
 from loopwright.track.search.conditions import headed, is_range, numeric, textual, timed
-from loopwright.track.search.words import DATASET_KEYS, PRESENCE, RUNS, Comparison, Entity, Operator
+from loopwright.track.search.words import DATASET_KEYS, NUMBER_OPERATORS, PRESENCE, RUNS, Comparison, Entity, Operator
 from loopwright.track.tables import run_inputs, run_params, run_series, run_tags, runs
 
 KEYED = {Entity.METRIC: run_series, Entity.PARAM: run_params, Entity.TAG: run_tags}
@@ -33,10 +33,10 @@ def keys_of(items: Iterable[Any]) -> set[str]:
     return {item.key for item in items if item.entity in KEYED}
 
 
-def compile_test(item: Comparison, key_ids: Mapping[str, int], dialect: str) -> Test:
+def compile_test(item: Comparison, key_ids: Mapping[str, int], project: str, dialect: str) -> Test:
     """One comparison. A key that no run ever had is missing everywhere."""
     if item.entity is Entity.ATTRIBUTE:
-        return Test(_attribute(item, dialect))
+        return Test(_attribute(item, runs, dialect), _range_of_runs(item, project, dialect))
     if item.entity is Entity.DATASET:
         return _dataset(item, dialect)
     if item.key not in key_ids:
@@ -79,8 +79,8 @@ def _dataset(item: Comparison, dialect: str) -> Test:
     )
 
 
-def _attribute(item: Comparison, dialect: str) -> ColumnElement[bool]:
-    column = attribute(item.key)
+def _attribute(item: Comparison, table: Any, dialect: str) -> ColumnElement[bool]:
+    column = attribute(item.key, table)
     if item.operator in PRESENCE:
         missing: ColumnElement[bool] = column.is_(None)
         return missing if item.operator is Operator.IS_NULL else not_(missing)
@@ -89,12 +89,24 @@ def _attribute(item: Comparison, dialect: str) -> ColumnElement[bool]:
     return textual(column, item, dialect)
 
 
-def attribute(key: str) -> Any:
+def _range_of_runs(item: Comparison, project: str, dialect: str) -> Select[Any] | None:
+    """The runs with this attribute, where an index of `runs` begins with it."""
+    if (item.key, item.operator) not in _INDEXED:
+        return None
+    table: Any = runs.alias()
+    return select(table.c.seq).where(table.c.project == project, _attribute(item, table, dialect))
+
+
+_INDEXED = {(key, operator) for key in ("id", "name", "parent", "status") for operator in (Operator.EQ, Operator.IN)}
+_INDEXED |= {("started_at", operator) for operator in NUMBER_OPERATORS - {Operator.NE}}
+
+
+def attribute(key: str, table: Any = runs) -> Any:
     """The column of an attribute; a run's artifact address is made from the ids that it consists of."""
     if key != "artifact_uri":
-        return runs.c[key]
-    head = literal("mlflow-artifacts:/", String).op("||")(runs.c.experiment_id)
-    return head.op("||")(literal("/", String)).op("||")(runs.c.id).op("||")(literal("/artifacts", String))
+        return table.c[key]
+    head = literal("mlflow-artifacts:/", String).op("||")(table.c.experiment_id)
+    return head.op("||")(literal("/", String)).op("||")(table.c.id).op("||")(literal("/artifacts", String))
 
 
 def is_time(key: str) -> bool:

@@ -68,7 +68,7 @@ class _Search:
         keys = known(order, key_ids)
         leading = [item for item in comparisons if keys and (item.entity, item.key) == (keys[0].entity, keys[0].key)]
         self._leading = [item for item in leading if item.entity in KEYED]
-        self._tests = [(item, compile_test(item, key_ids, database.dialect)) for item in comparisons]
+        self._tests = [(item, compile_test(item, key_ids, asked.project, database.dialect)) for item in comparisons]
         self._met = self._ranges_to_meet(keys) if database.dialect == "sqlite" else ()
         self.phases = [
             phase for phase in phases(keys, key_ids, database.dialect, not self._met) if self._is_possible(phase)
