@@ -2,15 +2,16 @@
 
 Packed points are a header, the values as 64-bit floats, and the differences of steps and of times in the smallest
 integers that hold them (none where they are all equal). Differences are taken modulo 2^64, so that every step and
-time comes back. A summary has one part for about 256 points. Parts and blocks end where a step ends, unless one step
-has more points than a part holds: then it has parts of its own. So parts of one block never share a step with a
-neighbour that also holds other steps. Both are little-endian and begin with a CRC-32 of the rest.
+time comes back. A summary has one part for about 256 points, an outline one for eight of those. Parts and blocks end
+where a step ends, unless one step has more points than a part holds: then it has parts of its own. So the parts of one
+block never share a step with a neighbour that also holds other steps. All is little-endian, behind a CRC-32 of it.
 """
 
 from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any
 
@@ -23,6 +24,7 @@ from loopwright.track.columns import Columns, Ints, order_bits
 
 BLOCK_POINTS = 16_384
 PART_POINTS = 256
+PARTS_IN_OUTLINE = 8
 PART = np.dtype(
     [
         ("first_step", "<i8"),
@@ -49,6 +51,7 @@ class Block(msgspec.Struct, frozen=True):
     first_step: int
     last_step: int
     count: int
+    outline: bytes
     summary: bytes
     points: bytes
 
@@ -78,15 +81,19 @@ def unpack(data: bytes) -> Columns:
     return Columns(steps, _undiffed(data, place, count, at, at_by, f"<i{time_width}" if time_width else ""), values)
 
 
-def parts_of(summary: bytes) -> Parts:
-    """The parts of a block's summary.
+def parts_of(sealed: Iterable[bytes]) -> Parts:
+    """The parts of blocks' summaries or outlines, one after the other.
 
     Raises:
         Corrupt: the bytes are not what `pack` made.
     """
-    if zlib.crc32(memoryview(summary)[4:]) != int.from_bytes(summary[:4], "little"):
-        raise Corrupt("the summary of metric points is damaged", next_step="restore the database from a backup")
-    return np.frombuffer(summary, PART, offset=4)
+    found = []
+    for data in sealed:
+        parts = memoryview(data)[4:]
+        if zlib.crc32(parts) != int.from_bytes(data[:4], "little"):
+            raise Corrupt("the summary of metric points is damaged", next_step="restore the database from a backup")
+        found.append(parts)
+    return np.frombuffer(b"".join(found), PART)
 
 
 def summed(columns: Columns) -> Parts:
@@ -153,14 +160,20 @@ def latest_last(parts: Parts) -> npt.NDArray[np.intp]:
 
 
 def _block(columns: Columns) -> Block:
-    summary = summed(columns).tobytes()
+    parts = summed(columns)
+    outline = grouped(parts, np.arange(0, len(parts), PARTS_IN_OUTLINE)) if len(parts) > 1 else parts
     return Block(
         first_step=int(columns.steps[0]),
         last_step=int(columns.steps[-1]),
         count=len(columns),
-        summary=zlib.crc32(summary).to_bytes(4, "little") + summary,
+        outline=_sealed(outline.tobytes()),
+        summary=_sealed(parts.tobytes()),
         points=_packed(columns),
     )
+
+
+def _sealed(data: bytes) -> bytes:
+    return zlib.crc32(data).to_bytes(4, "little") + data
 
 
 def _packed(columns: Columns) -> bytes:
@@ -171,8 +184,7 @@ def _packed(columns: Columns) -> bytes:
         *(0, _FORMAT, steps.itemsize if steps.size else 0, times.itemsize if times.size else 0, len(columns)),
         *(int(columns.steps[0]), step_by, int(columns.times_us[0]), at_by),
     )
-    body = b"".join((header[4:], values.tobytes(), steps.tobytes(), times.tobytes()))
-    return zlib.crc32(body).to_bytes(4, "little") + body
+    return _sealed(b"".join((header[4:], values.tobytes(), steps.tobytes(), times.tobytes())))
 
 
 def _diffed(numbers: Ints, sign: str) -> tuple[int, npt.NDArray[Any]]:

@@ -7,18 +7,19 @@ it overlaps; where it overlaps many, points arrive at random steps, and readers 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 from sqlalchemy import Connection, and_, delete, or_, select
 
 from loopwright.track.blocks import BLOCK_POINTS, pack, unpack
-from loopwright.track.columns import Columns, from_rows, joined
+from loopwright.track.columns import Columns, from_rows, in_order, joined
 from loopwright.track.tables import run_blocks, run_points
 
 TAIL_LIMIT = 1_024
 _SMALL = BLOCK_POINTS // 2
 _MAX_OVERLAPPED = 4
+_CHUNK = 500
 _MAX_TAIL_TAKEN = 4 * BLOCK_POINTS
 
 
@@ -31,18 +32,20 @@ class Extent(msgspec.Struct, frozen=True):
     count: int
 
 
-def add_block(tx: Connection, series_id: int, points: Columns) -> None:
-    """Store points of a series that this transaction holds as blocks, merged with those that are there."""
-    points = joined([points])
-    if not len(points):
-        return
-    lowest, highest = int(points.steps[0]), int(points.steps[-1])
-    near = _near(tx, series_id, lowest, highest)
-    taken = choose(Extent(0, lowest, highest, len(points)), near)
-    if taken:
-        points = joined([*_take(tx, taken), points])
-    rows = [{"series_id": series_id, **msgspec.structs.asdict(block)} for block in pack(points)]
-    tx.execute(run_blocks.insert(), rows)
+def add_blocks(tx: Connection, points: Mapping[int, Columns]) -> None:
+    """Store points by series as blocks, merged with those that are there, in a run that this transaction holds."""
+    given = {series_id: in_order(found) for series_id, found in points.items() if len(found)}
+    new = {series_id: _extent_of(found) for series_id, found in given.items()}
+    near = _near(tx, new)
+    taken = [block for series_id, extent in new.items() for block in choose(extent, near.get(series_id, []))]
+    old = _take(tx, taken)
+    rows = [
+        {"series_id": series_id, **msgspec.structs.asdict(block)}
+        for series_id, found in given.items()
+        for block in pack(joined([*old.get(series_id, []), found]))
+    ]
+    if rows:
+        tx.execute(run_blocks.insert(), rows)
 
 
 def choose(new: Extent, stored: Sequence[Extent]) -> list[Extent]:
@@ -58,7 +61,8 @@ def choose(new: Extent, stored: Sequence[Extent]) -> list[Extent]:
         return taken
     lowest = min(block.first_step for block in (new, *taken))
     highest = max(block.last_step for block in (new, *taken))
-    others = [block for block in stored if block not in taken]
+    ids = {block.id for block in taken}
+    others = [block for block in stored if block.id not in ids]
     overlapped = [block for block in others if block.first_step <= highest and block.last_step >= lowest]
     return [*taken, *overlapped] if len(overlapped) <= _MAX_OVERLAPPED else taken
 
@@ -83,14 +87,34 @@ def take_tail(tx: Connection, series_id: int) -> tuple[Columns, bool]:
     return from_rows(rows), bound is not None
 
 
-def _near(tx: Connection, series_id: int, lowest: int, highest: int) -> list[Extent]:
+def _extent_of(points: Columns) -> Extent:
+    return Extent(0, int(points.steps[0]), int(points.steps[-1]), len(points))
+
+
+def _near(tx: Connection, new: Mapping[int, Extent]) -> dict[int, list[Extent]]:
+    """By series, the blocks that new points may be merged with: the small ones, and those that may overlap."""
     columns = run_blocks.c
-    overlaps = and_(columns.last_step >= lowest, columns.first_step <= highest)
-    query = select(columns.id, columns.first_step, columns.last_step, columns.count)
-    rows = tx.execute(query.where(columns.series_id == series_id, or_(columns.count < _SMALL, overlaps)))
-    return [Extent(*row) for row in rows]
+    found: dict[int, list[Extent]] = {}
+    for some in _chunks(sorted(new)):
+        lowest = min(new[series_id].first_step for series_id in some)
+        highest = max(new[series_id].last_step for series_id in some)
+        overlaps = and_(columns.last_step >= lowest, columns.first_step <= highest)
+        query = select(columns.series_id, columns.id, columns.first_step, columns.last_step, columns.count)
+        for row in tx.execute(query.where(columns.series_id.in_(some), or_(columns.count < _SMALL, overlaps))):
+            found.setdefault(row[0], []).append(Extent(*row[1:]))
+    return found
 
 
-def _take(tx: Connection, blocks: Sequence[Extent]) -> list[Columns]:
-    removed = delete(run_blocks).where(run_blocks.c.id.in_([block.id for block in blocks]))
-    return [unpack(data) for data in tx.execute(removed.returning(run_blocks.c.points)).scalars()]
+def _take(tx: Connection, blocks: Sequence[Extent]) -> dict[int, list[Columns]]:
+    """Remove blocks; their points by series."""
+    columns = run_blocks.c
+    found: dict[int, list[Columns]] = {}
+    for some in _chunks([block.id for block in blocks]):
+        removed = delete(run_blocks).where(columns.id.in_(some)).returning(columns.series_id, columns.points)
+        for row in tx.execute(removed):
+            found.setdefault(row.series_id, []).append(unpack(row.points))
+    return found
+
+
+def _chunks(numbers: Sequence[int]) -> Iterable[Sequence[int]]:
+    return (numbers[start : start + _CHUNK] for start in range(0, len(numbers), _CHUNK))

@@ -1,7 +1,8 @@
 """Curves: a metric drawn with a bounded number of buckets, in which no spike is missing.
 
-Few points are grouped exactly. Of many, only the summaries of blocks are read: a part of about 256 points goes whole
-into the bucket of its first step, so a bucket may end up to one part later than its share of the steps. What a bucket
+Few points are grouped exactly. Of many, only the summaries of blocks are read, or of very many their outlines: a part
+of about 256 or 2,048 points goes whole into the bucket of its first step, so a bucket may end up to one part later than
+its share of the steps. What a bucket
 says of the points in it is exact all the same: lowest, highest, last, and at which steps.
 """
 
@@ -16,6 +17,7 @@ from sqlalchemy import Connection, select
 from loopwright.track.blocks import (
     PART,
     PART_POINTS,
+    PARTS_IN_OUTLINE,
     Parts,
     each_point,
     grouped,
@@ -41,7 +43,6 @@ from loopwright.track.tables import run_blocks
 MAX_BUCKETS = 10_000
 _EXACT_POINTS = 65_536
 NO_PARTS: Parts = np.empty(0, PART)
-_CHUNK = 500
 
 
 def read_curve(
@@ -57,10 +58,10 @@ def read_curve(
         points = read_points(connection, source, first_step, last_step)
         return each_point(points) if len(points) <= buckets else bucketed(NO_PARTS, points, buckets)
     inside = [block for block in blocks if first_step <= block.first_step and block.last_step <= last_step]
-    edges = [block.id for block in blocks if block not in inside]
+    edges = [block.id for block in blocks if block.first_step < first_step or last_step < block.last_step]
     tail = read_tail(connection, source.series_id, first_step, last_step)
     apart = clipped(joined([*read_blocks(connection, edges), tail, source.framed]), first_step, last_step)
-    return bucketed(np.concatenate([NO_PARTS, *_read_summaries(connection, inside)]), apart, buckets)
+    return bucketed(_read_parts(connection, source, inside, buckets), apart, buckets)
 
 
 def bucketed(parts: Parts, points: Columns, buckets: int) -> Parts:
@@ -116,11 +117,14 @@ def _changes(numbers: npt.NDArray[np.uint64]) -> npt.NDArray[np.intp]:
     return np.flatnonzero(changed)
 
 
-def _read_summaries(connection: Connection, blocks: Sequence[Extent]) -> list[Parts]:
-    ids = [block.id for block in blocks]
-    found: dict[int, Parts] = {}
-    for start in range(0, len(ids), _CHUNK):
-        some = run_blocks.c.id.in_(ids[start : start + _CHUNK])
-        rows = connection.execute(select(run_blocks.c.id, run_blocks.c.summary).where(some))
-        found.update({row.id: parts_of(row.summary) for row in rows})
-    return [found[number] for number in ids]
+def _read_parts(connection: Connection, source: Source, inside: Sequence[Extent], buckets: int) -> Parts:
+    """The outlines of blocks where a bucket has several of their parts, else the summaries."""
+    columns = run_blocks.c
+    parts_in_outlines = sum(block.count for block in inside) // (PART_POINTS * PARTS_IN_OUTLINE)
+    column = columns.outline if parts_in_outlines >= 2 * buckets else columns.summary
+    query = select(column).where(
+        columns.series_id == source.series_id,
+        columns.first_step >= min((block.first_step for block in inside), default=0),
+        columns.last_step <= max((block.last_step for block in inside), default=-1),
+    )
+    return parts_of(connection.execute(query.order_by(columns.last_step)).scalars().all())

@@ -53,8 +53,11 @@ def read_points(
     connection: Connection, source: Source, first_step: int = MIN_STEP, last_step: int = MAX_STEP
 ) -> Columns:
     """All points of a series between two steps, both included, in order."""
-    series_id = source.series_id
-    found = read_blocks(connection, [block.id for block in extents(connection, series_id, first_step, last_step)])
+    columns, series_id = run_blocks.c, source.series_id
+    query = select(columns.points).where(
+        columns.series_id == series_id, columns.last_step >= first_step, columns.first_step <= last_step
+    )
+    found = [unpack(data) for data in connection.execute(query.order_by(columns.last_step)).scalars()]
     points = joined([*found, read_tail(connection, series_id, first_step, last_step), source.framed])
     return clipped(points, first_step, last_step)
 

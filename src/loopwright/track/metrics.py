@@ -15,7 +15,7 @@ from loopwright.store import Database
 from loopwright.track import bulk
 from loopwright.track.bulk import Place, Series, StoredPoint
 from loopwright.track.columns import Columns, from_rows, in_order, order_bits, to_rows
-from loopwright.track.compaction import TAIL_LIMIT, add_block, take_tail
+from loopwright.track.compaction import TAIL_LIMIT, add_blocks, take_tail
 from loopwright.track.frames import FRAME_FROM, add_frame, take_frames
 from loopwright.track.model import MetricPoint
 from loopwright.track.values import check_key, check_step, check_value, list_of_bits, to_micros
@@ -76,14 +76,14 @@ def _write_frame(database: Database, tx: Connection, run_seq: int, points: Mappi
     if add_frame(tx, run_seq, points):
         taken = take_frames(tx, run_seq)
         series = bulk.find_series(database, tx, [(run_seq, key_id) for key_id in sorted(taken)])
-        for key_id, columns in taken.items():
-            add_block(tx, series[run_seq, key_id].id, columns)
+        add_blocks(tx, {series[run_seq, key_id].id: columns for key_id, columns in taken.items()})
 
 
 def _write_series(database: Database, tx: Connection, given: Mapping[Place, Points]) -> None:
     lasts = {place: _last(found) for place, found in given.items()}
     series = _ensure_series(database, tx, lasts)
     rows: list[tuple[int, int, int, int]] = []
+    many: dict[int, Columns] = {}
     changed: dict[int, Series] = {}
     for place, found in given.items():
         number, last, tail = series[place]
@@ -91,9 +91,10 @@ def _write_series(database: Database, tx: Connection, given: Mapping[Place, Poin
             tail += len(found)
             rows += [(number, *point) for point in found]
         else:
-            add_block(tx, number, found)
+            many[number] = found
         changed[number] = Series(number, max(last, lasts[place]), tail)
     bulk.add_points(database, tx, rows)
+    add_blocks(tx, many)
     _pack_tails(tx, changed, len(rows))
     bulk.update_series(database, tx, list(changed.values()))
 
@@ -128,7 +129,7 @@ def _pack_tails(tx: Connection, changed: dict[int, Series], written: int) -> Non
     crowded = sorted((item for item in changed.values() if item.tail_count >= TAIL_LIMIT), key=_tail_count)
     for item in crowded[-(1 + 2 * written // TAIL_LIMIT) :]:
         points, more = take_tail(tx, item.id)
-        add_block(tx, item.id, points)
+        add_blocks(tx, {item.id: points})
         changed[item.id] = Series(item.id, item.last, TAIL_LIMIT if more else 0)
 
 

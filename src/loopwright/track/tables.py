@@ -151,7 +151,8 @@ run_blocks = Table(
     Column("first_step", BigInteger, nullable=False),
     Column("last_step", BigInteger, nullable=False),
     Column("count", BigInteger, nullable=False),
-    # The summary stands before the points: a plot reads the first and never the pages of the second.
+    # What a plot reads stands before the points, so that it never touches their pages.
+    Column("outline", LargeBinary, nullable=False),
     Column("summary", LargeBinary, nullable=False),
     Column("points", LargeBinary, nullable=False),
     Index("ix_run_blocks_range", "series_id", "last_step", "first_step", "count", "id"),

@@ -23,6 +23,7 @@ def upgrade() -> None:
         Column("first_step", BigInteger, nullable=False),
         Column("last_step", BigInteger, nullable=False),
         Column("count", BigInteger, nullable=False),
+        Column("outline", LargeBinary, nullable=False),
         Column("summary", LargeBinary, nullable=False),
         Column("points", LargeBinary, nullable=False),
     )
