@@ -139,7 +139,9 @@ def _keyed(connection: Connection, of: tuple[Table, str], seqs: list[int]) -> di
     columns = table.c
     query = select(columns.run_seq, columns.key_id, columns[column])
     found: dict[int, dict[int, Any]] = {}
-    for seq, key_id, value in connection.execute(query.where(is_among(connection, columns.run_seq, seqs))):
+    # All at once: row by row costs a call each.
+    rows = connection.execute(query.where(is_among(connection, columns.run_seq, seqs))).all()
+    for seq, key_id, value in rows:
         if seq in found:
             found[seq][key_id] = value
         else:
