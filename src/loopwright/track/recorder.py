@@ -246,13 +246,18 @@ class Recorder(KeepsMedia):
         if isinstance(source, bytes):
             if not name:
                 raise Invalid("an artifact made of bytes needs a name", next_step="give its path in the run")
-            self._keep(check_path(name), source)
+            self._keep(_safe(name), source)
             return
         for file, path in _files(Path(source), name or Path(source).resolve().name):
             self._keep(path, file)
 
-    def finish(self, status: RunStatus = RunStatus.FINISHED, error: str = "") -> bool:
+    def finish(self, status: RunStatus = RunStatus.FINISHED, error: str = "", *, wait: bool = True) -> bool:
         """End the run, and wait a bounded time for what is not delivered yet. Ending it again changes nothing.
+
+        Args:
+            status: how it ended.
+            error: what ended it.
+            wait: wait for the delivery; else that goes on behind, and what it cannot deliver is told at the next wait.
 
         Returns:
             whether everything has reached the workspace; if not, it is kept here, and `loopwright sync` delivers it.
@@ -269,19 +274,19 @@ class Recorder(KeepsMedia):
             if self._writer.lost:
                 self._writer.put(TextsSet(self.id, tags={LOST_TAG: str(self._writer.lost)}))
             self._series = {}
-            self._writer.end_run(RunEnded(self.id, self.status, error[:2000], _now_ns() // 1000))
-        done = self.flush()
+            self._writer.end_run(RunEnded(self.id, self.status, _told(error), _now_ns() // 1000))
+        done = wait and self.flush()
         if self._line is not None:
             self._line.stop()
-        self._tell_rest(done)
+        self._tell_rest(done or not wait)
         return done
 
-    def fail(self, error: BaseException) -> bool:
-        """End the run as failed; the traceback is kept as the artifact `error/traceback.txt`."""
+    def fail(self, error: BaseException, *, wait: bool = True) -> bool:
+        """End the run as failed, as `finish` does; the traceback is kept as the artifact `error/traceback.txt`."""
         if self.status is RunStatus.RUNNING and os.getpid() == self._pid:
             text = "".join(traceback.format_exception(error))
             self.log_artifact(text.encode(errors="replace"), TRACEBACK_PATH)
-        return self.finish(RunStatus.FAILED, f"{type(error).__name__}: {error}")
+        return self.finish(RunStatus.FAILED, f"{type(error).__name__}: {error}", wait=wait)
 
     def watch(self, *, system_metrics_s: float = 0.0, progress: bool | None = None) -> None:
         """Watch over the run until it ends.
@@ -373,6 +378,20 @@ class Recorder(KeepsMedia):
             )
 
 
+def _safe(path: str) -> str:
+    """`path`, if it is a safe path and a text: a name on this disk may hold bytes that are none."""
+    try:
+        check_path(path).encode()
+    except UnicodeEncodeError:
+        raise Invalid(f"{path!r} is no text", next_step="give the artifact another name") from None
+    return path
+
+
+def _told(error: str) -> str:
+    """An error's text as every database can store it."""
+    return error[:2000].replace("\x00", "\ufffd").encode(errors="replace").decode()
+
+
 def _parts(texts: Mapping[str, str]) -> Iterator[dict[str, str]]:
     """Texts in notes of which each is small enough to be sent at once."""
     items = list(texts.items())
@@ -390,10 +409,10 @@ def _whole(step: Any) -> Any:
 
 def _files(source: Path, name: str) -> list[tuple[Path, str]]:
     if source.is_file():
-        return [(source, check_path(name))]
+        return [(source, _safe(name))]
     if not source.is_dir():
         raise NotFound(f"there is no file or folder {str(source)!r}")
     files = sorted(path for path in source.rglob("*") if path.is_file() and not path.is_symlink())
     if not files:
         raise Invalid(f"the folder {str(source)!r} holds no file")
-    return [(file, check_path(f"{name}/{file.relative_to(source).as_posix()}")) for file in files]
+    return [(file, _safe(f"{name}/{file.relative_to(source).as_posix()}")) for file in files]

@@ -45,6 +45,8 @@ class SegmentReader:
         while True:
             start = self.position
             stop = start + BATCH_SLOTS * SLOT_BYTES
+            if end is None and not any(read_part(self.folder, self.segment, start, start + SLOT_BYTES)) and patient:
+                return  # nothing new, as most of the times when somebody asks
             data = read_part(self.folder, self.segment, start, stop if end is None else min(stop, end))
             slots = self._whole(data, start, end)
             count = _usable(slots, patient)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -25,6 +26,7 @@ _PAUSE_S = 0.5
 _LEAST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 30.0
 _SWEEP_EVERY_S = 60.0
+_MAX_TOLD = 100
 
 
 class Shipper(Watcher):
@@ -39,6 +41,7 @@ class Shipper(Watcher):
         self._rounds_begun = self._rounds_done = self._failures = 0
         self._stopping = self._urgent = False
         self._next_sweep = 0.0
+        self._told: set[tuple[str, str]] = set()
         self.trouble = ""
         self._thread = threading.Thread(target=self._run, name="loopwright-spool", daemon=True)
 
@@ -127,10 +130,10 @@ class Shipper(Watcher):
         if place.segment:
             mine = self._delivery(self.writer.folder, fresh=True)
             mine.advance(self._target, place, alive=True, watcher=self)
-            _tell_refused(mine)
+            self._tell_refused(mine)
         for folder in self._forks():
             self._delivery(folder).advance(self._target, alive=True)
-            _tell_refused(self._delivery(folder))
+            self._tell_refused(self._delivery(folder))
         if time.monotonic() >= self._next_sweep or self._stopping:
             self._next_sweep = time.monotonic() + _SWEEP_EVERY_S
             self._sweep(self._target)
@@ -160,6 +163,13 @@ class Shipper(Watcher):
         others = [folder for folder in spools_in(self.writer.root) if folder.name > mine] if mine else []
         return [folder for folder in others if spool_about(folder).courier == mine]
 
+    def _tell_refused(self, delivery: Delivery) -> None:
+        for refusal in delivery.refused:
+            if (refusal.run, refusal.reason) not in self._told and len(self._told) < _MAX_TOLD:
+                self._told.add((refusal.run, refusal.reason))
+                tell(f"the workspace refuses {refusal.what} of run {refusal.run}: {refusal.reason}")
+        delivery.refused.clear()
+
     def _sweep(self, target: SpoolTarget) -> None:
         from loopwright.track.spool.sweeping import deliver_dead, left_behind
 
@@ -167,15 +177,32 @@ class Shipper(Watcher):
             self._deliveries.pop(folder.name, None)
             found = deliver_dead(target, folder)
             if found is not None:
-                _tell_refused(found)
-
-
-def _tell_refused(delivery: Delivery) -> None:
-    for refusal in delivery.refused:
-        tell(f"the workspace refuses {refusal.what} of run {refusal.run}: {refusal.reason}")
-    delivery.refused.clear()
+                self._tell_refused(found)
 
 
 opening = threading.Lock()
 """Held while a workspace is opened, which imports modules: a fork waits for it, since no child may inherit an import
 that is half done."""
+_FORK_WAITS_S = 5.0
+
+
+_fork_holds = False
+
+
+def _before_fork() -> None:
+    global _fork_holds
+    _fork_holds = opening.acquire(timeout=_FORK_WAITS_S)
+
+
+def _after_fork_here() -> None:
+    if _fork_holds:
+        opening.release()
+
+
+def _after_fork_in_child() -> None:
+    global opening
+    opening = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_here, after_in_child=_after_fork_in_child)
