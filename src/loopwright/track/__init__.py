@@ -47,6 +47,7 @@ if TYPE_CHECKING:
         RunInput,
         RunPage,
         RunStatus,
+        TimedPoint,
         Value,
         View,
     )
@@ -100,6 +101,7 @@ _HOMES = {
         "RunInput",
         "RunPage",
         "RunStatus",
+        "TimedPoint",
         "Value",
         "View",
     ),
@@ -167,6 +169,7 @@ __all__ = [
     "Spool",
     "SpoolBatch",
     "SpoolTarget",
+    "TimedPoint",
     "Upload",
     "Value",
     "View",

@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import msgspec
 
@@ -16,8 +16,8 @@ from loopwright.core import LoopwrightError, Unavailable
 from loopwright.store import Stores
 from loopwright.track.batches import Batch, check_texts, write_batches
 from loopwright.track.columns import Columns, columns_of
-from loopwright.track.metrics import Points, prepare
-from loopwright.track.model import MetricPoint
+from loopwright.track.metrics import Points, prepare, prepare_timed
+from loopwright.track.model import MetricPoint, TimedPoint
 from loopwright.track.values import check_key, to_micros
 
 MAX_WAITING_POINTS = 1_000_000
@@ -27,7 +27,7 @@ SYNC_EVERY_S = 1.0
 GATHER_S = 0.0005
 MAX_EXPECTED = 64
 THREAD_NAME = "loopwright-metric-intake"
-Given: TypeAlias = Sequence[MetricPoint] | Mapping[str, Columns]
+Given: TypeAlias = Sequence[MetricPoint] | Sequence[TimedPoint] | Mapping[str, Columns]
 
 
 class _Item(msgspec.Struct, frozen=True, eq=False):
@@ -111,8 +111,10 @@ class MetricIntake:
                 check_key("metric", key): columns_of(some.steps, some.times_us, some.values, key)
                 for key, some in points.items()
             }
+        elif points and isinstance(points[0], TimedPoint):
+            prepared = prepare_timed(cast(Sequence[TimedPoint], points))
         else:
-            prepared = prepare(points, to_micros(self._stores.clock.now()))
+            prepared = prepare(cast(Sequence[MetricPoint], points), to_micros(self._stores.clock.now()))
         return Batch(project, run_id, prepared, params, tags)
 
     def _put(self, item: _Item) -> None:

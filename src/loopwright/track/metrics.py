@@ -6,7 +6,7 @@ that of its highest step; among equal steps the latest time counts, then the hig
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeAlias
 
 from sqlalchemy import Connection
@@ -17,7 +17,7 @@ from loopwright.track.bulk import Place, Series, StoredPoint
 from loopwright.track.columns import Columns, from_rows, in_order, order_bits, to_rows
 from loopwright.track.compaction import TAIL_LIMIT, add_blocks, take_tail
 from loopwright.track.frames import FRAME_FROM, add_frame, take_frames
-from loopwright.track.model import MetricPoint
+from loopwright.track.model import MetricPoint, TimedPoint
 from loopwright.track.values import check_key, check_step, check_value, list_of_bits, to_micros
 
 BLOCK_FROM = 128
@@ -42,6 +42,22 @@ def prepare(points: Iterable[MetricPoint], now_us: int) -> dict[str, list[Stored
         if at is not before:
             before, before_us = at, now_us if at is None else to_micros(at)
         group.append((check_step(key, point.step), before_us, value))
+    return found
+
+
+def prepare_timed(points: Sequence[TimedPoint]) -> dict[str, list[StoredPoint]]:
+    """The same for points that come in bulk.
+
+    Raises:
+        Invalid: a key or step cannot be stored.
+    """
+    found: dict[str, list[StoredPoint]] = {}
+    for point, value in zip(points, list_of_bits([point.value for point in points]), strict=True):
+        key = point.key
+        group = found.get(key)
+        if group is None:
+            group = found[check_key("metric", key)] = []
+        group.append((check_step(key, point.step), point.at_us, value))
     return found
 
 

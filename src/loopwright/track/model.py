@@ -130,6 +130,15 @@ class MetricPoint(msgspec.Struct, frozen=True):
     at: datetime | None = None
 
 
+class TimedPoint(msgspec.Struct, frozen=True, gc=False):
+    """One value of a metric as it comes in bulk: already a float, with its time in Unix microseconds."""
+
+    key: str
+    value: float
+    step: int
+    at_us: int
+
+
 class MetricHistory(msgspec.Struct, frozen=True):
     """Points of one metric of one run, in columns, by step, then time. Times are Unix microseconds.
 

@@ -14,9 +14,9 @@ from typing import Protocol
 from loopwright.core import Invalid, NotFound
 from loopwright.server.protocols.mlflow import wire
 from loopwright.server.protocols.mlflow.endpoint import Endpoint, Rooms, ask
-from loopwright.server.protocols.mlflow.records import RUN_NAME, Pair, moment, texts
+from loopwright.server.protocols.mlflow.records import LAST_MS, RUN_NAME, Pair, moment, texts
 from loopwright.server.route import Call
-from loopwright.track import LoggedMetric, MetricPoint
+from loopwright.track import LoggedMetric, TimedPoint
 
 BASE = "/api/2.0/mlflow/runs"
 MAX_METRICS, MAX_PARAMS, MAX_TAGS, MAX_TOGETHER = 1000, 100, 100, 1000
@@ -28,7 +28,7 @@ class Intake(Protocol):
     """Where points, params and tags of runs are handed in. Thread-safe."""
 
     def submit(
-        self, project: str, run_id: str, points: Sequence[MetricPoint], params: dict[str, str], tags: dict[str, str]
+        self, project: str, run_id: str, points: Sequence[TimedPoint], params: dict[str, str], tags: dict[str, str]
     ) -> Future[None]:
         """A promise that is kept when all of it is durable, or says why none of it was stored."""
         ...
@@ -83,7 +83,7 @@ def endpoints(intake: Intake) -> tuple[Endpoint, ...]:
     """The endpoints that log, over an intake."""
 
     async def submit(
-        call: Call, run_id: str, points: Sequence[MetricPoint], params: dict[str, str], tags: dict[str, str]
+        call: Call, run_id: str, points: Sequence[TimedPoint], params: dict[str, str], tags: dict[str, str]
     ) -> None:
         await asyncio.wrap_future(intake.submit(call.scope.project, run_id, points, params, tags))
 
@@ -144,8 +144,11 @@ def check_batch(batch: LogBatch) -> None:
         )
 
 
-def _point(given: Point | LogMetric) -> MetricPoint:
-    return MetricPoint(given.key, given.value, given.step, moment("timestamp", given.timestamp))
+def _point(given: Point | LogMetric) -> TimedPoint:
+    at_ms = given.timestamp
+    if not 0 <= at_ms <= LAST_MS:
+        moment("timestamp", at_ms)
+    return TimedPoint(given.key, given.value, given.step, at_ms * 1000)
 
 
 def _cut(given: Sequence[Pair]) -> dict[str, str]:

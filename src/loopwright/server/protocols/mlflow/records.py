@@ -19,6 +19,8 @@ DEFAULT_ID, DEFAULT_NAME, OUR_DEFAULT = "0", "Default", "default"
 
 ACTIVE, DELETED = "active", "deleted"
 RUN_NAME, PARENT, USER = "mlflow.runName", "mlflow.parentRunId", "mlflow.user"
+LAST_MS = 253_402_300_799_999
+"""The last Unix millisecond of the year 9999."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 
