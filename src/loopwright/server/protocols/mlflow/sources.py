@@ -45,7 +45,7 @@ def source_of(uri: str, run: str, model: str) -> Source:
     if parsed.scheme == "models":
         return _of_model(uri, parsed.netloc, model)
     if parsed.scheme == "runs":
-        return _of_run(uri, parsed.netloc, parsed.path, run, model)
+        return _of_run(uri, parsed.netloc, parsed.path, model)
     path = artifact_path_of(uri)
     return Source() if path is None else _of_artifacts(uri, path, run, model)
 
@@ -53,32 +53,32 @@ def source_of(uri: str, run: str, model: str) -> Source:
 def _of_model(uri: str, host: str, model: str) -> Source:
     match = _MODELS.fullmatch(uri)
     if match is None or host:
-        _wrong(uri, "model_id")
+        wrong(uri, "model_id")
     name, version, alias = match.groups()
     if _LOGGED.fullmatch(name) and not version and not alias:
         if model and model != name:
-            _wrong(uri, "model_id")
+            wrong(uri, "model_id")
         return Source(owner=f"model:{name}")
     if not (version or alias):
-        _wrong(uri, "model_id")
+        wrong(uri, "model_id")
     return Source(copy_of=str(Ref("model", unquote_plus(name), version or alias)))
 
 
-def _of_run(uri: str, host: str, path: str, run: str, model: str) -> Source:
+def _of_run(uri: str, host: str, path: str, model: str) -> Source:
     named, _, folder = path.strip("/").partition("/")
-    if host or model or (run and run != named):
-        _wrong(uri, "model_id" if model else "run_id")
+    if host or model:
+        wrong(uri, "model_id" if model else "run_id")
     return Source(owner=f"run:{named}", folder=safe(folder) if folder.strip("/") else "")
 
 
 def _of_artifacts(uri: str, path: str, run: str, model: str) -> Source:
     place = place_of(path)
     if place is None or place.bundle:
-        _wrong(uri, "model_id" if model else "run_id")
+        wrong(uri, "model_id" if model else "run_id")
     kind, _, id = place.owner.partition(":")
     said = model if kind == "model" else run
     if said != id or (model and kind == "run"):
-        _wrong(uri, "model_id" if model or kind == "model" else "run_id")
+        wrong(uri, "model_id" if model or kind == "model" else "run_id")
     return Source(place.owner, place.path)
 
 
@@ -98,7 +98,12 @@ def _refuse_climbing(uri: str) -> None:
         )
 
 
-def _wrong(uri: str, parameter: str) -> NoReturn:
+def wrong(uri: str, parameter: str) -> NoReturn:
+    """Refuse a source that is not of the run or model that it is said to be of.
+
+    Raises:
+        Invalid: always.
+    """
     raise Invalid(
         f"Invalid model version source: '{uri[:200]}'. The {parameter} request parameter must identify the resource "
         "that contains the source."

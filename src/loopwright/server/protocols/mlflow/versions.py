@@ -19,7 +19,7 @@ from loopwright.server.protocols.mlflow.registry import (
     the_version,
     without_prompts,
 )
-from loopwright.server.protocols.mlflow.sources import Source, source_of
+from loopwright.server.protocols.mlflow.sources import Source, source_of, wrong
 from loopwright.server.route import Call
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def _register(rooms: Rooms, asked: Create, source: Source) -> ModelVersion:
         run = rooms.logged_models.get(model_id).source_run
     uri = _pinned(rooms, source) or asked.source
     if source.owner.startswith("run:"):
-        run, source = source.owner.removeprefix("run:"), _if_here(rooms, source)
+        run, source = _of_run(rooms, asked, source)
     made = rooms.models.register_source(
         asked.name,
         uri,
@@ -118,13 +118,20 @@ def _register(rooms: Rooms, asked: Create, source: Source) -> ModelVersion:
     return made
 
 
-def _if_here(rooms: Rooms, source: Source) -> Source:
-    """The source, unless it is of a run that is not ours: its files are elsewhere then."""
+def _of_run(rooms: Rooms, asked: Create, source: Source) -> tuple[str, Source]:
+    """The run of a source, and the source; of a run that is not ours the files are elsewhere.
+
+    Raises:
+        Invalid: the run is ours, and another one is said to be the source's.
+    """
+    named = source.owner.removeprefix("run:")
     try:
-        rooms.runs.get(source.owner)
+        rooms.runs.get(named)
     except NotFound:
-        return Source()
-    return source
+        return asked.run_id or named, Source()
+    if asked.run_id not in ("", named):
+        wrong(asked.source, "run_id")
+    return named, source
 
 
 def _logged_in(source: Source) -> str:
@@ -191,7 +198,19 @@ async def search(call: Call, asked: Search) -> Page:
 
 async def download(call: Call, asked: ByNumber) -> Download:
     """Where a version's files are got from."""
-    return await ask(call, lambda rooms: Download(download_uri(the_version(rooms, asked.name, asked.version))))
+    return await ask(call, lambda rooms: Download(_original_uri(rooms, the_version(rooms, asked.name, asked.version))))
+
+
+def _original_uri(rooms: Rooms, version: ModelVersion) -> str:
+    """Where a version's files are got from; those of a copy where those of its original are."""
+    seen: set[str] = set()
+    while not version.bundle and version.source.startswith("models:/") and version.ref not in seen:
+        seen.add(version.ref)
+        try:
+            version = rooms.models.get(source_of(version.source, "", "").copy_of)
+        except (NotFound, Invalid):
+            break
+    return download_uri(version)
 
 
 async def set_tag(call: Call, asked: SetTag) -> None:
