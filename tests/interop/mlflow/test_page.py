@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-import textwrap
 from pathlib import Path
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "how-to" / "coming-from-mlflow.md"
