@@ -36,14 +36,14 @@ def list_(
     page = session.ws.runs.search_page(
         filter=filter_, experiment=experiment, limit=limit, order_by=order_by, view=view, after=after
     )
+    if page.next:
+        session.say(f"more: --after {page.next}")
     if session.as_json:
         session.emit(page.runs)
         return
     deltas = {found.run: found for found in session.ws.runs.against_baseline(runs=[run.id for run in page.runs])}
     rows = [_row(run, deltas[run.id]) for run in page.runs]
     session.emit(rows, columns=("id", "experiment", "name", "status", "started_at", "params", "metrics"))
-    if page.next:
-        session.say(f"more: --after {page.next}")
 
 
 def _row(run: Run, delta: BaselineDelta) -> dict[str, Any]:
