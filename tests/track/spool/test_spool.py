@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 
 import pytest
 
 from loopwright.core import new_id
 from loopwright.track.recorder import Recorder, begin_run
-from loopwright.track.spool.folders import About, adopt, spools_in
+from loopwright.track.spool.folders import About, adopt, open_runs, spools_in
 from loopwright.track.spool.layout import SLOT_BYTES
 from loopwright.track.spool.notes import SpoolBatch, TextsSet
 from loopwright.track.spool.reader import SegmentReader
@@ -197,3 +198,38 @@ def test_a_new_spool_is_seen_only_when_it_is_locked(tmp_path: Path) -> None:
     (tmp_path / f"{new_id()}.new").mkdir()
     (tmp_path / new_id()).mkdir()  # one whose removal was cut short
     assert spools_in(tmp_path) == []
+
+
+def test_segments_that_are_made_ahead_never_meet_those_that_are_made_in_need(tmp_path: Path) -> None:
+    """The thread that ships prepares while the caller runs out of room: no file may be two segments."""
+    spool = Quiet(tmp_path, segment_bytes=1 << 14)
+    run, stop = recorder(spool), threading.Event()
+
+    def prepare() -> None:
+        while not stop.is_set():
+            spool.writer.prepare()
+
+    threads = [threading.Thread(target=prepare) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for step in range(40_000):
+        run.log_metric("a", step, step)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert points_of(batches_of(spool.writer.folder))["a"] == [(step, float(step)) for step in range(40_000)]
+    assert spool.writer.lost == 0
+    assert len(list(spool.writer.folder.glob("*.spare"))) <= 1
+
+
+def test_a_run_that_begins_without_room_is_marked_when_there_is_some(tmp_path: Path) -> None:
+    blocked = tmp_path / "spools"
+    blocked.write_text("in the way")
+    spool = Quiet(blocked)
+    run = recorder(spool)
+    blocked.unlink()
+    spool.writer._retry_at = 0.0
+    run.log_metric("a", 1.0)
+    assert open_runs(spool.writer.folder) == {run.id}
+    run.finish()
+    assert open_runs(spool.writer.folder) == set()

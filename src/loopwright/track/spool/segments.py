@@ -6,24 +6,34 @@ import errno
 import mmap
 import os
 from pathlib import Path
+from typing import NamedTuple
+
+from loopwright.core import new_id
 
 _SUFFIX = ".segment"
-_SPARE = "spare"
+_SPARE = ".spare"
 _ZEROS = bytes(1 << 20)
 _POPULATE: int = getattr(mmap, "MAP_POPULATE", 0)
+CAN_PREPARE = os.name != "nt"  # Windows renames no file that is mapped
 # What a file system answers that cannot reserve room ahead.
 _CANNOT_RESERVE = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
 
 
-def make_spare(folder: Path, size_bytes: int) -> mmap.mmap:
+class Spare(NamedTuple):
+    """A segment that is made ahead of its use."""
+
+    path: Path
+    map: mmap.mmap
+
+
+def make_segment(path: Path, size_bytes: int) -> mmap.mmap:
     """A zeroed, writable map of a new file, for which the disk has reserved all room: a full disk is an error here and
     never a crash at a later write.
 
     Raises:
-        OSError: the disk is full, or the folder cannot be written.
+        OSError: the disk is full, the folder cannot be written, or the file is there already.
     """
-    path = folder / _SPARE
-    descriptor = os.open(path, os.O_CREAT | os.O_TRUNC | os.O_RDWR | getattr(os, "O_BINARY", 0), 0o600)
+    descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | getattr(os, "O_BINARY", 0), 0o600)
     try:
         _reserve(descriptor, size_bytes)
         if os.name == "nt":
@@ -34,6 +44,16 @@ def make_spare(folder: Path, size_bytes: int) -> mmap.mmap:
         raise
     finally:
         os.close(descriptor)
+
+
+def make_spare(folder: Path, size_bytes: int) -> Spare:
+    """A segment that has no place in the row yet, under a name of its own.
+
+    Raises:
+        OSError: as for `make_segment`.
+    """
+    path = folder / f"{new_id()}{_SPARE}"
+    return Spare(path, make_segment(path, size_bytes))
 
 
 def _reserve(descriptor: int, size_bytes: int) -> None:
@@ -47,11 +67,6 @@ def _reserve(descriptor: int, size_bytes: int) -> None:
     left = size_bytes
     while left > 0:
         left -= os.write(descriptor, _ZEROS[:left])
-
-
-def use_spare(folder: Path, number: int) -> None:
-    """Give the spare file its place in the row."""
-    (folder / _SPARE).rename(segment_path(folder, number))
 
 
 def segment_path(folder: Path, number: int) -> Path:

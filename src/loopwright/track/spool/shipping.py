@@ -39,7 +39,7 @@ class Shipper(Watcher):
         self._wake, self._changed = threading.Event(), threading.Condition()
         self._deliveries: dict[str, Delivery] = {}
         self._rounds_begun = self._rounds_done = self._failures = 0
-        self._stopping = self._urgent = False
+        self._stopping = self._urgent = self._noted = False
         self._next_sweep = 0.0
         self._told: set[tuple[str, str]] = set()
         self.trouble = ""
@@ -47,7 +47,7 @@ class Shipper(Watcher):
 
     def start(self) -> None:
         """Begin to deliver."""
-        self.writer.wake = self._wake.set
+        self.writer.wake = self._note
         self._thread.start()
 
     def flush(self, timeout_s: float) -> bool:
@@ -81,13 +81,17 @@ class Shipper(Watcher):
             self._wait()
             with self._changed:
                 self._rounds_begun += 1
-                self._urgent = False
+                self._urgent = self._noted = False
             self._round()
             with self._changed:
                 self._rounds_done = self._rounds_begun
                 self._changed.notify_all()
         if self._target is not None:
             self._target.close()
+
+    def _note(self) -> None:
+        # No event is set: its lock is not to be taken twice, and a signal's handler may log in the middle of a call.
+        self._noted = True
 
     def _wait(self) -> None:
         """Let some time pass: more after failures, less where a note was written; none where somebody waits."""
@@ -96,10 +100,10 @@ class Shipper(Watcher):
             left = deadline - time.monotonic()
             if left <= 0:
                 return
-            if self._wake.wait(left):
+            if self._wake.wait(min(left, _LEAST_PAUSE_S)):
                 self._wake.clear()
-                if not self._failures:
-                    deadline = min(deadline, time.monotonic() + _LEAST_PAUSE_S)
+            elif self._noted and not self._failures:
+                return
 
     def _round(self) -> None:
         self.writer.prepare()

@@ -23,7 +23,7 @@ from loopwright.core import new_id
 from loopwright.track.spool.folders import FILES, RUNS, About, make_folder, remove_folder
 from loopwright.track.spool.layout import SLOT_BYTES, note_bytes, seed_of, write_note
 from loopwright.track.spool.notes import Note, RunBegan, RunEnded, SeriesNamed, encode_note
-from loopwright.track.spool.segments import make_spare, use_spare
+from loopwright.track.spool.segments import CAN_PREPARE, Spare, make_segment, make_spare, segment_path
 
 log = logging.getLogger("loopwright.track")
 
@@ -78,7 +78,7 @@ class SpoolWriter:
         self.id, self.folder, self._lock_descriptor = "", self.root, -1
         self.segment, self.size = 0, 0
         self.sealed: list[Place] = []
-        self._spare: mmap.mmap | None = None
+        self._spare: Spare | None = None
         self._retry_at = 0.0
         self._trouble = ""
         self.at = self.limit = 0
@@ -90,9 +90,7 @@ class SpoolWriter:
         with self.lock:
             self.put(note)
             self._runs[note.run] = msgspec.structs.replace(note, resume=False)
-            with contextlib.suppress(OSError):  # no room: told by `put`
-                (self.folder / RUNS).mkdir(exist_ok=True)
-                (self.folder / RUNS / note.run).touch()
+            self._mark(note.run)
 
     def end_run(self, note: RunEnded) -> None:
         """Record the end of a run, and carry its series no longer into new segments."""
@@ -146,13 +144,20 @@ class SpoolWriter:
     def prepare(self) -> None:
         """Make the next segment ahead of its use. For a thread that may wait for the disk."""
         with self.lock:
-            soon = self.segment > 0 and self.at > self.size // 4
-            wanted = soon and self._spare is None and self._room_for(self.segment_bytes)
-        if wanted:
-            with contextlib.suppress(OSError):
-                spare = make_spare(self.folder, self.segment_bytes)
-                with self.lock:
-                    self._spare = spare
+            folder, soon = self.folder, self.segment > 0 and self.at > self.size // 4
+            wanted = soon and CAN_PREPARE and self._spare is None and self._room_for(self.segment_bytes)
+        if not wanted:
+            return
+        try:
+            spare = make_spare(folder, self.segment_bytes)
+        except OSError:  # who needs the room is told
+            return
+        with self.lock:
+            taken = self._spare is None and self.folder == folder
+            if taken:
+                self._spare = spare
+        if not taken:
+            spare.path.unlink(missing_ok=True)
 
     def place(self) -> Place:
         """How far this writer has come."""
@@ -213,30 +218,48 @@ class SpoolWriter:
 
     def _begin(self, need: int) -> None:
         if not self.id:
-            spool = new_id()
-            about = msgspec.structs.replace(
-                self.about, pid=self.pid, began_us=time.time_ns() // 1000, courier=self._courier
-            )
-            self._lock_descriptor = make_folder(self.root, spool, about)
-            self.id, self.folder = spool, self.root / spool
+            self._open()
         names = encode_note(SeriesNamed([(number, *named) for number, named in self.series.items()]))
         need += sum(map(note_bytes, self._waiting))
-        wanted = max(self.segment_bytes, 4 * (note_bytes(names) + need) + _RESERVE_BYTES)
-        if self._spare is None or len(self._spare) < wanted:
-            if not self._room_for(wanted):
-                raise OSError(self._full())
-            self._spare = make_spare(self.folder, wanted)
-        use_spare(self.folder, self.segment + 1)
+        fresh = self._next_map(max(self.segment_bytes, 4 * (note_bytes(names) + need) + _RESERVE_BYTES))
         if self.segment:
             self.sealed.append(Place(self.segment, self.at))
-        self.map, self._spare = self._spare, None
         self.segment += 1
-        self.size, self.seed = len(self.map), seed_of(self.id, self.segment)
-        self.at = 0
+        self.map, self.at, self.size = fresh, 0, len(fresh)
+        self.seed = seed_of(self.id, self.segment)
         for payload in (names, *self._waiting):
             self._write(payload)
         self._waiting = []
         self.limit = self.size - min(_RESERVE_BYTES, self.size // 4)
+
+    def _open(self) -> None:
+        """Make the spool's folder."""
+        spool = new_id()
+        about = msgspec.structs.replace(
+            self.about, pid=self.pid, began_us=time.time_ns() // 1000, courier=self._courier
+        )
+        self._lock_descriptor = make_folder(self.root, spool, about)
+        self.id, self.folder = spool, self.root / spool
+        for run in self._runs:
+            self._mark(run)
+
+    def _next_map(self, size: int) -> mmap.mmap:
+        """The map of the next segment's file."""
+        path, spare = segment_path(self.folder, self.segment + 1), self._spare
+        if spare is not None and len(spare.map) >= size:
+            spare.path.rename(path)
+            self._spare = None
+            return spare.map
+        if not self._room_for(size):
+            raise OSError(self._full())
+        return make_segment(path, size)
+
+    def _mark(self, run: str) -> None:
+        """Note that a run began here and has not ended. A forked process leaves that to the one it came from."""
+        if self.id and not self._courier:
+            with contextlib.suppress(OSError):  # no room: told where something is written
+                (self.folder / RUNS).mkdir(exist_ok=True)
+                (self.folder / RUNS / run).touch()
 
     def _room_for(self, size: int) -> bool:
         kept = len(self.sealed) * self.segment_bytes + self.size + self.file_bytes
