@@ -15,8 +15,11 @@ HOLDINGS = (Holding("bundles of model versions", select(_columns.bundle)),)
 
 
 def roots(connection: Connection) -> Iterator[tuple[str, str]]:
-    """Every model version, and the run that it names: whatever they came from stays."""
-    for row in connection.execute(select(_columns.project, _columns.name, _columns.version, _columns.run)):
+    """Every model version, and the run and the logged model that it names: whatever they came from stays."""
+    query = select(_columns.project, _columns.name, _columns.version, _columns.run, _columns.model_id)
+    for row in connection.execute(query):
         yield row.project, f"model:{row.name}@{row.version}"
         if row.run:
             yield row.project, f"run:{row.run.removeprefix('run:')}"
+        if row.model_id:
+            yield row.project, f"logged_model:{row.model_id}"

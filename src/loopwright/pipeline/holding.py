@@ -13,7 +13,7 @@ _runs, _steps, _outputs = pipeline_runs.c, pipeline_steps.c, step_outputs.c
 
 HOLDINGS = (
     Holding(
-        "code, environment and inputs of pipeline runs",
+        "code, environment, inputs and outputs of pipeline runs",
         select(
             type_coerce(_runs.capture, Text),
             type_coerce(_runs.params, Text),
