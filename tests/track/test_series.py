@@ -36,6 +36,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
         "metrics.FRAME_FROM": 6,
         "metrics.TAIL_LIMIT": 7,
         "frames.MAX_FRAMES": 3,
+        "frames.MAX_FRAME_POINTS": 60,
         "blocks.BLOCK_POINTS": 16,
         "blocks.PART_POINTS": 4,
         "compaction.BLOCK_POINTS": 16,
@@ -130,6 +131,24 @@ def test_a_history_of_one_step_is_packed_and_paged(runs: RunService) -> None:
         write(runs, run, 0, "batch", {"m": expected[begin : begin + 30]})
     assert points_of(runs.history(run, "m")) == expected
     assert pages(runs, run, "m", 37) == expected
+
+
+def test_blocks_that_share_one_step_are_paged_in_the_order_of_time(runs: RunService) -> None:
+    run = runs.start().id
+    expected = [(0, at, to_bits(float(at))) for at in range(160)]
+    for number in range(10):
+        write(runs, run, 0, "batch", {"m": expected[number::10]})
+    for limit in (3, 16, 37):
+        assert pages(runs, run, "m", limit) == expected
+
+
+def test_two_large_frames_are_unpacked_like_many_small_ones(runs: RunService) -> None:
+    run = runs.start().id
+    for step in range(2):
+        runs.log_points(run, [MetricPoint(f"k{number}", float(step), step) for number in range(40)])
+    with runs.stores.db.read() as connection:
+        assert connection.execute(select(func.count()).select_from(tables.run_frames)).scalar_one() == 0
+    assert runs.history(run, "k39").floats() == [0.0, 1.0]
 
 
 def test_points_one_by_one_become_blocks_and_few_rows_stay(runs: RunService) -> None:
