@@ -56,7 +56,8 @@ def test_experiments_and_inputs_of_before_are_found(
         tx.execute(
             text(
                 "INSERT INTO runs (seq, id, project, experiment_id, name, kind, status, actor, parent, error,"
-                f" started_at) VALUES (1, '{run}', 'default', '{experiment}', 'r', 'run', 'finished', 'a', '', '', 5000000)"
+                f" started_at) VALUES (1, '{run}', 'default', '{experiment}', 'r', 'run', 'finished', 'a', '', '',"
+                " 5000000)"
             )
         )
         for ref, name in (("dataset:flights@12", "train"), ("dataset:bare", "test"), ("model:m@1", "base")):
