@@ -17,7 +17,7 @@ def test_a_model_is_made_finished_tagged_and_deleted(both: Server) -> None:
     id = made(both, "forest", model_type="Agent", source_run_id=run, params=params, tags=tags)
     both.post(f"logged-models/{id}/params", params=[{"key": "rate", "value": "0.1"}])
     told(both.ask("PATCH", f"logged-models/{id}/tags", "", {"tags": [{"key": "a/b", "value": "1"}]}))
-    told(both.ask("DELETE", f"logged-models/{id}/tags/team", "", {}))
+    told(both.http.delete(f"{API}/logged-models/{id}/tags/team"))
     done = told(both.ask("PATCH", f"logged-models/{id}", "", {"status": "LOGGED_MODEL_READY"}))["model"]
     assert done == both.get(f"logged-models/{id}")["model"]
     info = done["info"]

@@ -20,9 +20,9 @@ class VersionItem(Item, frozen=True, kw_only=True):
     version: str
     creation_timestamp: int
     last_updated_timestamp: int
+    description: str
     user_id: str = ""
     current_stage: str = "None"
-    description: str = ""
     source: str = ""
     run_id: str = ""
     status: str
@@ -41,7 +41,7 @@ class ModelItem(Item, frozen=True, kw_only=True):
     name: str
     creation_timestamp: int
     last_updated_timestamp: int
-    description: str = ""
+    description: str
     latest_versions: list[VersionItem] = []
     tags: list[Pair] = []
     aliases: list[AliasItem] = []

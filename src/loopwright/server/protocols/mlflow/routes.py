@@ -81,6 +81,7 @@ def _route(prefix: str, endpoint: Endpoint) -> RouteSpec:
         endpoint.permission,
         handle,
         family=Family.PROTOCOL,
-        content_types=TYPES,
+        # A DELETE may come without a body, and so without a type.
+        content_types=(*TYPES, "") if endpoint.method == "DELETE" else TYPES,
         error_page=mlflow_error,
     )
