@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from loopwright.pipeline import context, pipeline, step
     from loopwright.recording import (
         active_run,
+        autolog,
         log_artifact,
         log_audio,
         log_figure,
@@ -51,6 +52,7 @@ _HOMES = {
     "pipeline": ("context", "pipeline", "step"),
     "recording": (
         "active_run",
+        "autolog",
         "log_artifact",
         "log_audio",
         "log_figure",
@@ -77,6 +79,7 @@ __all__ = [
     "Monitor",
     "Suite",
     "active_run",
+    "autolog",
     "build_bundle",
     "connect",
     "context",

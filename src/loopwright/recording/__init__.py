@@ -1,5 +1,6 @@
 """Recording runs from the code that trains: `lw.start_run()` and what goes with it, and the spools behind them."""
 
+from loopwright.recording.autologging import autolog
 from loopwright.recording.fluent import (
     active_run,
     log_artifact,
@@ -19,6 +20,7 @@ from loopwright.recording.spooling import about_of, open_target, spool_roots
 __all__ = [
     "about_of",
     "active_run",
+    "autolog",
     "log_artifact",
     "log_audio",
     "log_figure",

@@ -85,6 +85,16 @@ def start_run(
     return made
 
 
+def begin_here(experiment: str, name: str, tags: Mapping[str, str]) -> Recorder:
+    """Start a run that is active in this thread alone, though it be the main one. Only this thread may end it."""
+    spool, settings = spool_for()
+    made = Recorder(spool, begin_run(new_id(), experiment, name, {}, tags), on_end=_forget)
+    _own_runs().append(made)
+    end_with_the_process(made)
+    made.watch(system_metrics_s=settings.system_metrics_s, progress=False)
+    return made
+
+
 def active_run() -> Recorder | None:
     """The run that is being recorded: this thread's own, else the process's; None outside a run."""
     own = getattr(_own, "runs", None)
@@ -210,6 +220,11 @@ def _runs_here() -> list[Recorder]:
     """The active runs of this thread; the main thread's are the process's."""
     if threading.current_thread() is threading.main_thread():
         return _shared
+    return _own_runs()
+
+
+def _own_runs() -> list[Recorder]:
+    """The active runs of this thread alone."""
     if not hasattr(_own, "runs"):
         _own.runs = []
     found: list[Recorder] = _own.runs

@@ -10,7 +10,25 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from loopwright.track.active import ActiveRun
+    from loopwright.track.adopting import (
+        AdoptedExperiment,
+        AdoptedModel,
+        AdoptedRun,
+        AdoptionService,
+        KnownRun,
+    )
     from loopwright.track.artifacts import files_to_keep
+    from loopwright.track.autolog import (
+        AUTOLOG,
+        AutologOptions,
+        Integration,
+        Patches,
+        Training,
+        TrainingLog,
+        autolog_off,
+        autolog_on,
+        autologged,
+    )
     from loopwright.track.columns import Columns, columns_of
     from loopwright.track.deliveries import Delivery, Receipt, Recorded, deliver
     from loopwright.track.experiments import ExperimentService
@@ -64,6 +82,18 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "active": ("ActiveRun",),
+    "adopting": ("AdoptedExperiment", "AdoptedModel", "AdoptedRun", "AdoptionService", "KnownRun"),
+    "autolog": (
+        "AUTOLOG",
+        "AutologOptions",
+        "Integration",
+        "Patches",
+        "Training",
+        "TrainingLog",
+        "autolog_off",
+        "autolog_on",
+        "autologged",
+    ),
     "artifacts": ("files_to_keep",),
     "columns": ("Columns", "columns_of"),
     "deliveries": ("Delivery", "Receipt", "Recorded", "deliver"),
@@ -119,10 +149,16 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "AUTOLOG",
     "About",
     "ActiveRun",
+    "AdoptedExperiment",
+    "AdoptedModel",
+    "AdoptedRun",
+    "AdoptionService",
     "Artifact",
     "ArtifactService",
+    "AutologOptions",
     "BaselineDelta",
     "Columns",
     "Curve",
@@ -137,6 +173,8 @@ __all__ = [
     "ExperimentPage",
     "ExperimentService",
     "FileKept",
+    "Integration",
+    "KnownRun",
     "Lifecycle",
     "LocalTarget",
     "LoggedMetric",
@@ -156,6 +194,7 @@ __all__ = [
     "Owner",
     "OwnerKind",
     "Part",
+    "Patches",
     "Receipt",
     "Recorded",
     "Recorder",
@@ -170,10 +209,15 @@ __all__ = [
     "SpoolBatch",
     "SpoolTarget",
     "TimedPoint",
+    "Training",
+    "TrainingLog",
     "Upload",
     "Value",
     "View",
     "apply_batch",
+    "autolog_off",
+    "autolog_on",
+    "autologged",
     "begin_run",
     "columns_of",
     "deliver",
