@@ -8,8 +8,11 @@ if TYPE_CHECKING:
         Drawing,
         Mark,
         drift_over_time,
+        metric_curve,
         metric_history,
+        parallel_coordinates,
         performance_over_time,
+        scatter,
         traffic_over_time,
     )
     from loopwright.ui.routes import page_routes
@@ -19,8 +22,11 @@ _HOMES = {
         "Drawing",
         "Mark",
         "drift_over_time",
+        "metric_curve",
         "metric_history",
+        "parallel_coordinates",
         "performance_over_time",
+        "scatter",
         "traffic_over_time",
     ),
     "routes": ("page_routes",),
@@ -31,9 +37,12 @@ __all__ = [
     "Drawing",
     "Mark",
     "drift_over_time",
+    "metric_curve",
     "metric_history",
     "page_routes",
+    "parallel_coordinates",
     "performance_over_time",
+    "scatter",
     "traffic_over_time",
 ]
 

@@ -15,7 +15,7 @@ from loopwright.server import Call, RouteSpec
 
 _FOLDER = Path(__file__).parent / "static"
 _TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
-_NAMES = ("loopwright.css", "pages.js", "icon.svg", "plotly.min.js")
+_NAMES = ("loopwright.css", "pages.js", "runs.js", "charts.js", "compare.js", "files.js", "icon.svg", "plotly.min.js")
 
 
 @lru_cache(maxsize=len(_NAMES))

@@ -30,6 +30,13 @@ def number(value: Any, digits: int = 4) -> str:
     return f"{value:.{digits}g}"
 
 
+def signed(value: float | None, digits: int = 3) -> str:
+    """A difference, with its sign; `±0` where there is none."""
+    if value is None:
+        return "–"
+    return "±0" if value == 0 else f"{'+' if value > 0 else '−'}{number(abs(value), digits)}"
+
+
 def percent(value: float | None, digits: int = 1) -> str:
     """A share as a percentage."""
     if value is None:

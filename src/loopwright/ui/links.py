@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from urllib.parse import quote, urlencode
 
 from loopwright.core import LoopwrightError, Ref, parse_ref
@@ -23,11 +24,11 @@ _PAGES = {
 }
 
 
-def path_to(project: str, *parts: str, **query: str | int | None) -> str:
-    """The path of a page in a project; every part is quoted, empty query values are left out."""
+def path_to(project: str, *parts: str, **query: str | int | Sequence[str] | None) -> str:
+    """The path of a page in a project; every part is quoted, empty query values are left out, lists are repeated."""
     path = "/".join(["", "p", quote(project, safe=""), *(quote(str(part), safe="") for part in parts)])
-    given = {name: value for name, value in query.items() if value not in (None, "")}
-    return f"{path}?{urlencode(given)}" if given else path
+    given = {name: value for name, value in query.items() if value not in (None, "", [], ())}
+    return f"{path}?{urlencode(given, doseq=True)}" if given else path
 
 
 def page_of(project: str, ref: str) -> str:

@@ -7,15 +7,17 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from loopwright.core import Corrupt, LoopwrightError, NotFound, Unavailable
+from loopwright.core import Conflict, Corrupt, LoopwrightError, NotFound, Unavailable
 from loopwright.server import Call, Family, RouteSpec
-from loopwright.ui import assets, formats, graph
+from loopwright.ui import assets, columns, formats, graph
 from loopwright.ui.links import page_of, path_to
+from loopwright.ui.markdown import markdown
 
 if TYPE_CHECKING:
     import jinja2
@@ -50,6 +52,7 @@ class View:
     section: the part of the site that it belongs to, as in NAVIGATION.
     trail: the pages above it: names and paths inside the project.
     live: the nouns of the events after which the page is stale; `poll_s` reloads it besides.
+    scripts: assets that the page needs beside `pages.js`, which comes after them.
     """
 
     title: str
@@ -61,6 +64,7 @@ class View:
     poll_s: float | None = None
     status: int = 200
     drawings: dict[str, Any] = field(default_factory=dict)
+    scripts: tuple[str, ...] = ()
 
 
 _FILTERS = (
@@ -73,6 +77,7 @@ _FILTERS = (
     "percent",
     "short",
     "short_ref",
+    "signed",
     "size",
     "telling",
     "trigger_text",
@@ -87,8 +92,7 @@ def page(path: str, permission: str, view: ViewFunction) -> RouteSpec:
     async def answer(call: Call) -> Response:
         found = await view(call)
         if call.request.query_params.get("format") == "json":
-            body = msgspec.json.encode({"title": found.title, **found.values})
-            return Response(body, found.status, dict(SECURITY), "application/json")
+            return json_reply({"title": found.title, **found.values}, found.status)
         shell = _shell(call, found)
         html = await call.services.in_thread(lambda: render(found.template, shell, found.values, found.drawings))
         return Response(html, found.status, dict(SECURITY), "text/html")
@@ -96,11 +100,30 @@ def page(path: str, permission: str, view: ViewFunction) -> RouteSpec:
     return RouteSpec("GET", f"/p/{{project}}{path}", permission, answer, family=Family.PAGE, error_page=error_page)
 
 
+def answer(path: str, permission: str, handler: Callable[[Call], Awaitable[Response]]) -> RouteSpec:
+    """A route inside a project that answers with something else than a page: JSON for a script, or a file."""
+    return RouteSpec("GET", f"/p/{{project}}{path}", permission, handler, family=Family.PAGE, error_page=error_page)
+
+
+def json_reply(values: dict[str, Any], status: int = 200) -> Response:
+    """Values as JSON, under the rules of a page."""
+    return Response(msgspec.json.encode(values), status, dict(SECURITY), "application/json")
+
+
+def download_headers(path: str) -> dict[str, str]:
+    """The headers of a file: a download that no browser interprets, though a page may show it as a picture."""
+    name = quote(path.rsplit("/", 1)[-1], safe="")
+    policy = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
+    disposition = f"attachment; filename*=UTF-8''{name}"
+    return {**SECURITY, "Content-Security-Policy": policy, "Content-Disposition": disposition}
+
+
 async def attempt(call: Call, operation: str, **values: Any) -> tuple[Any, str]:
-    """The result of an operation that a page can do without: None and the reason where it is missing or damaged."""
+    """The result of an operation that a page can do without: None and the reason where it is missing, damaged,
+    or not of the kind that has one."""
     try:
         return await call.ask(operation, **values), ""
-    except (NotFound, Corrupt, Unavailable) as error:
+    except (NotFound, Conflict, Corrupt, Unavailable) as error:
         return None, error.message
 
 
@@ -114,6 +137,7 @@ def _shell(call: Call, view: View) -> dict[str, Any]:
         "navigation": [(name, path_to(project, *filter(None, [part])), part) for part, name in NAVIGATION],
         "live": " ".join(view.live),
         "poll_s": view.poll_s,
+        "scripts": view.scripts,
         "csrf": call.session.csrf if call.session else "local",
         "actor": call.identity.actor if call.identity else "",
         "signed_in": call.session is not None,
@@ -146,6 +170,8 @@ def _environment() -> jinja2.Environment:
     for name in _FILTERS:
         environment.filters[name] = getattr(formats, name)
     environment.filters["lineage_drawing"] = graph.draw
+    environment.filters["markdown"] = markdown
+    environment.filters["cell_of"], environment.filters["delta_of"] = columns.cell_of, columns.delta_of
     environment.filters["as_json"] = lambda value: msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
     environment.filters["plain"] = msgspec.to_builtins
     environment.filters["data"] = _embedded
@@ -188,6 +214,7 @@ def bare_shell(title: str, project: str = "") -> dict[str, Any]:
         "navigation": links,
         "live": "",
         "poll_s": None,
+        "scripts": (),
         "csrf": "",
         "actor": "",
         "signed_in": False,

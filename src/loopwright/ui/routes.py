@@ -7,9 +7,22 @@ from starlette.responses import RedirectResponse, Response
 from loopwright.govern import PUBLIC
 from loopwright.server import Call, Family, RouteSpec
 from loopwright.ui.assets import asset_route
+from loopwright.ui.curves import curve
 from loopwright.ui.links import path_to
-from loopwright.ui.page import SECURITY, bare_shell, error_page, page, render
-from loopwright.ui.views import datasets, features, history, loops, models, runs, serving
+from loopwright.ui.page import SECURITY, answer, bare_shell, error_page, page, render
+from loopwright.ui.views import (
+    comparing,
+    datasets,
+    experiments,
+    features,
+    files,
+    history,
+    loops,
+    models,
+    run,
+    runs,
+    serving,
+)
 
 
 def page_routes() -> list[RouteSpec]:
@@ -32,17 +45,17 @@ def page_routes() -> list[RouteSpec]:
         page("/models", "models:read", models.models),
         page("/models/{name}", "models:read", models.model),
         page("/models/{name}/{selector}", "models:read", models.version),
+        answer("/models/{name}/{selector}/files/{path:path}", "models:read", models.download),
         page("/runs", "runs:read", runs.runs),
-        page("/compare", "runs:read", runs.compare),
-        page("/runs/{run}", "runs:read", runs.run),
-        RouteSpec(
-            "GET",
-            "/p/{project}/runs/{run}/artifacts/{path:path}",
-            "runs:read",
-            runs.artifact,
-            family=Family.PAGE,
-            error_page=error_page,
-        ),
+        page("/experiments", "runs:read", experiments.experiments),
+        answer("/words", "runs:read", runs.words),
+        page("/compare", "runs:read", comparing.compare),
+        answer("/curves", "runs:read", curve),
+        page("/runs/{run}", "runs:read", run.run),
+        page("/runs/{run}/files", "runs:read", files.files),
+        page("/runs/{run}/code", "runs:read", run.code),
+        page("/runs/{run}/system", "runs:read", run.system),
+        answer("/runs/{run}/artifacts/{path:path}", "runs:read", files.download),
         page("/datasets", "datasets:read", datasets.datasets),
         page("/datasets/{name}", "datasets:read", datasets.dataset),
         page("/datasets/{name}/{version}", "datasets:read", datasets.version),

@@ -48,15 +48,16 @@ _COLOURS |= {"--c6": "#1098ad", "--card": "#ffffff", "--line": "#e3e6eb", "--tex
 def _plain(value: Any) -> Any:
     """The figure with the style sheet's variables replaced by the colours of light mode."""
     if isinstance(value, str):
-        return _COLOURS.get(value, value)
+        name, _, alpha = value.partition("@")
+        return _COLOURS[name] + (f"{round(float(alpha) * 255):02x}" if alpha else "") if name in _COLOURS else value
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def colour(index: int) -> str:
-    """The colour of the n-th series."""
-    return f"--c{index % 6 + 1}"
+def colour(index: int, alpha: float | None = None) -> str:
+    """The colour of the n-th series; with `alpha`, so much of it: `--c1@0.2`."""
+    return f"--c{index % 6 + 1}" + ("" if alpha is None else f"@{alpha}")
 
 
 def layout(*, y_title: str = "", x_title: str = "", height: int = 290, **more: Any) -> dict[str, Any]:

@@ -30,11 +30,22 @@
     }
     return result;
   };
+  const tinted = (name) => { // "--c1@0.2" is the first colour, nearly transparent
+    const [plain, alpha] = name.split("@"), found = colour(plain);
+    return alpha && /^#[0-9a-f]{6}$/i.test(found) ? found + Math.round(Number(alpha) * 255).toString(16).padStart(2, "0") : found;
+  };
   const resolved = (value) => {
-    if (typeof value === "string" && value.startsWith("--")) return colour(value);
+    if (typeof value === "string" && value.startsWith("--")) return tinted(value);
     if (Array.isArray(value)) return value.map(resolved);
     if (value && typeof value === "object") return Object.fromEntries(Object.entries(value).map(([k, v]) => [k, resolved(v)]));
     return value;
+  };
+  const show = async (place, figure, library) => {
+    const shaped = window.Loopwright.shape?.(place, figure) ?? figure;
+    const { data, layout } = resolved(shaped);
+    await (library ?? await loadPlotly()).react(place, data, themed(layout), { displaylogo: false, responsive: true,
+      displayModeBar: "hover", modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] });
+    place.dispatchEvent(new CustomEvent("loopwright:drawn", { bubbles: true }));
   };
   const draw = async () => {
     const places = [...document.querySelectorAll("[data-figure]")];
@@ -42,9 +53,7 @@
     const library = await loadPlotly();
     for (const place of places) {
       const source = document.querySelector(`script[data-figure-of="${CSS.escape(place.dataset.figure)}"]`);
-      const { data, layout } = resolved(JSON.parse(source.textContent));
-      await library.react(place, data, themed(layout), { displaylogo: false, responsive: true, displayModeBar: "hover",
-        modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] });
+      if (source?.textContent.trim()) await show(place, JSON.parse(source.textContent), library);
     }
     document.documentElement.dataset.drawn = String(Number(document.documentElement.dataset.drawn ?? 0) + 1);
   };
@@ -83,6 +92,7 @@
   let busy = false, again = false;
   const refresh = async () => {
     if (busy) { again = true; return; }
+    if (!document.dispatchEvent(new CustomEvent("loopwright:stale", { cancelable: true }))) return;
     busy = true;
     try {
       const answer = await fetch(window.location.href, { headers: { Accept: "text/html" } });
@@ -96,12 +106,26 @@
         const next = fresh.querySelector(`[data-figure="${CSS.escape(plot.dataset.figure)}"]`);
         if (next) next.replaceWith(plot); // keep the drawing; only its data change
       }
+      keep(present, fresh);
+      const focused = document.activeElement;
       present.replaceChildren(...fresh.childNodes);
+      if (focused?.isConnected) focused.focus({ preventScroll: true });
       wire(); shine();
+      document.dispatchEvent(new CustomEvent("loopwright:refreshed"));
       await draw();
     } finally {
       busy = false;
       if (again) { again = false; refresh(); }
+    }
+  };
+  // What a person is about to do stays: forms half filled in, chosen rows.
+  const keep = (present, fresh) => {
+    for (const box of present.querySelectorAll("input[type=checkbox][name=run]:checked")) {
+      const next = fresh.querySelector(`input[name=run][value="${CSS.escape(box.value)}"]`);
+      if (next) next.checked = true;
+    }
+    for (const node of present.querySelectorAll("[data-keep-node]")) {
+      fresh.querySelector(`[data-keep-node="${CSS.escape(node.dataset.keepNode)}"]`)?.replaceWith(node);
     }
   };
   let connected = false;
@@ -127,6 +151,7 @@
     };
     window.addEventListener("pagehide", () => source.close());
   };
+  Object.assign(window.Loopwright ??= {}, { ask, refresh, draw, show, colour, meta });
   window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => draw());
   wire();
   draw().catch(() => document.documentElement.classList.add("plain"));

@@ -1,136 +1,135 @@
-"""Runs: the table, one run, several side by side, and their files."""
+"""The table of runs: filtered and ordered by the search language, with the columns that its address names."""
 
 from __future__ import annotations
 
-import mimetypes
-from collections.abc import Iterator
-from typing import Any, BinaryIO
-from urllib.parse import quote
+from collections.abc import Sequence
+from typing import Any
 
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
-from loopwright.core import Invalid, LoopwrightError
+from loopwright.core import Invalid, NotFound
 from loopwright.server import Call
-from loopwright.ui.figures import Drawing, metric_history
-from loopwright.ui.page import SECURITY, View, attempt
+from loopwright.track import Experiment, Run, RunPage, RunStatus
+from loopwright.ui import columns
+from loopwright.ui.links import path_to
+from loopwright.ui.page import View, json_reply
+from loopwright.ui.views.experiments import VIEW_TAG
 
 _PAGE = 100
-_MAX_FIGURES = 24
-_COMPANIONS = ("_lower", "_upper", "_n")
-_CHUNK = 1 << 20
-_LIVE = ("run", "baseline")
+_LOOKED_AT = 300
+_EXPERIMENTS = 1000
+_VALUES = 12
+_LIVE = ("run", "baseline", "experiment")
+_CARRIED = ("filter", "experiment", "order", "view")
 
 
 async def runs(call: Call) -> View:
-    """The table of runs, filtered by the search language."""
+    """The table of runs."""
     query = call.request.query_params
-    filter_text, experiment = query.get("filter", ""), query.get("experiment", "")
-    problem, found = "", []
+    asked = {name: query.get(name, "") for name in _CARRIED}
+    chosen = [name for name in query.getlist("column") if columns.column_of(name)]
+    problem, found = "", RunPage([])
     try:
-        found = await call.ask(
-            "runs.search", filter=filter_text, experiment=experiment, limit=_PAGE, after=query.get("after", "")
-        )
-    except Invalid as error:
+        found = await _search(call, asked, query.get("after", ""))
+    except (Invalid, NotFound) as error:
         problem = str(error)
+    experiments = await call.ask("runs.experiments", limit=_EXPERIMENTS)
     values = {
-        "runs": found,
-        "metrics": _common(_plain(run.metrics) for run in found),
-        "params": _common(run.params for run in found),
-        "experiments": await call.ask("runs.experiments"),
-        "filter": filter_text,
-        "experiment": experiment,
+        **asked,
+        **_table(call.scope.project, asked, chosen, found),
+        "experiments": experiments,
+        "baselines": await _baselines(call, found.runs, experiments),
+        "views": _views(call.scope.project, experiments, asked["experiment"]),
         "problem": problem,
-        "older": found[-1].id if len(found) == _PAGE else "",
+        "first": _address(call.scope.project, asked, chosen, asked["order"]) if query.get("after") else "",
     }
-    return View("Runs", "runs.html", values, section="runs", live=_LIVE)
+    return View("Runs", "runs.html", values, section="runs", live=_LIVE, scripts=("runs.js",))
 
 
-def _plain(metrics: dict[str, float]) -> list[str]:
-    """The metrics that are no bounds or counts of others."""
-    return [key for key in metrics if not any(key == f"{other}{tail}" for other in metrics for tail in _COMPANIONS)]
-
-
-def _common(found: Iterator[Any] | Any, limit: int = 5) -> list[str]:
-    """The keys that most of the runs have."""
-    counts: dict[str, int] = {}
-    for item in found:
-        for key in item:
-            counts[key] = counts.get(key, 0) + 1
-    return sorted(counts, key=lambda key: (-counts[key], key))[:limit]
-
-
-async def run(call: Call) -> View:
-    """One run: metrics, params, files, and what it came from and led to."""
-    found = await call.ask("runs.get", run=call.request.path_params["run"])
-    drawings = await _histories(call, [found])
-    trace, _ = await attempt(call, "lineage.trace", ref=f"run:{found.id}", direction="up", depth=1)
-    made, _ = await attempt(call, "lineage.trace", ref=f"run:{found.id}", direction="down", depth=1)
-    children = await call.ask("runs.search", filter=f"parent = '{found.id}'", limit=_PAGE)
-    values = {
-        "run": found,
-        "artifacts": await call.ask("runs.artifacts", run=found.id),
-        "events": await call.ask("events.latest", subject=f"run:{found.id}", limit=20),
-        "children": children,
-        "sources": [(edge.role, edge.source) for edge in trace.edges] if trace else [],
-        "products": [(edge.role, edge.target) for edge in made.edges] if made else [],
-        "figures": {key: drawing.figure for key, drawing in drawings.items()},
+def _table(project: str, asked: dict[str, str], chosen: list[str], found: RunPage) -> dict[str, Any]:
+    """The runs with the columns that were chosen, those that can be, and where each order and the next page are."""
+    names = chosen or columns.usual(found.runs, bool(asked["experiment"]))
+    by_name = columns.name_column(asked["order"])
+    shown = [column for name in names if (column := columns.column_of(name, asked["order"]))]
+    ordered = [by_name, *(item for item in shown if item.order)]
+    return {
+        "runs": found.runs,
+        "columns": [by_name, *shown],
+        "chosen": chosen,
+        "offered": _offered(found.runs, names),
+        "orders": {item.name: _address(project, asked, chosen, columns.next_order(item)) for item in ordered},
+        "here": _query(asked, chosen),
+        "older": _address(project, asked, chosen, asked["order"], found.next) if found.next else "",
     }
-    trail = (("Runs", ("runs",)),)
-    return View(
-        found.name or found.id,
-        "run.html",
-        values,
-        section="runs",
-        trail=trail,
-        live=_LIVE,
-        drawings=drawings,
-        poll_s=5.0 if found.status == "running" else None,
+
+
+async def _search(call: Call, asked: dict[str, str], after: str) -> RunPage:
+    order = (asked["order"],) if asked["order"] else ()
+    found: RunPage = await call.ask(
+        "runs.search_page",
+        filter=asked["filter"],
+        experiment=asked["experiment"],
+        limit=_PAGE,
+        after=after,
+        order_by=order,
+        view=asked["view"] or "active",
     )
+    return found
 
 
-async def compare(call: Call) -> View:
-    """Runs beside each other: only what differs, unless everything was asked for."""
-    query = call.request.query_params
-    ids = query.getlist("run")
-    if len(ids) < 2:
-        raise Invalid(f"{len(ids)} runs are chosen", next_step="choose two or more in the table of runs")
-    found = await call.ask("runs.compare", runs=ids, everything=query.get("everything") == "1")
-    drawings = await _histories(call, found.runs)
-    values = {"comparison": found, "ids": ids, "everything": query.get("everything") == "1"}
-    trail = (("Runs", ("runs",)),)
-    return View(f"{len(ids)} runs compared", "compare.html", values, section="runs", trail=trail, drawings=drawings)
+def _query(asked: dict[str, str], chosen: Sequence[str]) -> dict[str, Any]:
+    return {**asked, "column": list(chosen)}
 
 
-async def _histories(call: Call, runs: list[Any]) -> dict[str, Drawing]:
-    """A figure for each metric that has more than one point in one of the runs."""
-    keys = list(dict.fromkeys(key for run in runs for key in run.metrics))[:_MAX_FIGURES]
-    drawings = {}
-    for number, key in enumerate(keys):
-        series = {}
-        for run in runs:
-            if key in run.metrics:
-                history = await call.ask("runs.history", run=run.id, key=key)
-                series[run.name or run.id[-8:]] = (history.steps, history.floats())
-        if any(len(steps) > 1 for steps, _ in series.values()):
-            drawings[f"m{number}"] = metric_history(key, series)
-    return drawings
+def _address(project: str, asked: dict[str, str], chosen: Sequence[str], order: str, after: str = "") -> str:
+    return path_to(project, "runs", **{**_query(asked, chosen), "order": order, "after": after})
 
 
-async def artifact(call: Call) -> Response:
-    """A file of a run, as a download that no browser interprets."""
-    run_id, path = call.request.path_params["run"], call.request.path_params["path"]
-    service = call.services.service("runs", call.scope)
-    stream: BinaryIO = await call.services.in_thread(lambda: service.open_artifact(run_id, path))
-    name = quote(path.rsplit("/", 1)[-1], safe="")
-    headers = {**SECURITY, "Content-Disposition": f"attachment; filename*=UTF-8''{name}"}
-    kind = mimetypes.guess_type(path)[0] or "application/octet-stream"
-    return StreamingResponse(_chunks(stream), headers=headers, media_type=kind)
+def _offered(runs: Sequence[Run], names: Sequence[str]) -> dict[str, list[tuple[str, str, bool]]]:
+    """The columns to choose from, by entity: name, title, and whether it is shown."""
+    found = {"attributes": list(columns.ATTRIBUTES.items())}
+    for entity, keys in columns.known(runs).items():
+        found[entity] = [(f"{entity}.{key}", key) for key in sorted(keys)]
+    return {entity: [(name, title, name in names) for name, title in items] for entity, items in found.items()}
 
 
-def _chunks(stream: BinaryIO) -> Iterator[bytes]:
-    try:
-        with stream:
-            while chunk := stream.read(_CHUNK):
-                yield chunk
-    except LoopwrightError:
-        return
+async def _baselines(call: Call, runs: Sequence[Run], experiments: Sequence[Experiment]) -> dict[str, Run]:
+    """The pinned run of each experiment on the page, by the experiment's name."""
+    names = {run.experiment for run in runs}
+    pinned = {item.name: item.baseline for item in experiments if item.baseline and item.name in names}
+    return {name: await call.ask("runs.get", run=run) for name, run in pinned.items()}
+
+
+def _views(project: str, experiments: Sequence[Experiment], chosen: str) -> list[dict[str, str]]:
+    """The views that are kept with an experiment: names, tags, and where each leads."""
+    tags = next((item.tags for item in experiments if item.name == chosen), {})
+    path = path_to(project, "runs")
+    return [
+        {"name": key.removeprefix(VIEW_TAG), "tag": key, "path": f"{path}?{query.lstrip('?')}"}
+        for key, query in tags.items()
+        if key.startswith(VIEW_TAG)
+    ]
+
+
+async def words(call: Call) -> Response:
+    """What a filter may name: attributes, and the keys (with some values) of the newest runs of the experiment."""
+    experiment = call.request.query_params.get("experiment", "")
+    found = await call.ask("runs.search", experiment=experiment, limit=_LOOKED_AT)
+    named = {
+        entity: {key: columns.identifier(entity, key) for key in keys} for entity, keys in columns.known(found).items()
+    }
+    values = {
+        **{text: _values(run.params.get(key) for run in found) for key, text in named["params"].items()},
+        **{text: _values(run.tags.get(key) for run in found) for key, text in named["tags"].items()},
+        "status": [status.value for status in RunStatus],
+        "kind": _values(run.kind for run in found),
+        "actor": _values(run.actor for run in found),
+    }
+    names = [*columns.SEARCHED, *(text for some in named.values() for text in some.values())]
+    numbers = ["started_at", "ended_at", *named["metrics"].values()]
+    return json_reply({"identifiers": names, "numbers": numbers, "values": values, "looked_at": len(found)})
+
+
+def _values(found: Any) -> list[str]:
+    """The most common short values."""
+    return columns.common(([value] for value in found if value and len(value) <= 60), _VALUES)
