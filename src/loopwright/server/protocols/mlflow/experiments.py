@@ -191,12 +191,19 @@ def find(service: ExperimentService, experiment_id: str) -> Experiment:
     """
     ours = our_id(experiment_id)
     if ours != OUR_DEFAULT:
-        found = service.get(ours)
-        if found.id == ours:
-            return found
-        raise NotFound(f"No Experiment with id={experiment_id[:60]} exists")
+        try:
+            found = service.get(ours)
+        except NotFound as missing:
+            raise _unknown(experiment_id, missing.next_step) from None
+        if found.id != ours:  # it is one's name
+            raise _unknown(experiment_id)
+        return found
     default = service.find(OUR_DEFAULT)
     return default if default is not None else _make_default(service)
+
+
+def _unknown(experiment_id: str, next_step: str = "") -> NotFound:
+    return NotFound(f"No Experiment with id={experiment_id[:60]} exists", next_step=next_step)
 
 
 def _make_default(service: ExperimentService) -> Experiment:
