@@ -32,7 +32,8 @@ _FIND_SERIES = {
     "WHERE run_seq = ? AND key_id IN (SELECT value FROM json_each(?))",
     "postgresql": "SELECT s.run_seq, s.key_id, s.id, s.last_step, s.last_at, s.last_bits, s.tail_count "
     "FROM unnest(%s::bigint[], %s::bigint[]) AS p (run_seq, key_id) "
-    "JOIN run_series AS s ON s.run_seq = p.run_seq AND s.key_id = p.key_id",
+    # Held for those writers that do not lock the run: servers of the revision before.
+    "JOIN run_series AS s ON s.run_seq = p.run_seq AND s.key_id = p.key_id ORDER BY s.id FOR NO KEY UPDATE OF s",
 }
 _ADVANCE_SERIES = {
     "sqlite": "UPDATE run_series SET last_step = ?, last_at = ?, last_bits = ?, last_value = ? "
