@@ -29,8 +29,13 @@ _CHUNK_BYTES = 1 << 20
 _IDLE_S = 60.0
 _WAIT_S = 30.0
 _AT_ONCE = 32
+_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
-_SHOWN = {"text/plain", "text/csv", "application/json", "image/png", "image/jpeg", "image/gif", "image/webp"}
+_NAMED_TYPES = {"text/plain", "text/csv", "application/json", "application/pdf"} | {
+    f"image/{kind}" for kind in ("png", "jpeg", "gif", "webp")
+}
+_PLAIN_NAMES = {"mlmodel", "mlproject"}
+_PLAIN_ENDS = {"cfg", "conf", "err", "ini", "log", "md", "properties", "py", "rst", "toml", "tsv", "txt", "yaml", "yml"}
 
 
 class Incoming:
@@ -119,6 +124,7 @@ async def send(call: Call, find: Callable[[], Outgoing]) -> Response:
     partial = (first, last) != (0, file.size_bytes - 1)
     headers = {
         "Content-Length": str(last - first + 1),
+        "Content-Type": media_type(file.name),
         "Content-Disposition": _disposition(file.name),
         "Content-Security-Policy": "sandbox; default-src 'none'",
         "X-Content-Type-Options": "nosniff",
@@ -129,13 +135,15 @@ async def send(call: Call, find: Callable[[], Outgoing]) -> Response:
     if partial:
         headers["Content-Range"] = f"bytes {first}-{last}/{file.size_bytes}"
     body = _pieces(call, file, first, last, verify=not partial)
-    return StreamingResponse(body, 206 if partial else 200, headers, media_type(file.name))
+    return StreamingResponse(body, 206 if partial else 200, headers)
 
 
 def media_type(name: str) -> str:
-    """The type that a file is sent as: only types that do nothing are named."""
+    """The type that a file is sent as: only types that do nothing are named; what people write is plain text."""
+    if name.lower() in _PLAIN_NAMES or name.rpartition(".")[2].lower() in _PLAIN_ENDS:
+        return "text/plain"
     guessed = mimetypes.guess_type(name)[0] or ""
-    return guessed if guessed in _SHOWN else "application/octet-stream"
+    return guessed if guessed in _NAMED_TYPES else "application/octet-stream"
 
 
 def _range(request: Request, file: Outgoing) -> tuple[int, int]:
@@ -151,6 +159,9 @@ def _range(request: Request, file: Outgoing) -> tuple[int, int]:
 
 
 def _disposition(name: str) -> str:
+    """A download under a name (RFC 6266): as it is where it is a token, else also in plain letters for old clients."""
+    if _TOKEN.fullmatch(name):
+        return f"attachment; filename={name}"
     plain = re.sub(r"[^A-Za-z0-9._ -]", "_", name)
     return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"
 

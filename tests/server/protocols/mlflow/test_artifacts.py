@@ -54,6 +54,31 @@ def test_a_file_goes_up_and_comes_down_as_a_download(both: Server) -> None:
     assert same.headers["content-disposition"].startswith("attachment")
 
 
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("a.txt", "text/plain"),
+        ("MLmodel", "text/plain"),
+        ("conda.yaml", "text/plain"),
+        ("c.png", "image/png"),
+        ("d.pdf", "application/pdf"),
+        ("e.json", "application/json"),
+        ("f.svg", "application/octet-stream"),
+        ("g.html", "application/octet-stream"),
+        ("h.pkl", "application/octet-stream"),
+        ("i.js", "application/octet-stream"),
+    ],
+)
+def test_only_types_that_do_nothing_are_named(server: Server, name: str, kind: str) -> None:
+    run = server.run()
+    put(server, place(run, name), **{"Content-Type": "text/html"})
+    answer = server.http.get(place(run, name))
+    assert (answer.headers["content-type"], answer.headers["content-disposition"]) == (
+        kind,
+        f"attachment; filename={name}",
+    )
+
+
 def test_folders_are_listed_one_level_at_a_time(both: Server) -> None:
     run = both.run()
     for path in ("a.txt", "model/MLmodel", "model/data/weights"):
