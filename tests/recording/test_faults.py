@@ -267,6 +267,42 @@ def test_forked_workers_log_to_the_run_of_their_parent(ws: Workspace, root: Path
     assert list((root / ".loopwright" / "spool").iterdir()) == []
 
 
+LOADER = """
+import itertools, multiprocessing
+import loopwright as lw
+def load(number, queue):
+    for step in itertools.count():
+        lw.log_metric(f"loaded/{number}", step, step)
+        queue.put(step)
+def main():
+    with lw.start_run() as run:
+        print(run.id, flush=True)
+        queue = multiprocessing.Queue(maxsize=8)
+        workers = [multiprocessing.Process(target=load, args=(number, queue), daemon=True) for number in range(3)]
+        for worker in workers: worker.start()
+        for step in range(2000):
+            queue.get()
+            lw.log_metric("loss", step, step)
+        for worker in workers: worker.terminate()
+        for worker in workers: worker.join()
+        print(*(worker.exitcode for worker in workers), flush=True)
+if __name__ == "__main__":
+    multiprocessing.set_start_method("fork")
+    main()
+"""
+
+
+def test_workers_that_load_data_log_until_they_are_terminated(ws: Workspace, program: Program) -> None:
+    out, err = program(LOADER).communicate(timeout=120)
+    run, *codes = out.split()
+    assert codes == [str(-signal.SIGTERM)] * 3, err
+    assert ws.runs.get(run).status == "finished"
+    assert ws.runs.history(run, "loss").steps == list(range(2_000))
+    loaded = [ws.runs.history(run, f"loaded/{number}").steps for number in range(3)]
+    assert all(steps == list(range(len(steps))) for steps in loaded)
+    assert sum(map(len, loaded)) >= 2_000
+
+
 def test_eight_processes_record_into_one_workspace_at_once(ws: Workspace, program: Program) -> None:
     processes = [program(TRAIN, "20000", "0") for _ in range(8)]
     for process in processes:
@@ -354,3 +390,26 @@ time.sleep(60)
         steps = ws.runs.history(run, f"t{number}").steps
         assert len(steps) > 1000
         assert steps == list(range(len(steps)))
+
+
+MANY = """
+import psutil
+import loopwright as lw
+def used(): return psutil.Process().memory_full_info().uss >> 20
+run = lw.start_run()
+for step in range(300_000): lw.log_metric("a", step, step)
+run.flush(1)
+before = used()
+for step in range(1_500_000): lw.log_metric("b", step, step)
+run.flush(1)
+run.traced()
+print(before, used(), sum(path.stat().st_size for path in run.spool.writer.folder.glob("*.segment")) >> 20)
+"""
+
+
+def test_memory_does_not_grow_with_what_waits(root: Path, program: Program) -> None:
+    """48 MB of points wait for a server that is away."""
+    out, err = program(MANY, LOOPWRIGHT_WORKSPACE="http://127.0.0.1:9").communicate(timeout=120)
+    before_mib, after_mib, waiting_mib = (int(word) for word in out.split())
+    assert waiting_mib >= 48, err
+    assert after_mib < before_mib + 32

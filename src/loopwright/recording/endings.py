@@ -68,20 +68,21 @@ def _watch_exceptions() -> None:
 
 def _watch_termination() -> None:
     """Let SIGTERM unwind the main thread, as Ctrl-C does, so that `with` blocks end; where nobody else handles it."""
-    if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-        return
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, _terminated)
 
-    def end(number: int, _frame: FrameType | None) -> None:
-        stop = SystemExit(128 + number)
-        _why.append(stop)
-        raise stop
 
-    signal.signal(signal.SIGTERM, end)
+def _terminated(number: int, _frame: FrameType | None) -> None:
+    stop = SystemExit(128 + number)
+    _why.append(stop)
+    raise stop
 
 
 def _after_fork() -> None:
-    """The runs that were open are those of the process that was forked."""
+    """The runs that were open are those of the process that forked; this one may be terminated at once."""
     _open.clear()
+    if signal.getsignal(signal.SIGTERM) is _terminated:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 if hasattr(os, "register_at_fork"):
