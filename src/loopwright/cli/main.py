@@ -20,6 +20,8 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "runs": ("loopwright.cli.runs", "runs", "Runs: list, show, compare, pin a baseline."),
     "experiments": ("loopwright.cli.runs", "experiments", "Experiments: list, tag, rename, delete, restore."),
     "sync": ("loopwright.cli.sync", "sync", "Deliver what runs recorded while their workspace was away."),
+    "import": ("loopwright.cli.importing", "importing", "Bring in what another system holds: MLflow."),
+    "export": ("loopwright.cli.importing", "exporting", "Carry what is here into another system: MLflow."),
     "pipeline": ("loopwright.cli.pipeline", "pipeline", "Pipelines: run and show."),
     "search": ("loopwright.cli.pipeline", "search", "Search hyperparameters over a pipeline."),
     "reproduce": ("loopwright.cli.pipeline", "reproduce", "Re-run a run from what it captured and compare."),

@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from loopwright.models.adopting import AdoptedName, AdoptedVersion, ModelAdoption
     from loopwright.models.bundle import Bundle, build_bundle
     from loopwright.models.cache import fetch_bundle
     from loopwright.models.formats import FORMATS, Converted, Format
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from loopwright.models.service import ModelService
 
 _HOMES = {
+    "adopting": ("AdoptedName", "AdoptedVersion", "ModelAdoption"),
     "bundle": ("Bundle", "build_bundle"),
     "cache": ("fetch_bundle",),
     "formats": ("FORMATS", "Converted", "Format"),
@@ -61,6 +63,8 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = [
     "DATATYPES",
     "FORMATS",
+    "AdoptedName",
+    "AdoptedVersion",
     "Bundle",
     "BundleManifest",
     "Converted",
@@ -69,6 +73,7 @@ __all__ = [
     "Kind",
     "Layout",
     "Model",
+    "ModelAdoption",
     "ModelFailed",
     "ModelPage",
     "ModelService",

@@ -175,7 +175,14 @@ def _tell(stores: Stores, tx: Connection, scope: Scope, version: ModelVersion, m
         "source": version.source,
     }
     stores.events.append(tx, "model.version_created", version.ref, scope, evidence)
-    lineage, project = stores.lineage, scope.project
+    link_version(stores, tx, scope.project, version, manifest)
+
+
+def link_version(
+    stores: Stores, tx: Connection, project: str, version: ModelVersion, manifest: BundleManifest | None
+) -> None:
+    """Note in the lineage what a version holds, and what it was made by and of."""
+    lineage = stores.lineage
     lineage.node(tx, version.ref, digest=version.bundle, attrs={"task": version.task}, project=project)
     if version.bundle:
         bundle = f"bundle:{version.bundle}"

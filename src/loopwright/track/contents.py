@@ -146,6 +146,26 @@ class RunContent(RunLife):
 _ROLES = ("input", "output")
 
 
+def note_contents(
+    database: Database,
+    tx: Connection,
+    run: Row[Any],
+    datasets: Sequence[DatasetUse],
+    models_read: Sequence[ModelUse],
+    models_made: Sequence[ModelUse],
+) -> None:
+    """Note what a run read and made, in the caller's transaction.
+
+    Raises:
+        Invalid: a text is too long.
+    """
+    for item in datasets:
+        _check_dataset(item)
+    _write_datasets(database, tx, run, datasets)
+    _write_models(database, tx, run.seq, "input", models_read)
+    _write_models(database, tx, run.seq, "output", models_made)
+
+
 def _seqs(connection: Connection, project: str, ids: Sequence[str]) -> dict[str, int]:
     found: dict[str, int] = {}
     for some in _chunks(list(dict.fromkeys(ids))):
