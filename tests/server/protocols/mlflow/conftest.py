@@ -115,10 +115,10 @@ def server(serve: Callable[..., Server], stores_sqlite: Stores) -> Server:
     return serve(stores_sqlite)
 
 
-@pytest.fixture
-def both(serve: Callable[..., Server], stores: Stores) -> Server:
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def both(request: pytest.FixtureRequest, serve: Callable[..., Server]) -> Server:
     """A server in local mode, once on SQLite and once on PostgreSQL."""
-    return serve(stores)
+    return serve(request.getfixturevalue(f"stores_{request.param}"))
 
 
 @pytest.fixture

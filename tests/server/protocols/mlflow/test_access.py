@@ -71,7 +71,6 @@ def test_a_project_is_its_own_world(server: Server) -> None:
 
 def test_a_project_with_an_unsafe_name_is_refused(server: Server) -> None:
     assert server.http.get(f"/projects/..%2F..%2Fetc{API}/experiments/search").status_code == 404
-    assert error(server.http.get(f"/projects/..{API}/experiments/search"))[0] in (400, 404)
     assert error(server.http.get(f"/projects/a b{API}/experiments/search"))[0] == 400
 
 
