@@ -60,15 +60,13 @@ def test_a_deleted_model_is_there_only_for_who_asks(logged: LoggedModelService, 
     assert logged.search([experiment]).models == []
 
 
-def test_a_model_needs_an_experiment_and_run_of_its_project(logged: LoggedModelService, experiment: str) -> None:
+def test_a_model_needs_an_experiment_of_its_project(logged: LoggedModelService, experiment: str) -> None:
     made = logged.create(experiment)
     elsewhere = LoggedModelService(logged.stores, Scope("elsewhere"))
     with pytest.raises(NotFound):
         elsewhere.get(made.id)
     with pytest.raises(NotFound, match="no experiment"):
         elsewhere.create(experiment)
-    with pytest.raises(NotFound, match="no run"):
-        logged.create(experiment, source_run="0" * 32)
     ExperimentService(logged.stores, logged.scope).delete(experiment)
     with pytest.raises(Conflict, match="is deleted"):
         logged.create(experiment)

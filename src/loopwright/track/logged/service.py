@@ -16,7 +16,7 @@ from loopwright.track.logged.searching import search_logged
 from loopwright.track.logged.tables import logged_models, logged_params, logged_tags
 from loopwright.track.logged.writing import write_logged_metrics, write_texts
 from loopwright.track.model import Experiment, Lifecycle
-from loopwright.track.reading import any_run, experiment_by_id, find_experiment
+from loopwright.track.reading import experiment_by_id, find_experiment
 
 
 class LoggedModelService:
@@ -39,10 +39,10 @@ class LoggedModelService:
 
         Args:
             experiment: its experiment, by id or name.
-            source_run: the id of the run that makes it.
+            source_run: the id of the run that makes it; not looked up, since the run may be another server's.
 
         Raises:
-            NotFound: there is no such experiment or run.
+            NotFound: there is no such experiment.
             Conflict: the experiment is deleted.
             Invalid: the name, a param or a tag cannot be stored.
         """
@@ -51,8 +51,7 @@ class LoggedModelService:
         now, id = self.stores.clock.now(), f"m-{new_id()}"
         with self.stores.db.begin() as tx:
             held = self._experiment(tx, experiment)
-            run = any_run(tx, self.scope.project, source_run).id if source_run else ""
-            row = {"id": id, "project": self.scope.project, "experiment_id": held.id, "source_run": run}
+            row = {"id": id, "project": self.scope.project, "experiment_id": held.id, "source_run": source_run[:32]}
             words = {"name": name or f"model-{id[-6:]}", "model_type": model_type[:500], "actor": self.scope.actor}
             state = {"status": Status.PENDING, "status_message": "", "created_at": now, "updated_at": now}
             tx.execute(insert(logged_models).values(**row, **words, **state))

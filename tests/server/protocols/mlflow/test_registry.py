@@ -160,7 +160,7 @@ def test_a_version_of_a_logged_model_knows_it_and_its_run(both: Server) -> None:
     made = version(both, source=f"models:/{logged['model_id']}", model_id=logged["model_id"])
     assert (made["run_id"], made["model_id"]) == (run, logged["model_id"])
     tags = pairs(both.get(f"logged-models/{logged['model_id']}")["model"]["info"]["tags"])
-    assert json.loads(tags["mlflow.modelVersions"]) == [{"name": "delay", "version": "1"}]
+    assert json.loads(tags["mlflow.modelVersions"]) == [{"name": "delay", "version": 1}]
 
 
 def test_release_refuses_a_version_that_it_cannot_serve_with_the_next_step(server: Server) -> None:

@@ -182,7 +182,10 @@ def uploads(transfers: Transfers) -> dict[str, Callable[[Call], Awaitable[Respon
         run = query.get("run_uuid") or query.get("run_id")
         if not run or not query.get("path"):
             raise Invalid(f"Request must specify {'path' if run else 'run_uuid'}.")
-        return await store(call, Place(safe(query["path"]), owner=f"run:{run}"))
+        path = safe(query["path"])
+        if call.request.headers.get("content-length") == "0":
+            raise Invalid("Request must specify data.")
+        return await store(call, Place(path, owner=f"run:{run}"))
 
     return {"upload": upload, "upload_to_run": upload_to_run}
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
-
-import msgspec
 
 from loopwright.core import Invalid, NotFound
 from loopwright.server.protocols.mlflow import wire
@@ -149,7 +148,7 @@ def _pinned(rooms: Rooms, source: Source) -> str:
 def _registrations(rooms: Rooms, model_id: str) -> str:
     """The versions of a logged model as MLflow's clients read them from its tag: JSON of names and numbers."""
     made = rooms.models.made_of(model_id)
-    return msgspec.json.encode([{"name": item.name, "version": item.version} for item in made]).decode()
+    return json.dumps([{"name": item.name, "version": item.version} for item in made])
 
 
 async def get(call: Call, asked: ByNumber) -> OneVersion:
