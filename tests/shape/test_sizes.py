@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from functools import cache
 
 from tests.shape.source import classes, functions, modules
 
@@ -57,4 +58,18 @@ def _body_lines(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
 
 def _is_plain(node: ast.ClassDef) -> bool:
     """Errors are explained at the top of their file; the names of an enum and the fields of a struct often suffice."""
-    return any(word in ast.unparse(base) for base in node.bases for word in ("Error", "Enum", "Struct"))
+    bases = [ast.unparse(base) for base in node.bases]
+    said = any(word in base for base in bases for word in ("Error", "Enum", "Struct"))
+    return said or any(base.rpartition(".")[2] in _records() for base in bases)
+
+
+@cache
+def _records() -> tuple[str, ...]:
+    """Structs that others extend by fields alone: those whose names say what they are, such as a protocol's Request."""
+    return tuple(
+        node.name
+        for _, node in classes()
+        if any("Struct" in ast.unparse(base) for base in node.bases)
+        and not any(isinstance(item, ast.FunctionDef) for item in node.body)
+        and ast.get_docstring(node)
+    )

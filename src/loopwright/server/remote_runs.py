@@ -7,16 +7,13 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 from urllib.parse import quote
 
 from loopwright.core import Corrupt, Invalid, Unavailable, check_path
-from loopwright.server.client import RemoteService
 from loopwright.server.files import OCTETS, PATH
+from loopwright.server.remote_service import Line, RemoteService
 from loopwright.track import Artifact, files_to_keep
-
-if TYPE_CHECKING:
-    from loopwright.server.client import RemoteWorkspace
 
 _CHUNK_BYTES = 1 << 20
 _IN_MEMORY_BYTES = 8 << 20
@@ -77,7 +74,7 @@ class RemoteRuns(RemoteService):
 class Fetch:
     """A file on its way from a server; a connection that breaks is taken up again where it broke."""
 
-    def __init__(self, workspace: RemoteWorkspace, address: str, target: BinaryIO) -> None:
+    def __init__(self, workspace: Line, address: str, target: BinaryIO) -> None:
         from blake3 import blake3
 
         self._workspace, self._address, self._target = workspace, address, target

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from loopwright.core import Conflict, Corrupt, Invalid, NotFound, check_path, digest_bytes, new_id
+from loopwright.core import Conflict, Corrupt, Invalid, NotFound, check_path
 from loopwright.store.objects import is_url, open_filesystem
 from loopwright.store.tables.changes import added_files
 from loopwright.store.tables.durability import sync_version
 from loopwright.store.tables.faults import no_table, spoken
+from loopwright.store.tables.folders import remove, table_folders, tidy_up, turn_to_create
 from loopwright.store.tables.frames import Batches, Data, NewColumns, fitting
 from loopwright.store.tables.handles import Handles
 from loopwright.store.tables.options import (
@@ -32,7 +31,6 @@ _FILE_BYTES = 64 << 20
 _ATTEMPTS = 5
 _RETENTION_HOURS = 168
 _READ_ROWS = 65_536
-_LOCKS = ".creating"
 
 
 class _How(NamedTuple):
@@ -236,7 +234,7 @@ class TableStore:
     def keys(self) -> list[str]:
         """The keys of all tables, sorted."""
         filesystem, root = self._files()
-        return sorted(folder[len(root) + 1 :] for folder in _table_folders(filesystem, root))
+        return sorted(folder[len(root) + 1 :] for folder in table_folders(filesystem, root))
 
     def compact(self, key: str) -> int:
         """Rewrite small files into larger ones; the rows stay the same. Returns the Delta version.
@@ -276,11 +274,7 @@ class TableStore:
     def delete(self, key: str) -> None:
         """Remove the table with all its versions; nothing happens if it is not there."""
         if self._folder is not None:
-            folder = self._folder / check_path(key)
-            if folder.is_dir():
-                doomed = folder.with_name(f".deleted-{new_id()}")
-                folder.rename(doomed)
-                shutil.rmtree(doomed)
+            remove(self._folder / check_path(key))
             return
         filesystem, root = self._files()
         for part in (f"{root}/{check_path(key)}/_delta_log", f"{root}/{key}"):
@@ -300,7 +294,7 @@ class TableStore:
     def _attempt(self, key: str, data: Data, how: _How) -> int:
         table = (self._handles.take(self._folder / check_path(key)) if self._folder else None) or self._find(key)
         if table is None:
-            with self._creation(key):
+            with turn_to_create(self._folder, key):
                 table = self._find(key)
                 if table is None:
                     return self._create(key, data, how)
@@ -316,7 +310,7 @@ class TableStore:
                 settings = {**self._settings(how), "configuration": table_properties()}
                 write_deltalake(self._uri(key), batches.arrow(), mode="error", **settings)
         except BaseException:
-            self._tidy(key)
+            tidy_up(self._folder, key)
             raise
         return self._settled(key, self._open(key, 0))
 
@@ -345,37 +339,11 @@ class TableStore:
             "commit_properties": commit_properties(how.info, how.transaction),
         }
 
-    @contextmanager
-    def _creation(self, key: str) -> Iterator[None]:
-        """In a folder the writers that make a table take turns, so that one that fails can clear up after itself."""
-        if self._folder is None:
-            yield
-            return
-        from filelock import FileLock
-
-        locks = self._folder / _LOCKS
-        with spoken(key):
-            locks.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(locks / f"{digest_bytes(key.encode())[:32]}.lock")
-            lock.acquire()
-        try:
-            yield
-        finally:
-            lock.release()
-
     def _settled(self, key: str, table: DeltaTable) -> int:
         version = int(table.version())
         if self._folder is not None:
             sync_version(self._folder / key, version)
         return version
-
-    def _tidy(self, key: str) -> None:
-        """Remove what a failed first write left: data files that no log entry names."""
-        if self._folder is None:
-            return
-        folder = self._folder / key
-        if folder.is_dir() and not (folder / "_delta_log").exists():
-            shutil.rmtree(folder, ignore_errors=True)
 
     def _uri(self, key: str) -> str:
         check_path(key)
@@ -439,17 +407,3 @@ def _done(table: DeltaTable, transaction: tuple[str, int] | None) -> bool:
         return False
     last = table.transaction_version(transaction[0])
     return last is not None and last >= transaction[1]
-
-
-def _table_folders(filesystem: Any, folder: str) -> Iterator[str]:
-    """The folders of tables below a folder; a table holds no tables, and what starts with a dot is not one."""
-    if not filesystem.isdir(folder):
-        return
-    found = [info["name"].rstrip("/") for info in filesystem.ls(folder, detail=True) if info["type"] == "directory"]
-    names = {path.rsplit("/", 1)[-1]: path for path in found}
-    if "_delta_log" in names:
-        yield folder
-        return
-    for name, path in names.items():
-        if not name.startswith("."):
-            yield from _table_folders(filesystem, path)
