@@ -14,6 +14,7 @@ from loopwright.core import LoopwrightError, Scope, Unauthorized, new_id, new_re
 from loopwright.govern import PUBLIC, Identity, Session, authorise, local_identity
 from loopwright.server import security
 from loopwright.server.errors import BodyTooLarge, as_error, reply_for
+from loopwright.server.identities import Identities
 from loopwright.server.route import JSON, PROJECT_HEADER, Call, Family, RouteSpec, check_project
 from loopwright.server.security import Head
 from loopwright.server.services import Services
@@ -58,6 +59,11 @@ class Guard:
 
     def __init__(self, services: Services, gate: Gate, settings: ServerSettings) -> None:
         self.services, self.gate, self.settings = services, gate, settings
+        self._identities = Identities(self._identify)
+
+    async def _identify(self, secret: str) -> Identity:
+        found: Identity = await self.services.in_thread(lambda: self.gate.identify(secret))
+        return found
 
     def wrap(self, route: RouteSpec) -> Callable[[Request], Awaitable[Response]]:
         """The endpoint for a route."""
@@ -114,7 +120,7 @@ class Guard:
             scheme, _, secret = given.partition(" ")
             if scheme.lower() != "bearer" or not secret:
                 raise Unauthorized("the Authorization header is not 'Bearer TOKEN'", where="Authorization")
-            return await self.services.in_thread(lambda: self.gate.identify(secret.strip())), None
+            return await self._identities.of(secret.strip()), None
         cookie = request.cookies.get(COOKIE) if "cookie" in head.headers else None
         if cookie:
             session = await self.services.in_thread(lambda: self.gate.session(cookie))
