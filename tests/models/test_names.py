@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from loopwright.core import Conflict, Invalid, NotFound, Scope, new_id
@@ -21,6 +23,19 @@ def test_a_name_is_made_once_and_keeps_what_it_was_made_with(registry: ModelServ
     with pytest.raises(Conflict, match="there is a model 'arrival delay"):
         registry.create("arrival delay (ä)")
     assert [event.kind for event in registry.stores.events.read()] == ["model.created"]
+
+
+def test_of_many_that_make_the_same_name_at_once_one_makes_it(registry: ModelService) -> None:
+    def make(number: int) -> str:
+        try:
+            return registry.create("delay", {"by": str(number)}).tags["by"]
+        except Conflict:
+            return ""
+
+    with ThreadPoolExecutor(8) as pool:
+        made = [by for by in pool.map(make, range(8)) if by]
+    assert len(made) == 1
+    assert registry.named("delay").tags == {"by": made[0]}
 
 
 @pytest.mark.parametrize("name", ["", "  ", "a/b", "a:b", "a@b", "..", "x" * 257, "a\nb"])

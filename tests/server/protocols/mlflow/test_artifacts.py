@@ -18,6 +18,7 @@ from tests.server.protocols.mlflow.conftest import API, Server, error, told
 
 from loopwright.core import new_id
 from loopwright.govern import Role
+from loopwright.server import transfer
 
 PROXY = "/api/2.0/mlflow-artifacts/artifacts"
 MPU = "/api/2.0/mlflow-artifacts/mpu"
@@ -223,6 +224,43 @@ def test_an_upload_that_is_cut_leaves_nothing(server: Server) -> None:
     assert [file for file in objects.rglob("*") if file.is_file()] == []
     assert server.http.get(place(run, "big")).status_code == 404
     assert put(server, place(run, "big"), b"whole").status_code == 200
+
+
+def begin_upload(server: Server, path: str) -> socket.socket:
+    """A connection on which half of a file was sent."""
+    address = urlsplit(server.url)
+    connection = socket.create_connection((address.hostname, address.port))
+    head = f"PUT {path} HTTP/1.1\r\nHost: {address.netloc}\r\nContent-Length: 2000\r\n\r\n"
+    connection.sendall(head.encode() + b"x" * 1000)
+    return connection
+
+
+def test_a_client_that_falls_silent_is_given_up(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transfer, "_IDLE_S", 0.2)
+    run = server.run()
+    with begin_upload(server, place(run, "half")) as connection:
+        connection.settimeout(10)
+        assert b" 503 " in connection.recv(4096).splitlines()[0]
+    assert server.http.get(place(run, "half")).status_code == 404
+    assert [file for file in (server.workspace.stores.data / "objects").rglob("*") if file.is_file()] == []
+
+
+def test_slow_uploads_are_bounded_and_keep_nobody_else_waiting(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transfer, "_AT_ONCE", 2)
+    monkeypatch.setattr(transfer, "_WAIT_S", 0.2)
+    run = server.run()
+    slow = [begin_upload(server, place(run, f"slow-{number}")) for number in range(2)]
+    try:
+        time.sleep(0.3)
+        refused = put(server, place(run, "third"))
+        assert error(refused)[:2] == (503, "TEMPORARILY_UNAVAILABLE")
+        assert server.look(run)["info"]["run_id"] == run
+    finally:
+        for connection in slow:
+            connection.sendall(b"x" * 1000)
+            assert b" 200 " in connection.recv(4096).splitlines()[0]
+            connection.close()
+    assert put(server, place(run, "third")).status_code == 200
 
 
 def test_a_damaged_file_never_arrives_whole(server: Server) -> None:
