@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from loopwright.core import Invalid, NotFound, is_id
+from loopwright.core import Invalid, NotFound, is_id, new_id
 from loopwright.server.protocols.mlflow import wire
 from loopwright.server.protocols.mlflow.endpoint import Endpoint, Rooms, ask
 from loopwright.server.protocols.mlflow.experiments import find, view_of
@@ -23,6 +23,7 @@ from loopwright.server.protocols.mlflow.records import (
     texts,
 )
 from loopwright.server.route import Call
+from loopwright.track import RunContents
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -93,15 +94,14 @@ async def create(call: Call, asked: Create) -> One:
         )
     if asked.user_id:
         tags.setdefault(USER, asked.user_id)
+    name = asked.run_name or named or f"run-{new_id()[-6:]}"
     started_at = moment("start_time", asked.start_time) if asked.start_time else None
 
     def work(rooms: Rooms) -> RunItem:
         experiment = find(rooms.experiments, asked.experiment_id)
         parent = _known_parent(rooms, tags.get(PARENT, ""))
-        run = rooms.runs.start_in(experiment.id, asked.run_name or named, tags, parent, started_at)
-        if not named:
-            rooms.runs.set_tags(run.id, {RUN_NAME: run.name})
-        return items(rooms, [rooms.runs.get(run.id)])[0]
+        run = rooms.runs.start_in(experiment.id, name, {**tags, RUN_NAME: name}, parent, started_at)
+        return run_item(run, RunContents(run.id))
 
     return One(await ask(call, work))
 
