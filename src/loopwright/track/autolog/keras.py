@@ -43,15 +43,17 @@ def _fit(training: Training) -> Iterator[None]:
         log.params(_params(training, model))
     given = training.argument("callbacks")
     recording = _callback(log, float(training.argument("epochs", 1)))
-    if given is None or isinstance(given, list | tuple):
-        training.give("callbacks", [*(given or ()), recording])
-    elif hasattr(given, "append"):  # a CallbackList, which belongs to the program: ours is taken out again below
-        given.append(recording)
+    owned = getattr(given, "callbacks", None)
+    if isinstance(owned, list):  # a CallbackList, which belongs to the program: ours is taken out again below
+        owned.append(recording)
+    else:
+        some = [] if given is None else list(given) if isinstance(given, list | tuple) else [given]
+        training.give("callbacks", [*some, recording])
     try:
         yield
     finally:
-        if recording in getattr(given, "callbacks", ()):
-            given.callbacks.remove(recording)
+        if isinstance(owned, list) and recording in owned:
+            owned.remove(recording)
     with quietly("the summary of the model"):
         lines: list[str] = []
         model.summary(print_fn=lambda line, *_, **__: lines.append(line), line_length=100)

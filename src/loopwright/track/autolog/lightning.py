@@ -49,14 +49,15 @@ def _fit(training: Training) -> Iterator[None]:
         log.params(_params(trainer, model))
     with quietly("the summary of the model"):
         log.text(_summary(trainer, model), "model_summary.txt")
-    callback = _callback(trainer, log)
+    follower = _Follower(log)
+    callback = _callback(trainer, follower, log.options.log_every_n_steps)
     trainer.callbacks = [*trainer.callbacks, callback]
     try:
         yield
     finally:
         trainer.callbacks = [other for other in trainer.callbacks if other is not callback]
     with quietly("the last metrics"):
-        log.metrics(numbers_of(trainer.callback_metrics), trainer.current_epoch)
+        follower.take(trainer.callback_metrics, trainer.global_step, leave_out="_step")
         _log_callbacks(log, trainer)
     if log.options.log_models:
         with quietly("the model"):
@@ -89,50 +90,85 @@ def _package(trainer: Any) -> str:
     return Lightning.modules[0]
 
 
-def _callback(trainer: Any, log: TrainingLog) -> Any:
-    """A callback that follows the trainer. A copy in another process finds no log there, and does nothing."""
-    logs = {os.getpid(): log}
+class _Follower:
+    """Takes what Lightning's `callback_metrics` have to tell that is new; all on the axis of the trainer's steps.
 
-    class Recording(sys.modules[_package(trainer)].Callback):  # type: ignore[misc]  # known when it runs
+    Those are kept for ever, so a value is new where it is another object. Of a metric that is logged by step and by
+    epoch there are three: `loss_step`, `loss_epoch`, and `loss`, which is one of them and left out.
+    """
+
+    def __init__(self, log: TrainingLog) -> None:
+        self._log, self._pid = log, os.getpid()
+        self._seen: dict[str, Any] = {}
+        self._points: dict[str, tuple[int, float]] = {}
+
+    def take(self, metrics: Mapping[str, Any], step: int, *, leave_out: str, repeats: bool = True) -> None:
+        """Take what is new.
+
+        Args:
+            metrics: Lightning's.
+            step: the trainer's step.
+            leave_out: `_step` or `_epoch`: what is not the matter now.
+            repeats: whether an equal number can be a new one; inside of an epoch it may be that of the epoch before.
+        """
+        if os.getpid() != self._pid:
+            return
+        halves = {key.removesuffix(end) for key in metrics for end in ("_step", "_epoch") if key.endswith(end)}
+        names = [key for key in metrics if not key.endswith(leave_out) and key not in halves]
+        numbers = numbers_of({key: metrics[key] for key in names if self._seen.get(key) is not metrics[key]})
+        new = {key: number for key, number in numbers.items() if self._is_new(key, step, number, repeats)}
+        self._seen.update({key: metrics[key] for key in (numbers if repeats else new)})
+        self._points.update({key: (step, number) for key, number in new.items()})
+        if new:
+            self._log.metrics(new, step)
+
+    def _is_new(self, key: str, step: int, number: float, repeats: bool) -> bool:
+        before = self._points.get(key)
+        return before is None or (before != (step, number) and (repeats or before[1] != number))
+
+    def optimizers(self, trainer: Any) -> None:
+        """Log how the optimizers are set."""
+        if os.getpid() == self._pid:
+            for number, optimizer in enumerate(trainer.optimizers, 1):
+                name = "optimizer" if number == 1 else f"optimizer_{number}"
+                self._log.params(optimizer_params(optimizer, name))
+
+
+def _callback(trainer: Any, follower: _Follower, at_least: int) -> Any:
+    """A callback that follows the trainer. A copy in another process does nothing."""
+    base = sys.modules[_package(trainer)].Callback
+
+    class Recording(base):  # type: ignore[misc, valid-type]  # known when it runs
         """Follows metrics by step and by epoch."""
 
         def __reduce__(self) -> tuple[Any, ...]:
-            return sys.modules[_package(trainer)].Callback, ()
+            return base, ()
 
         def on_train_start(self, trainer: Any, pl_module: Any) -> None:
             """The optimizers are there now."""
             del pl_module
             with quietly("the optimizers"):
-                _log_optimizers(logs[os.getpid()], trainer)
+                follower.optimizers(trainer)
 
         def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
             """Take what was logged by step, as often as the trainer itself does: reading waits for the device."""
             with quietly("the metrics of a step"):
                 step = trainer.global_step
-                every = max(int(trainer.log_every_n_steps or 0), log.options.log_every_n_steps)
-                if step % every == 0 and os.getpid() in logs:
-                    log.metrics(_by_step(trainer.logged_metrics), step)
+                if step % max(int(trainer.log_every_n_steps or 0), at_least) == 0:
+                    follower.take(trainer.callback_metrics, step, leave_out="_epoch")
 
         def on_train_epoch_end(self, trainer: Any, *_: Any) -> None:
             """Take what was logged by epoch."""
-            self._epoch(trainer)
+            with quietly("the metrics of an epoch"):
+                follower.take(trainer.callback_metrics, trainer.global_step, leave_out="_step")
 
         def on_validation_epoch_end(self, trainer: Any, *_: Any) -> None:
-            """Take it after a validation, too, but not of the trial run before training."""
+            """Take it after a validation, too, but not of the trial before training."""
             if not trainer.sanity_checking:
-                self._epoch(trainer)
-
-        def _epoch(self, trainer: Any) -> None:
-            with quietly("the metrics of an epoch"):
-                if os.getpid() in logs:
-                    log.metrics(numbers_of(trainer.callback_metrics), trainer.current_epoch)
+                with quietly("the metrics of a validation"):
+                    follower.take(trainer.callback_metrics, trainer.global_step, leave_out="_step", repeats=False)
 
     return Recording()
-
-
-def _log_optimizers(log: TrainingLog, trainer: Any) -> None:
-    for number, optimizer in enumerate(trainer.optimizers, 1):
-        log.params(optimizer_params(optimizer, "optimizer" if number == 1 else f"optimizer_{number}"))
 
 
 def _log_callbacks(log: TrainingLog, trainer: Any) -> None:
@@ -144,11 +180,6 @@ def _log_callbacks(log: TrainingLog, trainer: Any) -> None:
         if settings and getattr(callback, "monitor", None):
             log.params({f"{prefix}.{key}": getattr(callback, key, None) for key in settings})
             log.metrics({f"{prefix}.{key}": getattr(callback, key, None) for key in results})
-
-
-def _by_step(metrics: Mapping[str, Any]) -> dict[str, float]:
-    """What Lightning calls `<name>_step`, where it keeps both, under that name."""
-    return {key: value for key, value in numbers_of(metrics).items() if key != "epoch"}
 
 
 def _keep(log: TrainingLog, model: Any) -> None:
