@@ -60,9 +60,16 @@ class Replay:
         for rows in due:
             monitors.feedback("delay", rows)
 
+    @property
+    def served(self) -> bool:
+        """Whether what is published has a version that answers: the file follows the database's word a moment later."""
+        return any(each.name == "delay" and each.variants for each in self._published())
+
     def _endpoint(self) -> ServedEndpoint:
-        state = read_state(self.world.stores.data / "serving" / "state.json")
-        return next(each for each in state.endpoints if each.name == "delay")
+        return next(each for each in self._published() if each.name == "delay")
+
+    def _published(self) -> tuple[ServedEndpoint, ...]:
+        return tuple(read_state(self.world.stores.data / "serving" / "state.json").endpoints)
 
     def _predictor(self, model: str) -> Predictor:
         if model not in self._predictors:

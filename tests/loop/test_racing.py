@@ -27,20 +27,22 @@ def test_racing_controllers_decide_once(world: LoopWorld) -> None:
         thread.start()
     player = Replay(world, START, per_day=400)
     outcomes = []
-    for version in (world.fit(), world.fit(run=world.runs.start().id), world.fit(damage="broken")):
-        run = world.loops.release(version.ref)
-        for _ in range(400):
-            if not world.loops.run(run.id).active:
-                break
-            if world.loops.run(run.id).rollout and world.served_models():
-                player.day()
-                world.loops.advance_clock(player.now)
-            ended.wait(0.05)
-        outcomes.append(world.loops.run(run.id).outcome)
-    ended.set()
-    for thread in threads:
-        thread.join(60)
-    player.close()
+    try:
+        for version in (world.fit(), world.fit(run=world.runs.start().id), world.fit(damage="broken")):
+            run = world.loops.release(version.ref)
+            for _ in range(400):
+                if not world.loops.run(run.id).active:
+                    break
+                if world.loops.run(run.id).rollout and player.served:
+                    player.day()
+                    world.loops.advance_clock(player.now)
+                ended.wait(0.05)
+            outcomes.append(world.loops.run(run.id).outcome)
+    finally:
+        ended.set()
+        for thread in threads:
+            thread.join(60)
+        player.close()
     assert outcomes == [LoopOutcome.RELEASED, LoopOutcome.RELEASED, LoopOutcome.ROLLED_BACK]
     events = world.events()
     told = Counter((event.subject, event.kind) for event in events if event.kind.startswith(("loop.", "approval.")))

@@ -58,9 +58,10 @@ def is_scalar(kind: Any) -> bool:
 def is_list(kind: Any) -> bool:
     """Whether repeated texts of a query string can carry a value of the type."""
     info = msgspec.inspect.type_info(kind)
-    if isinstance(info, msgspec.inspect.VarTupleType | msgspec.inspect.ListType):
-        return _scalar(info.item_type)
-    return False
+    kinds = info.types if isinstance(info, msgspec.inspect.UnionType) else (info,)
+    lists = [item for item in kinds if isinstance(item, msgspec.inspect.VarTupleType | msgspec.inspect.ListType)]
+    others = [item for item in kinds if not isinstance(item, msgspec.inspect.NoneType)]
+    return len(lists) == len(others) == 1 and _scalar(lists[0].item_type)
 
 
 def _scalar(info: msgspec.inspect.Type) -> bool:
