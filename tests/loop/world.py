@@ -51,10 +51,6 @@ class LoopWorld(World):
         loop = Loop(**{**values, "rollout": PLAN, **changes})
         return self.loops.apply(loop).loop
 
-    def served_models(self) -> list[str]:
-        """What the endpoints serve now."""
-        return [variant.model for endpoint in self.endpoints.served().endpoints for variant in endpoint.variants]
-
     def events(self, *kinds: str) -> list[Event]:
         """All events so far, or those of these kinds, in order."""
         return self.stores.events.read(limit=100_000, kinds=kinds)
