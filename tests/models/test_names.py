@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from loopwright.core import Conflict, Invalid, NotFound, Scope, new_id
-from loopwright.models import Bundle, ModelService, Stage
+from loopwright.models import Bundle, ModelService, Stage, reading
 from loopwright.store import Stores
 
 
@@ -52,6 +52,28 @@ def test_tags_are_set_and_taken_away_one_by_one(registry: ModelService) -> None:
     with pytest.raises(Invalid, match="the limit is 100,000"):
         registry.describe("delay", tags={"b": "x" * 100_001})
     assert registry.named("delay").tags == changed.tags
+
+
+def test_a_bundle_is_registered_under_a_name_that_has_none_yet(registry: ModelService, bundle: Bundle) -> None:
+    registry.create("arrival delay (ä)")
+    registry.register_source("arrival delay (ä)", "s3://bucket/model")
+    held = registry.register("arrival delay (ä)", bundle)
+    assert registry.servable("arrival delay (ä)") == held
+    assert [item.kind for item in registry.versions("arrival delay (ä)")] == ["bundle", "elsewhere"]
+    with pytest.raises(Conflict, match="no files here"):
+        registry.servable("arrival delay (ä)@1")
+
+
+def test_a_page_may_have_more_names_than_one_query_asks_for(
+    registry: ModelService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "_CHUNK", 3)
+    for name in "abcdefgh":
+        registry.create(name)
+        registry.register_source(name, "s3://bucket/model")
+        registry.set_alias(name, f"is-{name}", 1)
+    found = registry.search_versions(limit=200_000, order_by=("name",)).versions
+    assert [item.aliases for item in found] == [(f"is-{name}",) for name in "abcdefgh"]
 
 
 def test_a_stage_archives_what_else_is_in_it_when_asked(registry: ModelService, bundle: Bundle) -> None:

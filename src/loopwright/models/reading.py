@@ -13,6 +13,7 @@ from loopwright.models.model import Kind, Model, ModelVersion, Stage, Task
 from loopwright.models.tables import model_aliases, model_versions, models
 
 _MAX_RENAMES = 20
+_CHUNK = 500
 
 
 def find_model(connection: Connection, project: str, name: str) -> Row[Any]:
@@ -88,12 +89,12 @@ def with_aliases(connection: Connection, project: str, rows: Iterable[Row[Any]])
     return [_record(row, tuple(pointing[row.name, row.version])) for row in listed]
 
 
-def aliases_of(connection: Connection, project: str, names: list[str]) -> dict[str, dict[str, int]]:
+def aliases_of(connection: Connection, project: str, names: Sequence[str]) -> dict[str, dict[str, int]]:
     """Alias to version, for each of the names."""
     found: dict[str, dict[str, int]] = {name: {} for name in names}
-    if names:
-        query = select(model_aliases).where(model_aliases.c.project == project, model_aliases.c.name.in_(names))
-        for row in connection.execute(query):
+    for start in range(0, len(names), _CHUNK):
+        some = model_aliases.c.name.in_(names[start : start + _CHUNK])
+        for row in connection.execute(select(model_aliases).where(model_aliases.c.project == project, some)):
             found[row.name][row.alias] = row.version
     return found
 

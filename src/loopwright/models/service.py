@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import msgspec
 
-from loopwright.core import Conflict, Ref, check_name, decode, operation, parse_ref
+from loopwright.core import Conflict, Ref, check_model_name, decode, operation, parse_ref
 from loopwright.models.bundle import Bundle
 from loopwright.models.cache import fetch_bundle
 from loopwright.models.card import render_card
@@ -63,7 +63,7 @@ class ModelService(Registry):
             Corrupt: the bundle is not what was built.
             Invalid: the name is malformed, or the run id is.
         """
-        check_name("model", name)
+        check_model_name(name)
         held = bundle if isinstance(bundle, Bundle) else Bundle(Path(bundle))
         held.verify()
         run_id = parse_ref(run, "run").name if run else ""
