@@ -1,16 +1,32 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import httpx
 import pytest
 from tests.ui import story
+from tests.ui.crowd import Crowd, gather
 
 from loopwright.core import Location, Scope, Settings
 from loopwright.govern import EVERY_PROJECT, Role, TokenService
 from loopwright.loop.clock import workspace_clock
 from loopwright.store import Stores, open_stores
 from loopwright.workspace import MIGRATIONS, Workspace
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, ConsoleMessage, Page
+
+CHROMIUM = "/usr/bin/chromium"
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 
 
 @dataclass
@@ -39,6 +55,16 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     ws, prediction = story.whole_story(tmp_path_factory.mktemp("story"), stores_at)
     with story.serving(ws) as url:
         yield Site(url, ws, prediction)
+    ws.close()
+
+
+@pytest.fixture(scope="session")
+def crowd_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Site, Crowd]]:
+    """A served workspace of 2,000 runs, and the ids of the notable ones. Tests leave its runs as they are."""
+    ws = Workspace(stores_at(tmp_path_factory.mktemp("crowd")), Scope())
+    crowd = gather(ws)
+    with story.serving(ws) as url:
+        yield Site(url, ws), crowd
     ws.close()
 
 
@@ -108,3 +134,31 @@ def pages(site: Site) -> dict[str, str]:
         "event": f"/events/{ws.events.latest(limit=1)[0].id}",
     }
     return {name: f"/p/default{path}" for name, path in found.items()}
+
+
+@pytest.fixture(scope="session")
+def browser() -> "Iterator[Browser]":
+    """A headless Chromium."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def page(browser: "Browser") -> "Iterator[Page]":
+    """A tab that fails the test on any error, refused script or dialogue."""
+    opened = browser.new_page()
+    troubles: list[str] = []
+
+    def note(message: "ConsoleMessage") -> None:
+        if message.type in ("error", "warning"):
+            troubles.append(message.text)
+
+    opened.on("console", note)
+    opened.on("pageerror", lambda error: troubles.append(str(error)))
+    yield opened
+    opened.close()
+    assert troubles == []

@@ -100,7 +100,7 @@ def _scaled(values: Axis) -> tuple[list[tuple[float, str]], list[float]]:
     if low == high:
         return [(0.5, number(low))], [0.5] * len(known)
     # Values that span decades, as learning rates do, are told apart on a logarithmic axis only.
-    logarithmic = low > 0 and high / low >= 100
+    logarithmic = low > 0 and high / 100 >= low
     shares = [_share(value, low, high, logarithmic) for value in known]
     marks = [_back(share / 4, low, high, logarithmic) for share in range(5)]
     return [(at / 4, number(mark, 3)) for at, mark in enumerate(marks)], shares
@@ -108,12 +108,14 @@ def _scaled(values: Axis) -> tuple[list[tuple[float, str]], list[float]]:
 
 def _share(value: float, low: float, high: float, logarithmic: bool) -> float:
     if logarithmic:
-        return math.log(value / low) / math.log(high / low)
-    return (value - low) / (high - low)
+        return (math.log(value) - math.log(low)) / (math.log(high) - math.log(low))
+    return (value / 2 - low / 2) / (high / 2 - low / 2)
 
 
 def _back(share: float, low: float, high: float, logarithmic: bool) -> float:
-    return low * math.exp(share * math.log(high / low)) if logarithmic else low + share * (high - low)
+    if logarithmic:
+        return math.exp((1 - share) * math.log(low) + share * math.log(high))
+    return low * (1 - share) + high * share
 
 
 def _worded(texts: Sequence[str]) -> tuple[list[tuple[float, str]], list[float]]:

@@ -10,7 +10,7 @@ from loopwright.track import Curve, Value
 from loopwright.ui.figures.drawing import Drawing, colour, layout, safe
 
 _FEW, _NAMED = 60, 8
-_BAND = 0.2
+_BAND, _EDGE = 0.2, 0.45
 _MAX_ROWS = 200
 
 
@@ -32,7 +32,7 @@ def metric_curve(key: str, curves: Mapping[str, Curve], began_ms: Mapping[str, f
         shared = {"x": curve.steps, "customdata": times, "legendgroup": str(index)}
         meta = {"series": index, "began_ms": began}
         if any(count > 1 for count in curve.counts):
-            data += _band(curve, shared, meta, colour(index, _BAND))
+            data += _band(curve, shared, meta, index)
         data.append(_line(safe(name), curve, shared, meta, colour(index)))
     few = len(curves) <= _NAMED
     base = layout(x_title="step", height=260, showlegend=len(curves) > 1 and few)
@@ -61,12 +61,13 @@ def _line(name: str, curve: Curve, shared: Mapping[str, Any], meta: Mapping[str,
     }
 
 
-def _band(curve: Curve, shared: Mapping[str, Any], meta: Mapping[str, Any], shade: str) -> list[dict[str, Any]]:
+def _band(curve: Curve, shared: Mapping[str, Any], meta: Mapping[str, Any], index: int) -> list[dict[str, Any]]:
+    shade, edge_shade = colour(index, _BAND), colour(index, _EDGE)
     edge = {
         **shared,
         "type": "scatter",
         "mode": "lines",
-        "line": {"width": 0, "color": shade},
+        "line": {"width": 0.8, "color": edge_shade},
         "hoverinfo": "skip",
         "showlegend": False,
     }

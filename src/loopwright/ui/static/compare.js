@@ -2,7 +2,7 @@
 "use strict";
 (() => {
   const wire = (figure) => {
-    const picture = figure.querySelector("svg"), told = figure.querySelector("[data-told]");
+    const picture = figure.querySelector("svg"), told = figure.querySelector("[data-tell]");
     const lines = [...picture.querySelectorAll(".line")].map((line) => ({ line, ys: line.dataset.ys.split(" ").map(Number) }));
     const ranges = new Map();
     const usual = told.textContent;

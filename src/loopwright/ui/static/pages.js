@@ -77,6 +77,7 @@
         button.disabled = true;
         try {
           await ask(`/api/v1/${button.dataset.operation.replace(".", "/")}`, JSON.parse(button.dataset.values));
+          button.closest("[data-keep-node]")?.removeAttribute("data-keep-node");
           await refresh();
         } catch (error) { window.alert(error.message); }
         button.disabled = false;
@@ -106,8 +107,8 @@
         const next = fresh.querySelector(`[data-figure="${CSS.escape(plot.dataset.figure)}"]`);
         if (next) next.replaceWith(plot); // keep the drawing; only its data change
       }
-      keep(present, fresh);
       const focused = document.activeElement;
+      keep(present, fresh);
       present.replaceChildren(...fresh.childNodes);
       if (focused?.isConnected) focused.focus({ preventScroll: true });
       wire(); shine();

@@ -133,11 +133,12 @@
     count();
   };
   const watcher = new IntersectionObserver((entries) => {
-    for (const entry of entries) if (entry.isIntersecting) more(entry.target).then(watch);
+    const link = document.querySelector("[data-more]");
+    if (link && entries.some((entry) => entry.isIntersecting)) more(link).then(watch);
   }, { rootMargin: "600px" });
   const watch = () => {
     watcher.disconnect();
-    document.querySelectorAll("[data-more]").forEach((link) => watcher.observe(link));
+    document.querySelectorAll("[data-end]").forEach((end) => watcher.observe(end));
   };
   document.addEventListener("click", (event) => {
     const link = event.target.closest?.("[data-more]");
