@@ -17,8 +17,8 @@ import loopwright
 from loopwright.core import Invalid, LoopwrightError, Scope, new_id
 from loopwright.govern import EVERY_PROJECT, PUBLIC
 from loopwright.server import security
-from loopwright.server.dispatch import Dispatch
 from loopwright.server.deliveries import delivery_routes
+from loopwright.server.dispatch import Dispatch
 from loopwright.server.errors import UnknownRoute, WrongMethod, as_error, reply_for
 from loopwright.server.feed import Feed
 from loopwright.server.files import file_routes
