@@ -10,6 +10,7 @@ import json
 import math
 import os
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -51,12 +52,12 @@ def _run(client: MlflowClient, experiment: str, name: str, start: int, tags: dic
     client.log_batch(
         run.run_id, points, [Param("lr", "0.1"), Param("ü/key", "x" * 450)], [RunTag("note", "a\nb 'c' %")]
     )
-    data = Path(os.environ.get("TMPDIR", "/tmp"), f"filling-{os.getpid()}.bin")
-    data.write_bytes(os.urandom(100_000))
-    client.log_artifact(run.run_id, str(data), "deep/folder")
+    with tempfile.TemporaryDirectory() as folder:
+        data = Path(folder, "weights.bin")
+        data.write_bytes(os.urandom(100_000))
+        client.log_artifact(run.run_id, str(data), "deep/folder")
     client.log_text(run.run_id, "<p>naïve</p>", "page.html")
     client.log_text(run.run_id, "flavors: {}\n", "model/MLmodel")
-    data.unlink()
     if hasattr(client, "log_inputs"):
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
@@ -86,10 +87,10 @@ def _logged(client: MlflowClient, run: str) -> None:
     experiment = client.get_run(run).info.experiment_id
     model = client.create_logged_model(experiment, "net", run, {"k": "v"}, {"depth": "3"}, "pytorch")
     client.log_outputs(run, [LoggedModelOutput(model.model_id, 4)])
-    file = Path(os.environ.get("TMPDIR", "/tmp"), f"MLmodel-{os.getpid()}")
-    file.write_text("flavors: {torch: {}}\n")
-    client.log_model_artifact(model.model_id, str(file))
-    file.unlink()
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "MLmodel")
+        file.write_text("flavors: {torch: {}}\n")
+        client.log_model_artifact(model.model_id, str(file))
     client.log_metric(
         run, "auc", 0.75, 1_700_000_000_500, 3, model_id=model.model_id, dataset_name="flights", dataset_digest="abc123"
     )

@@ -45,7 +45,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, Any
     return uri, truth(uri)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a real `mlflow server` that keeps its clients' files."""
     root = tmp_path_factory.mktemp("server")
@@ -138,6 +138,17 @@ def test_an_import_from_a_server_holds_every_value_under_the_same_ids(
     assert told(truth(serving[1])) == told(expected)
 
 
+def test_an_import_from_postgresql_holds_every_value_under_the_same_ids(
+    postgres_empty_url: str, serving: tuple[str, str], tmp_path: Path
+) -> None:
+    uri = postgres_empty_url.replace("postgresql://", "postgresql+psycopg://")
+    fill(uri, str(tmp_path / "files"))
+    expected = truth(uri)
+    report = loopwright("import", "mlflow", postgres_empty_url, "-w", serving[0])
+    assert report["omitted"] == []
+    assert told(truth(serving[1])) == told(expected)
+
+
 def test_files_arrive_byte_for_byte_and_models_load_from_them(
     filled: tuple[str, dict[str, Any]], serving: tuple[str, str], tmp_path: Path
 ) -> None:
@@ -221,6 +232,57 @@ def test_a_killed_import_goes_on_where_it_broke_off(tmp_path: Path) -> None:
     assert (report["there"]["runs"], report["counts"]["runs"]) == (whole, len(runs) - whole)
     for run in runs[::60]:
         assert loopwright("runs", "history", run, "loss", "-w", root)["steps"] == list(range(1000))
+
+
+def renamed(held: dict[str, Any]) -> dict[str, Any]:
+    """A truth of what was exported, under the ids that the runs and logged models had before."""
+    runs = {id: item["tags"].get("loopwright.run_id", id) for id, item in held["runs"].items()}
+    logged = {id: item[4].get("loopwright.model_id", id) for id, item in held["logged"].items()}
+    before = {**runs, **logged}
+    text = json.dumps(held)
+    for id, old in before.items():
+        text = text.replace(id, old)
+    return dict(json.loads(text))
+
+
+def carried(held: dict[str, Any]) -> dict[str, Any]:
+    """What a round trip must keep of a truth: all but the places of files, the times at which MLflow made things, and
+    the tag in which an MLflow server (and no SQLite client) notes the versions of a logged model."""
+    held = told(held)
+    for model in held["logged"].values():
+        model[4].pop("mlflow.modelVersions", None)
+    for model in held["models"].values():
+        model["words"] = model["words"][:2]
+        model["versions"] = {number: [item[1:4], without_marks(item[4])] for number, item in model["versions"].items()}
+    return held
+
+
+def test_what_is_exported_and_imported_again_is_what_it_was(
+    filled: tuple[str, dict[str, Any]], mlflow_server: str, serving: tuple[str, str], tmp_path: Path
+) -> None:
+    uri, expected = filled
+    first = str(tmp_path / "first")
+    loopwright("import", "mlflow", uri, "-w", first)
+    report = loopwright("export", "mlflow", mlflow_server, "-w", first)
+    assert report["omitted"] == []
+    there = truth(mlflow_server)
+    assert carried(renamed(there)) == carried(expected)
+    assert expected["runs"].keys().isdisjoint(there["runs"])
+    again = loopwright("export", "mlflow", mlflow_server, "-w", first)
+    assert {"runs", "versions", "files", "points"}.isdisjoint(again["counts"])
+    loopwright("import", "mlflow", mlflow_server, "-w", serving[0])
+    assert carried(renamed(truth(serving[1]))) == carried(expected)
+
+
+def test_runs_that_were_exported_can_be_loaded_there(mlflow_server: str, tmp_path: Path) -> None:
+    root = str(tmp_path / "ws")
+    run = loopwright("runs", "start", "--name", "ours", "-w", root)["id"]
+    values = json.dumps({"auc": 0.75, "loss/été": float(1)})
+    loopwright("runs", "log-metrics", run, values, "-w", root)
+    report = loopwright("export", "mlflow", mlflow_server, "-w", root)
+    (found,) = mlflow.MlflowClient(mlflow_server).search_runs(["0"], f"tags.`loopwright.run_id` = '{run}'")
+    assert (found.info.run_name, found.data.metrics) == ("ours", {"auc": 0.75, "loss/été": 1.0})
+    assert report["counts"]["points"] == 2
 
 
 def test_only_the_experiments_that_were_asked_for_come(filled: tuple[str, dict[str, Any]], tmp_path: Path) -> None:

@@ -20,7 +20,8 @@ V2 = "/api/2.0/mlflow"
 PROXY = "/api/2.0/mlflow-artifacts/artifacts"
 _TIMEOUT = httpx.Timeout(300.0, connect=10.0)
 _TRIES = 5
-_BUSY = (429, 502, 503, 504)
+_REFUSED, _LOST = (429, 503), (502, 504)
+_REPEATABLE = ("/search", "/log-batch", "/set-tag", "/update")
 _CHUNK_BYTES = 1 << 20
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _KINDS: dict[int, type[LoopwrightError]] = {
@@ -114,16 +115,19 @@ class MlflowApi:
         self._client.close()
 
     def _patiently(self, request: httpx.Request) -> httpx.Response:
+        """The answer, asked for again while the server is busy; one that may have been heard only if that is harmless."""
+        harmless = request.method == "GET" or request.url.path.endswith(_REPEATABLE)
         for attempt in range(_TRIES):
             try:
                 answer = self._client.send(request)
             except httpx.HTTPError as error:
-                if attempt == _TRIES - 1 or isinstance(error, httpx.ConnectError):
+                if attempt == _TRIES - 1 or not harmless or isinstance(error, httpx.ConnectError):
                     raise Unavailable(
                         f"{self.shown} does not answer: {error}", next_step="check the address"
                     ) from error
             else:
-                if answer.status_code not in _BUSY or attempt == _TRIES - 1:
+                unheard = answer.status_code in _REFUSED
+                if attempt == _TRIES - 1 or not (unheard or (harmless and answer.status_code in _LOST)):
                     return answer
             time.sleep(0.2 * 2**attempt)
         raise AssertionError("the last try returns or raises")

@@ -29,7 +29,7 @@ from loopwright.connect.mlflow.outgoing import (
 from loopwright.connect.mlflow.publishing import export_models
 from loopwright.connect.mlflow.rest import RestSource
 from loopwright.connect.mlflow.sending import LoggedTarget, Place, send_files, send_points, send_texts
-from loopwright.core import LoopwrightError, NotFound, Task, progress
+from loopwright.core import Conflict, LoopwrightError, NotFound, Task, progress
 from loopwright.track import Experiment, Lifecycle, LoggedModel, Run, RunContents, View
 from loopwright.workspace import Workspace
 
@@ -93,6 +93,8 @@ class _Exporter:
         except LoopwrightError as error:
             self._report.omit(f"experiment {ours.name!r}", error)
             return
+        if id is None:
+            return
         known = self._known_runs(id) if id else {}
         models = list(self._logged_models(ours.id))
         after = ""
@@ -110,8 +112,13 @@ class _Exporter:
         self._logged(models, id)
         self._close(ours, id)
 
-    def _find(self, ours: Experiment) -> str:
-        """The experiment's id there, made if it is missing; empty in a dry run if it is missing."""
+    def _find(self, ours: Experiment) -> str | None:
+        """The experiment's id there, made if it is missing; empty in a dry run if it is missing, and None if there is
+        nothing to do, since it is deleted on both sides.
+
+        Raises:
+            Conflict: it is deleted there.
+        """
         name = their_name(ours.name)
         try:
             found = self._api.get(f"{V2}/experiments/get-by-name", experiment_name=name)["experiment"]
@@ -124,8 +131,10 @@ class _Exporter:
                 self._report.omit(f"tag {key!r} of experiment {ours.name!r}", reason)
             return str(self._api.post(f"{V2}/experiments/create", {"name": name, "tags": pairs(tags)})["experiment_id"])
         self._report.already("experiments")
-        if found.get("lifecycle_stage") == "deleted" and ours.lifecycle is Lifecycle.ACTIVE:
-            raise NotFound("it is deleted there", next_step="restore it there, and export again")
+        if found.get("lifecycle_stage") == "deleted":
+            if ours.lifecycle is Lifecycle.DELETED:
+                return None
+            raise Conflict("it is deleted there", next_step="restore it there, and export again")
         return str(found["experiment_id"])
 
     def _known_runs(self, experiment_id: str) -> dict[str, _Known]:

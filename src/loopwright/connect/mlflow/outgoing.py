@@ -57,7 +57,7 @@ def carriable(texts: Mapping[str, str], limit: int) -> tuple[dict[str, str], dic
 def creating(run: Run, experiment_id: str) -> dict[str, Any]:
     """What makes a run."""
     user = run.tags.get("mlflow.user", run.actor)
-    tags = {RUN_ID: run.id, "mlflow.user": user, "mlflow.runName": run.name}
+    tags = {RUN_ID: run.id}
     body = {"experiment_id": experiment_id, "run_name": run.name, "user_id": user}
     return {**body, "start_time": millis_of(run.started_at), "tags": pairs(tags)}
 

@@ -12,10 +12,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from loopwright.connect.mlflow.api import V2, MlflowApi
+from loopwright.connect.mlflow.mapping import copied_ref
 from loopwright.connect.mlflow.model import Report
 from loopwright.connect.mlflow.outgoing import VERSION, carriable, pairs
 from loopwright.connect.mlflow.sending import Place
-from loopwright.core import LoopwrightError, NotFound
+from loopwright.core import LoopwrightError, NotFound, parse_ref
 from loopwright.models import Kind, Model, ModelVersion, Stage
 from loopwright.workspace import Workspace
 
@@ -144,12 +145,24 @@ class _Publisher:
         model, run = self._logged.get(item.model_id), self._runs.get(item.run)
         if model is not None:
             return {"source": f"models:/{model.id}", "model_id": model.id, **({"run_id": run.id} if run else {})}
-        if item.kind is Kind.ELSEWHERE:
-            return {"source": item.source}
+        if item.kind is Kind.ELSEWHERE or self._is_copy_there(item.source):
+            return {"source": item.source, **({"run_id": run.id} if run else {})}
         if run is None:
             self._report.omit(item.ref, "MLflow keeps a version's files with a run, and it has none that was carried")
             return None
         return {"source": f"{run.uri}/{self._folder(item, run)}", "run_id": run.id}
+
+    def _is_copy_there(self, source: str) -> bool:
+        """Whether a version is a copy of one that is there under the same name and number."""
+        ref = copied_ref(source)
+        if not ref:
+            return False
+        named = parse_ref(ref, "model")
+        try:
+            self._api.get(f"{V2}/model-versions/get", name=named.name, version=str(named.version))
+        except LoopwrightError:
+            return False
+        return True
 
     def _folder(self, item: ModelVersion, run: Place) -> str:
         found = _OF_RUN.search(item.source.removeprefix("runs:"))

@@ -43,6 +43,8 @@ def send_texts(api: MlflowApi, run: Run, id: str, runs: Mapping[str, Place], rep
     parent = runs.get(run.parent or tags.get(_PARENT, ""))
     if parent is not None:
         tags[_PARENT] = parent.id
+    elif run.parent:
+        report.omit(f"parent of run {run.id}", "it was not carried before its child; the tag has its id here")
     for noun, bad in (("param", bad_params), ("tag", bad_tags)):
         for key, reason in bad.items():
             report.omit(f"{noun} {key!r} of run {run.id}", reason)
