@@ -115,7 +115,7 @@ class MlflowApi:
         self._client.close()
 
     def _patiently(self, request: httpx.Request) -> httpx.Response:
-        """The answer, asked for again while the server is busy; one that may have been heard only if that is harmless."""
+        """The answer, asked for again while the server is busy; what may have been heard, only if that is harmless."""
         harmless = request.method == "GET" or request.url.path.endswith(_REPEATABLE)
         for attempt in range(_TRIES):
             try:

@@ -29,7 +29,7 @@ from loopwright.connect.mlflow.outgoing import (
 from loopwright.connect.mlflow.publishing import export_models
 from loopwright.connect.mlflow.rest import RestSource
 from loopwright.connect.mlflow.sending import LoggedTarget, Place, send_files, send_points, send_texts
-from loopwright.core import Conflict, LoopwrightError, NotFound, Task, progress
+from loopwright.core import Conflict, LoopwrightError, NotFound, Task, Unavailable, progress
 from loopwright.track import Experiment, Lifecycle, LoggedModel, Run, RunContents, View
 from loopwright.workspace import Workspace
 
@@ -90,6 +90,8 @@ class _Exporter:
         """Carry one experiment with its runs and logged models."""
         try:
             id = self._find(ours)
+        except Unavailable:
+            raise
         except LoopwrightError as error:
             self._report.omit(f"experiment {ours.name!r}", error)
             return
@@ -166,6 +168,8 @@ class _Exporter:
             if self._fill(run, contents, place):
                 self._set_tag(place.id, EXPORT_STATE, state)
             self._end(run, place.id)
+        except Unavailable:
+            raise
         except LoopwrightError as error:
             self._report.omit(f"run {run.id}", error)
 
@@ -220,6 +224,8 @@ class _Exporter:
             try:
                 self.models[model.id] = self._send_model(model, experiment_id)
                 self._report.count("logged models")
+            except Unavailable:
+                raise
             except LoopwrightError as error:
                 self._report.omit(f"logged model {model.id}", error)
 

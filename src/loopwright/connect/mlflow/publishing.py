@@ -16,7 +16,7 @@ from loopwright.connect.mlflow.mapping import copied_ref
 from loopwright.connect.mlflow.model import Report
 from loopwright.connect.mlflow.outgoing import VERSION, carriable, pairs
 from loopwright.connect.mlflow.sending import Place
-from loopwright.core import LoopwrightError, NotFound, parse_ref
+from loopwright.core import LoopwrightError, NotFound, Unavailable, parse_ref
 from loopwright.models import Kind, Model, ModelVersion, Stage
 from loopwright.workspace import Workspace
 
@@ -44,6 +44,8 @@ def export_models(
                 continue
             try:
                 _Publisher(ws, api, report, runs, logged).publish(model, versions)
+            except Unavailable:
+                raise
             except LoopwrightError as error:
                 report.omit(f"model {model.name!r}", error)
         after = page.next

@@ -21,7 +21,7 @@ from loopwright.connect.mlflow.outgoing import (
     why_not,
 )
 from loopwright.connect.mlflow.rest import ProxiedFiles
-from loopwright.core import LoopwrightError
+from loopwright.core import LoopwrightError, Unavailable
 from loopwright.track import LoggedModel, LoggedStatus, Run, RunContents
 from loopwright.workspace import Workspace
 
@@ -103,6 +103,8 @@ def send_files(ws: Workspace, api: MlflowApi, owner: str, place: Place, report: 
             _, stream = ws.artifacts.open(owner, path)
             with stream:
                 api.send_file(f"{root}/{path}", stream, size)
+        except Unavailable:
+            raise
         except LoopwrightError as error:
             report.omit(f"file {path!r} of {owner}", error)
             whole = False
