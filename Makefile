@@ -28,7 +28,7 @@ TESTS ?= tests
 # Two workers with two OpenMP threads each would wait for each other on two cores.
 test quick: export OMP_NUM_THREADS = 1
 # They start many short processes: without kept bytecode each of them compiles all that it imports.
-test quick: export PYTHONDONTWRITEBYTECODE =
+test quick demo: export PYTHONDONTWRITEBYTECODE =
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | head -9
@@ -46,14 +46,16 @@ $(VENV)/.stamp-uv: requirements-uv.lock
 
 $(VENV)/.stamp-demo: $(VENV)/.stamp-uv requirements-demo.lock pyproject.toml
 	@echo "installing what the demo needs"
-	@$(UV) --require-hashes -r requirements-demo.lock
+	@$(UV) --require-hashes --no-deps --compile-bytecode -r requirements-demo.lock
 	@$(UV) --no-deps -e .
+	@$(BIN)/python -m compileall -q -j 0 src/loopwright
 	@touch $@
 
 $(VENV)/.stamp-full: $(VENV)/.stamp-uv requirements.lock pyproject.toml
 	@echo "installing everything that development needs"
-	@$(UV) --require-hashes -r requirements.lock
+	@$(UV) --require-hashes --compile-bytecode -r requirements.lock
 	@$(UV) --no-deps -e .
+	@$(BIN)/python -m compileall -q -j 0 src/loopwright
 	@touch $@ $(VENV)/.stamp-demo
 
 setup: libraries $(VENV)/.stamp-full
@@ -106,9 +108,12 @@ COMPILE := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-ha
 # The extras that every developer has. The others weigh too much for that; `make interop` proves them.
 LOCKED := demo postgres s3 redis pandas
 
+# The flights come with pandas, which the demo does not use and every process would load.
+UNUSED := pandas python-dateutil six tzdata
+
 lock: $(VENV)/.stamp-uv
 	$(COMPILE) pyproject.toml $(LOCKED:%=--extra %) --group dev --group docs -o requirements.lock
-	$(COMPILE) pyproject.toml --extra demo -c requirements.lock -o requirements-demo.lock
+	$(COMPILE) pyproject.toml --extra demo -c requirements.lock $(UNUSED:%=--no-emit-package %) -o requirements-demo.lock
 	sed -n 's/^\(uv==[^ ]*\).*/\1/p' requirements-uv.lock | $(COMPILE) - -o requirements-uv.lock
 
 clean:
