@@ -11,6 +11,7 @@ from loopwright.core import Corrupt, Invalid, LoopwrightError, NotFound
 from loopwright.models import Kind, ModelPage, ModelVersion
 from loopwright.server import Call
 from loopwright.track import Entry
+from loopwright.ui.columns import plain_metrics
 from loopwright.ui.page import View, attempt, download_headers
 from loopwright.ui.previews import inert_type
 
@@ -62,7 +63,7 @@ async def model(call: Call) -> View:
     values = {
         "model": found,
         "versions": versions,
-        "metrics": sorted({key for version in versions for key in version.metrics})[:_METRICS],
+        "metrics": sorted({key for version in versions for key in plain_metrics(version.metrics)})[:_METRICS],
         "serving": await _serving(call),
         "older": versions[-1].version if len(versions) == _VERSIONS else 0,
         "events": await call.ask("events.latest", subject=f"model:{name}", limit=20),
