@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
@@ -14,6 +15,9 @@ from loopwright.connect.mlflow.model import Files, SourceExperiment, SourceLogge
 from loopwright.core import Invalid, NotFound, Unavailable, new_id
 from loopwright.track import Columns, columns_of
 from loopwright.workspace import Workspace, open_workspace
+
+if TYPE_CHECKING:
+    from tests.servers_bytes import S3Place
 
 
 class Listed:
@@ -188,6 +192,27 @@ def test_proxied_files_are_found_in_the_folder_that_is_named(folder: Path) -> No
     assert [entry.size_bytes for entry in found.walk()] == [3]
     with pytest.raises(Unavailable, match="--artifacts"):
         open_files("mlflow-artifacts:/model")
+
+
+@pytest.mark.s3
+def test_files_in_an_object_store_are_read(s3_place: S3Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    import fsspec
+
+    for name, value in s3_place.options.items():
+        monkeypatch.setenv(name, value)
+    fsspec.filesystem("s3", skip_instance_cache=True).pipe(
+        {f"{s3_place.url}/run/a/b.bin": b"abc", f"{s3_place.url}/run/c": b""}
+    )
+    files = open_files(f"{s3_place.url}/run")
+    assert [(entry.path, entry.size_bytes, entry.modified_ms > 0) for entry in files.walk()] == [
+        ("a/b.bin", 3, True),
+        ("c", 0, True),
+    ]
+    with files.open("a/b.bin") as stream:
+        assert stream.read(10) == b"abc"
+    with pytest.raises(NotFound):
+        files.open("absent")
+    assert list(open_files(f"{s3_place.url}/nothing").walk()) == []
 
 
 @pytest.mark.parametrize(

@@ -180,13 +180,20 @@ class _Exporter:
     def _fill(self, run: Run, contents: RunContents, place: Place) -> bool:
         send_texts(self._api, run, place.id, self.runs, self._report)
         send_points(self._ws, self._api, run, contents, place.id, self._report)
-        if contents.datasets:
-            uses = [_dataset(item) for item in contents.datasets]
-            self._api.post(f"{V2}/runs/log-inputs", {"run_id": place.id, "datasets": uses})
+        self._send_datasets(run, contents, place)
         for item in run.inputs:
             if not item.ref.startswith("mlflow-dataset:"):
                 self._report.omit(f"input {item.ref} of run {run.id}", "MLflow knows no such refs")
         return not self._plan.files or send_files(self._ws, self._api, run.ref, place, self._report)
+
+    def _send_datasets(self, run: Run, contents: RunContents, place: Place) -> None:
+        uses = [_dataset(item) for item in contents.datasets]
+        if not uses:
+            return
+        try:
+            self._api.post(f"{V2}/runs/log-inputs", {"run_id": place.id, "datasets": uses})
+        except NotFound:
+            self._report.omit(f"datasets of run {run.id}", "a server before MLflow 2.4 keeps none", len(uses))
 
     def _end(self, run: Run, id: str) -> None:
         self._api.post(f"{V2}/runs/update", ending(run, id))

@@ -27,7 +27,7 @@ from loopwright.track import AdoptedExperiment, AdoptedModel, AdoptedRun, Logged
 OUR_DEFAULT, THEIR_DEFAULT = "default", "Default"
 MAX_TEXT = 10_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_LAST_MS = 253_402_300_799_999  # the end of the year 9999
+LAST_MS = 253_402_300_799_999  # the end of the year 9999
 _DOUBLE_MAX = 1.7976931348623157e308
 _PARENT = "mlflow.parentRunId"
 _STATUSES = {
@@ -43,7 +43,7 @@ _VERSION = re.compile(r"models:/([^/@]+)/(\d+)/?")
 
 def time_of(millis: int) -> datetime:
     """A time in UTC; what is beyond any calendar becomes its end."""
-    return _EPOCH + timedelta(milliseconds=min(max(millis, 0), _LAST_MS))
+    return _EPOCH + timedelta(milliseconds=min(max(millis, 0), LAST_MS))
 
 
 def millis_of(at: datetime) -> int:

@@ -209,7 +209,7 @@ class Report(msgspec.Struct, kw_only=True):
 
     def omit(self, what: str, reason: object, count: int = 1) -> None:
         """Something was left out."""
-        self.omitted.append(Omitted(what, str(reason), count))
+        self.omitted.append(Omitted(what, str(reason).partition("\n")[0], count))
 
     def folded(self, limit: int = 20) -> list[Omitted]:
         """What was left out, with those of one reason folded into one line, at most `limit` lines."""

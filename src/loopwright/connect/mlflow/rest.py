@@ -18,7 +18,7 @@ from loopwright.connect.mlflow.model import (
     SourceRun,
     SourceVersion,
 )
-from loopwright.connect.mlflow.series import PIECE, Gathering
+from loopwright.connect.mlflow.series import ODD, PIECE, Gathering
 from loopwright.core import NotFound
 from loopwright.store import Readable
 from loopwright.track import Columns, DatasetUse, LoggedMetric, ModelUse
@@ -34,7 +34,7 @@ class RestSource:
 
     def __init__(self, api: MlflowApi) -> None:
         self.origin = f"mlflow {api.shown}"
-        self._api = api
+        self._api, self._odd = api, 0
 
     def experiments(self) -> Sequence[SourceExperiment]:
         """All experiments, deleted ones too."""
@@ -75,6 +75,7 @@ class RestSource:
                         yield gathering.take()
         if gathering.count:
             yield gathering.take()
+        self._odd += gathering.odd
 
     def _history(self, run: str, key: str) -> Iterator[list[tuple[float, int, int]]]:
         token = ""
@@ -135,8 +136,8 @@ class RestSource:
         return ServedFiles(self._api, kind, id)
 
     def left_behind(self) -> dict[str, int]:
-        """Nothing that the server would tell without being asked for each trace."""
-        return {}
+        """Times of points that cannot be kept. Of traces the server would only tell one by one."""
+        return {ODD: self._odd} if self._odd else {}
 
     def close(self) -> None:
         """Close the connection."""

@@ -5,21 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from loopwright.connect.mlflow.mapping import value_of
+from loopwright.connect.mlflow.mapping import LAST_MS, value_of
 from loopwright.track import Columns, columns_of
 
 PIECE = 200_000
 """How many points are held at most before they are stored (plus one fetch)."""
+ODD = "times of points outside the years 1970 to 9999 (the points came, at the nearest time)"
 _US = 1000
 _DOUBLE_MAX = 1.7976931348623157e308
 _Points = tuple[list[int], list[int], list[float]]
 
 
 class Gathering:
-    """Points that were read and not stored yet."""
+    """Points that were read and not stored yet. `odd` counts those whose time lies outside the years 1970 to 9999."""
 
     def __init__(self) -> None:
-        self.count = 0
+        self.count = self.odd = 0
         self._series: dict[tuple[str, str], _Points] = {}
 
     def add_rows(self, rows: Sequence[Sequence[Any]]) -> None:
@@ -30,7 +31,7 @@ class Gathering:
             if held is None:
                 held = series[run, key] = ([], [], [])
             held[0].append(step or 0)
-            held[1].append(millis * _US)
+            held[1].append(millis * _US if 0 <= millis <= LAST_MS else self._nearest(millis))
             # A function call for every point would cost as much as all the rest.
             plain = not is_nan and value is not None and -_DOUBLE_MAX < value < _DOUBLE_MAX
             held[2].append(value if plain else value_of(value, bool(is_nan)))
@@ -41,9 +42,14 @@ class Gathering:
         steps, times, values = self._series.setdefault((run, key), ([], [], []))
         for value, millis, step in points:
             steps.append(step)
-            times.append(millis * _US)
+            times.append(millis * _US if 0 <= millis <= LAST_MS else self._nearest(millis))
             values.append(value)
             self.count += 1
+
+    def _nearest(self, millis: int) -> int:
+        """The nearest time that can be kept, for one that is none, such as nanoseconds that stand for milliseconds."""
+        self.odd += 1
+        return _US * min(max(millis, 0), LAST_MS)
 
     def take(self) -> dict[tuple[str, str], Columns]:
         """All that was gathered, which is then held no more."""

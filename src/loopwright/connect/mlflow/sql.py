@@ -25,7 +25,7 @@ from loopwright.connect.mlflow.model import (
     SourceRun,
     SourceVersion,
 )
-from loopwright.connect.mlflow.series import PIECE, Gathering
+from loopwright.connect.mlflow.series import ODD, PIECE, Gathering
 from loopwright.connect.mlflow.tables import dataset_uses, model_uses, texts_by
 from loopwright.core import Invalid, NotFound, Unavailable, missing_extra
 from loopwright.track import Columns, LoggedMetric
@@ -59,7 +59,7 @@ class SqlSource:
             Unavailable: the database does not answer.
         """
         self.origin = f"mlflow {shown_address(uri)}"
-        self._artifacts = artifacts
+        self._artifacts, self._odd = artifacts, 0
         self._engine = _open(uri)
         self._base = Path(self._engine.url.database or ".").parent if uri.startswith("sqlite") else Path()
         try:
@@ -162,6 +162,7 @@ class SqlSource:
                     yield gathering.take()
         if gathering.count:
             yield gathering.take()
+        self._odd += gathering.odd
 
     def logged_models(self, experiment_id: str) -> Iterator[SourceLogged]:
         """The logged models of an experiment that are not deleted."""
@@ -275,6 +276,7 @@ class SqlSource:
             if table is not None and "workspace" in table.c:
                 query = select(func.count()).select_from(table).where(table.c.workspace != _WORKSPACE)
                 found[f"{word} of other MLflow workspaces"] = int(self._connection.execute(query).scalar_one())
+        found[ODD] = self._odd
         return {word: count for word, count in found.items() if count}
 
     def _rows_in(self, name: str) -> int:
