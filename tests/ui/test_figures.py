@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from plotly.graph_objects import Figure
 
+from loopwright.track import Curve, Value
 from loopwright.ui import Drawing, Mark, drift_over_time, metric_history, performance_over_time, traffic_over_time
-from loopwright.ui.figures import parallel_coordinates, scatter
+from loopwright.ui.figures import metric_curve, parallel_coordinates, scatter
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 HOSTILE = "<b>x</b><a href='javascript:1'>"
@@ -107,10 +108,62 @@ def test_no_spike_of_a_long_series_is_lost(length: int, place: int) -> None:
     assert 9.0 in shown
 
 
+def curve_of(values: list[Value], wide: int = 1) -> Curve:
+    """Buckets of `wide` points, each from 1 below to 2 above its last value."""
+    steps = [wide * (at + 1) - 1 for at in range(len(values))]
+    numbers = [float(value) for value in values]
+    return Curve(
+        run="r",
+        key="loss",
+        first_steps=[step - wide + 1 for step in steps],
+        steps=steps,
+        times_us=[1_000_000 * step for step in steps],
+        values=values,
+        lows=[number - 1 for number in numbers],
+        low_steps=steps,
+        highs=[number + 2 for number in numbers],
+        high_steps=steps,
+        counts=[wide] * len(values),
+        nans=[0] * len(values),
+    )
+
+
+def test_a_curve_has_a_band_only_where_points_were_put_together() -> None:
+    figure = valid(metric_curve("loss", {"run": curve_of([1.0, 2.0, 3.0], wide=10)}, {"run": 500.0}))
+    low, high, line = figure.data
+    assert (low.y, high.y, line.y) == ((0.0, 1.0, 2.0), (3.0, 4.0, 5.0), (1.0, 2.0, 3.0))
+    assert (high.fill, low.fill) == ("tonexty", None)
+    assert high.fillcolor == "#4263eb33"
+    assert line.customdata == (9000.0, 19000.0, 29000.0)
+    assert line.meta["began_ms"] == 500.0
+    assert len(valid(metric_curve("loss", {"run": curve_of([1.0, 2.0])})).data) == 1
+
+
+def test_a_curve_of_what_is_not_finite_has_a_gap_and_one_of_nothing_is_valid() -> None:
+    assert valid(metric_curve("loss", {"run": curve_of([1.0, "NaN", "Infinity", 4.0])})).data[0].y[1:3] == (None, None)
+    assert valid(metric_curve("loss", {"run": curve_of([])})).data == ()
+    assert valid(metric_curve("loss", {})).data == ()
+
+
+def test_many_runs_are_named_on_hovering_and_not_in_a_legend() -> None:
+    few = valid(metric_curve("loss", {f"run {n}": curve_of([1.0]) for n in range(3)}))
+    many = valid(metric_curve("loss", {f"run {n}": curve_of([1.0]) for n in range(30)}))
+    assert (few.layout.showlegend, few.layout.hovermode) == (True, "x unified")
+    assert (many.layout.showlegend, many.layout.hovermode) == (False, "closest")
+    assert {trace.name for trace in many.data} == {f"run {n}" for n in range(30)}
+
+
+def test_the_numbers_below_a_curve_are_few_and_end_with_the_last() -> None:
+    drawing = metric_curve("loss", {"run": curve_of([float(n) for n in range(1000)])})
+    assert len(drawing.rows) == 200
+    assert drawing.rows[-1][:2] == (999, 999.0)
+
+
 def test_names_are_text_in_figures_too() -> None:
     hostile = Window(NOON, HOSTILE, [Feature(HOSTILE, 0.3, True)], {HOSTILE: Report(0.1, 0.0, 0.2)})
     drawings = [
         metric_history("loss", {HOSTILE: ([0], [1.0])}),
+        metric_curve("loss", {HOSTILE: curve_of([1.0])}),
         drift_over_time([hostile]),
         performance_over_time([hostile], HOSTILE, [Mark(NOON, HOSTILE)]),
         traffic_over_time([(NOON, {HOSTILE: 1.0})]),

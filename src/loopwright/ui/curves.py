@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from starlette.responses import Response
 
-from loopwright.core import Invalid
+from loopwright.core import Invalid, digest_bytes
 from loopwright.server import Call
 from loopwright.track import Curve, Run
 from loopwright.ui.figures import Drawing, metric_curve
@@ -90,8 +90,13 @@ async def charts(call: Call, runs: Sequence[Run], metrics: Sequence[str]) -> lis
     for number, metric in enumerate(metrics):
         url = path_to(call.scope.project, "curves", key=metric, run=ids)
         group = metric.rpartition("/")[0] if len(metrics) > _UNGROUPED else ""
-        found.append(Chart(f"m{number}", metric, url, group, drawn[number] if number < len(drawn) else None))
+        found.append(Chart(_place_of(metric), metric, url, group, drawn[number] if number < len(drawn) else None))
     return found
+
+
+def _place_of(metric: str) -> str:
+    """What the place of a metric's figure is called: the same however many metrics come to stand before it."""
+    return f"m{digest_bytes(metric.encode())[:12]}"
 
 
 async def drawings(

@@ -60,7 +60,7 @@ async def run(call: Call) -> View:
         "events": await call.ask("events.latest", subject=f"run:{found.id}", limit=20),
         "files": (await attempt(call, "artifacts.list", owner=f"run:{found.id}"))[0] or [],
         "traceback": await _text_of(call, found, _TRACEBACK) if found.error or found.status == "failed" else "",
-        "figures": {item.key: item.drawing.figure for item in charts if item.drawing},
+        "figures": {item.metric: item.drawing.figure for item in charts if item.drawing},
     }
     return shell_of(found, "run.html", values, ("charts.js",), drawings=_drawn(charts))
 
@@ -97,7 +97,7 @@ async def system(call: Call) -> View:
     found: Run = await call.ask("runs.get", run=call.request.path_params["run"])
     metrics = await curves.summaries(call, found, curves.keys_of(found, system=True))
     charts = await curves.charts(call, [found], [item.metric for item in metrics])
-    figures = {item.key: item.drawing.figure for item in charts if item.drawing}
+    figures = {item.metric: item.drawing.figure for item in charts if item.drawing}
     values = {"metrics": metrics, "charts": charts, "figures": figures}
     return shell_of(found, "run_system.html", values, ("charts.js",), drawings=_drawn(charts))
 
