@@ -184,8 +184,8 @@ def test_curves_are_smoothed_and_put_on_other_axes(crowd_site: Crowded, page: Pa
     rough = figure(page, "const y = plot.data[2].y; return y.slice(1).reduce((s, v, i) => s + Math.abs(v - y[i]), 0)")
     page.locator("[data-chart=smooth]").fill("0.9")
     page.wait_for_url("**smooth=0.9**")
-    until(page, "document.querySelector('[data-metric=\"train/loss\"] .plot').data.length === 2")
-    smooth = figure(page, "const y = plot.data[1].y; return y.slice(1).reduce((s, v, i) => s + Math.abs(v - y[i]), 0)")
+    until(page, "document.querySelector('[data-metric=\"train/loss\"] .plot').data.length === 4")
+    smooth = figure(page, "const y = plot.data[3].y; return y.slice(1).reduce((s, v, i) => s + Math.abs(v - y[i]), 0)")
     assert isinstance(smooth, float)
     assert isinstance(rough, float)
     assert smooth < rough / 4
@@ -196,7 +196,7 @@ def test_curves_are_smoothed_and_put_on_other_axes(crowd_site: Crowded, page: Pa
     assert figure(page, "return plot.layout.xaxis.title.text") == "seconds since the start"
     page.reload()
     page.wait_for_selector(DRAWN)
-    assert figure(page, "return [plot.layout.yaxis.type, plot.data.length]") == ["log", 2]
+    assert figure(page, "return [plot.layout.yaxis.type, plot.data.length]") == ["log", 4]
     page.locator("[data-chart=find]").fill("ACC")
     expect(page.locator(".chart:visible")).to_have_count(1)
 

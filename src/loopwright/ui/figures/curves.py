@@ -28,7 +28,7 @@ def metric_curve(key: str, curves: Mapping[str, Curve], began_ms: Mapping[str, f
         if not curve.steps:
             continue
         times = [at / 1000 for at in curve.times_us]
-        began = (began_ms or {}).get(name, times[0])
+        began = min((began_ms or {}).get(name, times[0]), times[0])
         shared = {"x": curve.steps, "customdata": times, "legendgroup": str(index)}
         meta = {"series": index, "began_ms": began}
         if any(count > 1 for count in curve.counts):

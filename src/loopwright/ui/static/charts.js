@@ -30,7 +30,7 @@
   const titles = { step: "step", relative: "seconds since the start", time: "" };
   const shape = (place, figure) => {
     if (!place.closest(".chart")) return null;
-    const data = figure.data.filter((trace) => state.band && state.smooth < 0.02 || trace.meta.role === "line").flatMap(lines);
+    const data = figure.data.filter((trace) => state.band || trace.meta.role === "line").flatMap(lines);
     const xaxis = { ...figure.layout.xaxis, title: { text: titles[state.x] } };
     if (state.x === "time") xaxis.type = "date";
     else if (state.logx) xaxis.type = "log";

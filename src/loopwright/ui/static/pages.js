@@ -20,6 +20,7 @@
     const axis = { gridcolor: colour("--line"), zerolinecolor: colour("--line"), linecolor: colour("--line") };
     const result = {
       ...layout,
+      modebar: { bgcolor: "rgba(0,0,0,0)", color: colour("--faint"), activecolor: colour("--accent") },
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
       font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: colour("--faint") },
       colorway: ["--c1", "--c2", "--c3", "--c4", "--c5", "--c6"].map(colour),
@@ -44,7 +45,7 @@
     const shaped = window.Loopwright.shape?.(place, figure) ?? figure;
     const { data, layout } = resolved(shaped);
     await (library ?? await loadPlotly()).react(place, data, themed(layout), { displaylogo: false, responsive: true,
-      displayModeBar: "hover", modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] });
+      displayModeBar: "hover", modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d", "sendDataToCloud", "sendChartToCloud"] });
     place.dispatchEvent(new CustomEvent("loopwright:drawn", { bubbles: true }));
   };
   const draw = async () => {
