@@ -11,7 +11,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-demo servers libraries demo test quick interop check format bench docs lock clean
+.PHONY: help setup setup-demo servers libraries demo test quick interop check format bench bench-tracking docs lock clean
 
 # The first interpreter of a version that we test with.
 PYTHON ?= $(shell for name in python3 python3.13 python3.12 python3.11; do \
@@ -97,6 +97,10 @@ format: setup
 bench: setup
 	@for program in bench/[a-z]*.py; do echo "== $$program"; $(BIN)/python "$$program"; done
 
+# Each peer in an environment of its own, .bench-<peer>, from the pins in bench/tracking/ (ARGS="--quick --only raw").
+bench-tracking: setup
+	$(BIN)/python bench/tracking $(ARGS)
+
 docs: setup
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@echo "the site is in site/; look at it with: $(BIN)/mkdocs serve"
@@ -117,4 +121,4 @@ lock: $(VENV)/.stamp-uv
 	sed -n 's/^\(uv==[^ ]*\).*/\1/p' requirements-uv.lock | $(COMPILE) - -o requirements-uv.lock
 
 clean:
-	rm -rf $(VENV) .venv-interop-* site build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-interop-* .bench-* site build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
