@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from loopwright.pipeline import PipelineService
     from loopwright.release import ApprovalService, EndpointService, RolloutService
     from loopwright.store import Stores
-    from loopwright.track import ArtifactService, ExperimentService, LoggedModelService, RunService
+    from loopwright.track import ArtifactService, ExperimentService, LoggedModelService, RequestTraceService, RunService
     from loopwright.train import TrainService
 
 # The rooms that own tables; each has a package of Alembic revisions of its own.
@@ -52,6 +52,7 @@ SERVICES: dict[str, tuple[str, str, str]] = {
     "experiments": ("loopwright.track", "ExperimentService", "experiments"),
     "artifacts": ("loopwright.track", "ArtifactService", "artifacts"),
     "logged": ("loopwright.track", "LoggedModelService", "logged_models"),
+    "traces": ("loopwright.track", "RequestTraceService", "traces"),
     "pipelines": ("loopwright.pipeline", "PipelineService", "pipelines"),
     "train": ("loopwright.train", "TrainService", "train"),
     "models": ("loopwright.models", "ModelService", "models"),
@@ -175,6 +176,13 @@ class Workspace:
         from loopwright.track import LoggedModelService
 
         return LoggedModelService(self.stores, self.scope)
+
+    @cached_property
+    def traces(self) -> RequestTraceService:
+        """What requests went through, told by spans."""
+        from loopwright.track import RequestTraceService
+
+        return RequestTraceService(self.stores, self.scope)
 
     @cached_property
     def pipelines(self) -> PipelineService:

@@ -11,7 +11,16 @@ from sqlalchemy import select
 from loopwright.core import Conflict, Invalid, NotFound, Scope, digest_bytes, new_id
 from loopwright.govern import StorageService
 from loopwright.store import Stores, read_file, read_tree
-from loopwright.track import ArtifactService, Entry, LoggedModelService, Part, RunService
+from loopwright.track import (
+    ArtifactService,
+    Entry,
+    ExperimentService,
+    LoggedModelService,
+    NewTrace,
+    Part,
+    RequestTraceService,
+    RunService,
+)
 from loopwright.track.files.tables import kept_files
 from loopwright.workspace import holding_rooms
 
@@ -40,11 +49,18 @@ def paths(entries: list[Entry]) -> list[str]:
     return [f"{item.path}/" if item.is_folder else f"{item.path} {item.size_bytes}" for item in entries]
 
 
+@pytest.fixture
+def trace(files: ArtifactService) -> str:
+    experiment = ExperimentService(files.stores, files.scope).create("requests").id
+    wanted = NewTrace(id=f"tr-{new_id()}", started_at=files.stores.clock.now())
+    return f"trace:{RequestTraceService(files.stores, files.scope).record(experiment, wanted).id}"
+
+
 @pytest.mark.parametrize("kind", ["run", "model", "trace"])
 def test_a_file_of_any_owner_is_read_back_and_listed_by_folder(
-    files: ArtifactService, run: str, model: str, kind: str
+    files: ArtifactService, run: str, model: str, trace: str, kind: str
 ) -> None:
-    owner = {"run": run, "model": model, "trace": f"trace:tr-{new_id()}"}[kind]
+    owner = {"run": run, "model": model, "trace": trace}[kind]
     for path in ("b.txt", "model/MLmodel", "model/data/weights.bin", "model/data/x.bin", "Model/other"):
         kept(files, owner, path, path.encode())
     assert paths(files.list(owner)) == ["Model/", "b.txt 5", "model/"]
@@ -83,18 +99,16 @@ def test_files_are_forgotten_one_by_one_by_folder_or_all(files: ArtifactService,
     assert files.list(run) == []
 
 
-def test_owners_of_another_project_are_not_there(files: ArtifactService, run: str, model: str) -> None:
+def test_owners_of_another_project_are_not_there(files: ArtifactService, run: str, model: str, trace: str) -> None:
     kept(files, run, "a")
     kept(files, model, "a")
-    trace = f"trace:tr-{new_id()}"
     kept(files, trace, "a")
     elsewhere = ArtifactService(files.stores, Scope("elsewhere"))
-    for owner in (run, model):
+    for owner in (run, model, trace):
         with pytest.raises(NotFound):
             elsewhere.stat(owner, "a")
         with pytest.raises(NotFound):
             kept(elsewhere, owner, "b")
-    assert elsewhere.list(trace) == []
 
 
 @pytest.mark.parametrize(

@@ -79,6 +79,8 @@ if TYPE_CHECKING:
     from loopwright.track.spool.offline import OfflineRuns
     from loopwright.track.spool.spools import Spool
     from loopwright.track.spool.sweeping import deliver_dead, left_behind
+    from loopwright.track.traces.model import NewTrace, Trace, TracePage, TraceState
+    from loopwright.track.traces.service import RequestTraceService
 
 _HOMES = {
     "active": ("ActiveRun",),
@@ -145,6 +147,8 @@ _HOMES = {
     "spool.notes": ("FileKept", "Outcome", "SpoolBatch"),
     "spool.spools": ("Spool",),
     "spool.sweeping": ("deliver_dead", "left_behind"),
+    "traces.model": ("NewTrace", "Trace", "TracePage", "TraceState"),
+    "traces.service": ("RequestTraceService",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -189,6 +193,7 @@ __all__ = [
     "MetricInterval",
     "MetricPoint",
     "ModelUse",
+    "NewTrace",
     "OfflineRuns",
     "Outcome",
     "Owner",
@@ -198,6 +203,7 @@ __all__ = [
     "Receipt",
     "Recorded",
     "Recorder",
+    "RequestTraceService",
     "Run",
     "RunComparison",
     "RunContents",
@@ -209,6 +215,9 @@ __all__ = [
     "SpoolBatch",
     "SpoolTarget",
     "TimedPoint",
+    "Trace",
+    "TracePage",
+    "TraceState",
     "Training",
     "TrainingLog",
     "Upload",

@@ -18,6 +18,8 @@ from loopwright.track.tables import (
     run_series,
     runs,
 )
+from loopwright.track.traces.tables import trace_runs, traces
+from loopwright.track.traces.writing import drop_traces
 
 Protected = Callable[[str, str], bool]
 
@@ -80,6 +82,8 @@ def forget_runs(stores: Stores, tx: Connection, doomed: Sequence[Doomed]) -> Non
     for table in _tables_with("series_id"):
         tx.execute(table.delete().where(table.c.series_id.in_(series)))
     _forget_models(tx, ids)
+    drop_traces(tx, select(traces.c.id).where(traces.c.run.in_(ids)))
+    tx.execute(trace_runs.delete().where(trace_runs.c.run.in_(ids)))
     tx.execute(experiments.update().where(experiments.c.baseline.in_(ids)).values(baseline=""))
     for table in _tables_with("run_seq"):
         tx.execute(table.delete().where(table.c.run_seq.in_(seqs)))
@@ -106,7 +110,7 @@ def _forget_models(tx: Connection, run_ids: Sequence[str]) -> None:
 def forget_experiments(
     tx: Connection, project: str | None, before: datetime, is_protected: Protected
 ) -> list[tuple[str, str]]:
-    """Remove deleted experiments that have no run left; returns the project and id of each."""
+    """Remove deleted experiments that have no run left, with their traces; returns the project and id of each."""
     empty = ~exists().where(runs.c.experiment_id == experiments.c.id)
     query = select(experiments).where(experiments.c.deleted_at < before, empty)
     rows = tx.execute(query if project is None else query.where(experiments.c.project == project)).all()
@@ -117,6 +121,7 @@ def forget_experiments(
         and not is_protected(row.project, f"project:{row.project}")
     ]
     ids = [row.id for row in going]
+    drop_traces(tx, select(traces.c.id).where(traces.c.experiment_id.in_(ids)))
     for table in (experiment_tags, run_datasets):
         tx.execute(table.delete().where(table.c.experiment_id.in_(ids)))
     tx.execute(experiments.delete().where(experiments.c.id.in_(ids)))

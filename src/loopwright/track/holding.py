@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from loopwright.store import Holding, of_run
 from loopwright.track.collecting import expire, forget_experiments, forget_runs, running_since, still_deleted
 from loopwright.track.files.tables import kept_files, upload_parts
 from loopwright.track.logged.tables import logged_models
 from loopwright.track.tables import run_artifacts, runs
+from loopwright.track.traces.tables import traces
 
 __all__ = ["HOLDINGS", "expire", "forget_experiments", "forget_runs", "running_since", "still_deleted"]
 
@@ -20,9 +21,9 @@ HOLDINGS = (
     ),
     Holding(
         "files of logged models and traces",
-        select(kept_files.c.digest, of_run(logged_models.c.source_run)).outerjoin(
-            logged_models, "model:" + logged_models.c.id == kept_files.c.owner
-        ),
+        select(kept_files.c.digest, of_run(func.coalesce(logged_models.c.source_run, traces.c.run)))
+        .outerjoin(logged_models, "model:" + logged_models.c.id == kept_files.c.owner)
+        .outerjoin(traces, "trace:" + traces.c.id == kept_files.c.owner),
         trees=False,
     ),
     Holding("parts of uploads that are under way", select(upload_parts.c.digest), trees=False),

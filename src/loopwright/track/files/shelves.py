@@ -15,6 +15,7 @@ from loopwright.track.logged.reading import any_logged_model, the_logged_model
 from loopwright.track.model import Artifact
 from loopwright.track.reading import any_run, the_run
 from loopwright.track.tables import run_artifacts
+from loopwright.track.traces.reading import the_trace
 
 
 class Shelf(msgspec.Struct, frozen=True):
@@ -41,6 +42,8 @@ def find_shelf(connection: Connection, project: str, owner: Owner, *, for_change
         return Shelf(owner, run_artifacts, {"run_seq": run.seq})
     if owner.kind is OwnerKind.MODEL:
         (the_logged_model if for_change else any_logged_model)(connection, project, owner.id)
+    else:
+        the_trace(connection, project, owner.id)
     return Shelf(owner, kept_files, {"project": project, "owner": str(owner)})
 
 

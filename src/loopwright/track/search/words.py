@@ -12,6 +12,7 @@ class Entity(StrEnum):
     METRIC = "metrics"
     PARAM = "params"
     TAG = "tags"
+    METADATA = "metadata"
     ATTRIBUTE = "attributes"
     DATASET = "dataset"
 
@@ -78,7 +79,7 @@ class Vocabulary(msgspec.Struct, frozen=True):
     def operators(self, entity: Entity, key: str) -> frozenset[Operator]:
         """How this can be compared."""
         found = NUMBER_OPERATORS if self.is_number(entity, key) else TEXT_OPERATORS
-        keyed = entity in (Entity.METRIC, Entity.PARAM, Entity.TAG)
+        keyed = entity in (Entity.METRIC, Entity.PARAM, Entity.TAG, Entity.METADATA)
         return found | PRESENCE if keyed or (entity is Entity.ATTRIBUTE and key in self.may_miss) else found
 
 

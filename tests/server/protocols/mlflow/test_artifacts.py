@@ -103,6 +103,9 @@ def test_folders_are_listed_one_level_at_a_time(both: Server) -> None:
 def test_files_of_logged_models_and_traces_have_places_of_their_own(both: Server) -> None:
     model = both.post("logged-models", experiment_id="0", name="forest")["model"]["info"]
     trace = f"tr-{new_id()}"
+    location = {"type": "MLFLOW_EXPERIMENT", "mlflow_experiment": {"experiment_id": "0"}}
+    info = {"trace_id": trace, "trace_location": location, "request_time": "2026-11-22T00:00:00Z"}
+    told(both.http.post("/api/3.0/mlflow/traces", json={"trace": {"trace_info": info}}))
     assert model["artifact_uri"] == f"mlflow-artifacts:/0/models/{model['model_id']}/artifacts"
     for path in (f"0/models/{model['model_id']}/artifacts/MLmodel", f"0/traces/{trace}/artifacts/traces.json"):
         assert put(both, f"{PROXY}/{path}", b"{}").status_code == 200

@@ -11,7 +11,7 @@ from loopwright.server.route import Call
 
 if TYPE_CHECKING:
     from loopwright.models import ModelService
-    from loopwright.track import ArtifactService, ExperimentService, LoggedModelService, RunService
+    from loopwright.track import ArtifactService, ExperimentService, LoggedModelService, RequestTraceService, RunService
 
 T = TypeVar("T")
 Answer = Callable[[Call, Any], Awaitable[object]]
@@ -66,6 +66,11 @@ class Rooms:
     def logged_models(self) -> LoggedModelService:
         """Models that runs made, registered or not."""
         return self._service("logged")  # type: ignore[no-any-return]  # services are found by name
+
+    @property
+    def traces(self) -> RequestTraceService:
+        """Traces of requests."""
+        return self._service("traces")  # type: ignore[no-any-return]  # services are found by name
 
     def _service(self, room: str) -> Any:
         return self._call.services.service(room, self._call.scope)

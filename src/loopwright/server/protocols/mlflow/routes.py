@@ -19,6 +19,7 @@ from loopwright.server.protocols.mlflow import (
     registry,
     runs,
     system,
+    traces,
     versions,
     wire,
 )
@@ -55,6 +56,7 @@ def mlflow_routes(intake: log.Intake) -> list[RouteSpec]:
         *registry.ENDPOINTS,
         *versions.ENDPOINTS,
         *logged.ENDPOINTS,
+        *traces.ENDPOINTS,
     ]
     transfers = Transfers()
     files = [artifacts.file_routes(prefix, transfers) for prefix in PREFIXES]

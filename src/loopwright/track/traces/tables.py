@@ -1,0 +1,59 @@
+"""The tables of traces."""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, Column, Index, String, Table
+
+from loopwright.store import UtcTime, metadata
+from loopwright.track.logged.tables import LongText, ordered
+
+# `run` made the trace; `trace_runs` names others that it was linked to later.
+traces = Table(
+    "traces",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("project", String(128), nullable=False),
+    Column("experiment_id", String(32), nullable=False),
+    Column("state", ordered(16), nullable=False),
+    Column("started_at", UtcTime, nullable=False),
+    Column("duration_ms", BigInteger),
+    Column("run", ordered(32), nullable=False),
+    Column("client_request", ordered(500), nullable=False),
+    Column("request_preview", LongText, nullable=False),
+    Column("response_preview", LongText, nullable=False),
+    Column("actor", String(256), nullable=False),
+    Index("ix_traces_started", "project", "experiment_id", "started_at", "id"),
+    Index("ix_traces_run", "run"),
+    sqlite_with_rowid=False,
+)
+
+trace_tags = Table(
+    "trace_tags",
+    metadata,
+    Column("trace", String(64), primary_key=True),
+    Column("key", ordered(250), primary_key=True),
+    Column("value", LongText, nullable=False),
+    Column("head", ordered(100), nullable=False),
+    Index("ix_trace_tags_head", "key", "head", "trace"),
+    sqlite_with_rowid=False,
+)
+
+trace_metadata = Table(
+    "trace_metadata",
+    metadata,
+    Column("trace", String(64), primary_key=True),
+    Column("key", ordered(250), primary_key=True),
+    Column("value", LongText, nullable=False),
+    Column("head", ordered(100), nullable=False),
+    Index("ix_trace_metadata_head", "key", "head", "trace"),
+    sqlite_with_rowid=False,
+)
+
+trace_runs = Table(
+    "trace_runs",
+    metadata,
+    Column("trace", String(64), primary_key=True),
+    Column("run", ordered(32), primary_key=True),
+    Index("ix_trace_runs_run", "run", "trace"),
+    sqlite_with_rowid=False,
+)
