@@ -15,6 +15,7 @@ import json
 import os
 import sqlite3
 import struct
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +24,14 @@ from typing import Any
 
 BLOCK = 32_768
 KEY = "loss"
+COUNT_AIM = """
+import sys
+from aim import Repo, Run
+folder, run_hash, key = sys.argv[1:]
+Repo.from_path(folder).list_all_runs()
+run = Run(run_hash=run_hash, repo=folder, system_tracking_interval=None, log_system_params=False)
+print(sum(len(metric.values.sparse_numpy()[0]) for metric in run.metrics() if metric.name == key))
+"""
 
 Log = Callable[[int], Any]
 Opened = tuple[Log, Callable[[], Any], Callable[[], int]]
@@ -87,15 +96,15 @@ def wandb(folder: str, name: str) -> Opened:
 
 def aim(folder: str, name: str) -> Opened:
     """Aim: a local repository."""
-    from aim import Run
-    from aim.storage.context import Context
+    from aim import Repo, Run
 
-    run = Run(repo=folder, experiment=name, system_tracking_interval=None, log_system_params=False)
+    repo = Repo.from_path(folder, init=True)
+    run = Run(repo=repo, experiment=name, system_tracking_interval=None, log_system_params=False)
 
     def count() -> int:
-        again = Run(run_hash=run.hash, repo=folder, read_only=True)
-        metric = again.get_metric(KEY, Context({}))
-        return len(metric.values.values_list()) if metric else 0
+        # Another process, and a run opened for writing: only then what the repository has not indexed yet is found.
+        done = subprocess.run([sys.executable, "-c", COUNT_AIM, folder, run.hash, KEY], capture_output=True, check=True)
+        return int(done.stdout.split()[-1])
 
     return lambda step: run.track(0.5, name=KEY, step=step), run.close, count
 
