@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -23,6 +24,11 @@ from loopwright.store import Stores, open_stores  # noqa: E402
 pytest_plugins = ["tests.servers", "tests.servers_postgres"]
 if importlib.util.find_spec("tests.servers_bytes") is not None:
     pytest_plugins.append("tests.servers_bytes")
+
+
+# An example that takes long says how busy the machine is, nothing about the code.
+hypothesis.settings.register_profile("loopwright", deadline=None)
+hypothesis.settings.load_profile("loopwright")
 
 
 def pytest_configure(config: pytest.Config) -> None:

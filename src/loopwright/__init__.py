@@ -68,7 +68,7 @@ _HOMES = {
     "server": ("connect",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
-_ROOMS = frozenset((*_HOMES, "govern", "release", "serve", "stats", "store", "track", "train"))
+_ROOMS = frozenset((*_HOMES, "connect", "govern", "release", "serve", "stats", "store", "track", "train"))
 
 __all__ = [
     "Entity",
@@ -102,7 +102,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name in _HOME_OF:
         value = getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)
-        if name not in _HOMES:  # a name that is also a room's stays the room, which can be called
+        if name not in _ROOMS:  # a name that is also a room's stays the room, which can be called
             globals()[name] = value
         return value
     if name in _ROOMS:

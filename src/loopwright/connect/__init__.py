@@ -5,7 +5,9 @@ The face is lazy (PEP 562): importing it loads no SQL and no HTTP.
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -42,3 +44,18 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = globals()[name] = getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)
     return value
+
+
+class _CallableRoom(ModuleType):
+    """This package, which can be called as `loopwright.connect`, the door to a workspace.
+
+    Importing a package binds it in its parent, under the name that the door has there. Both meanings therefore work on
+    the same object.
+    """
+
+    def __call__(self, *given: Any, **named: Any) -> Any:
+        door = import_module(__name__.partition(".")[0]).__getattr__("connect")
+        return door(*given, **named)
+
+
+sys.modules[__name__].__class__ = _CallableRoom

@@ -140,7 +140,7 @@ class Recorder(KeepsMedia):
                 body = _pack(series.number, step, _now_ns(), value)
             except (struct.error, TypeError):
                 body = _pack(series.number, check_step(key, _whole(step)), _now_ns(), check_value(key, value))
-            if writer.at >= writer.limit and not writer.make_room():
+            if writer.at >= writer.limit and not writer.make_room([body]):
                 return
             # Between these two no signal's handler can run: the slot is ours before anybody else looks.
             at = writer.at
@@ -343,7 +343,7 @@ class Recorder(KeepsMedia):
         for start in range(0, len(bodies), _MANY):
             some = bodies[start : start + _MANY]
             need = len(some) * SLOT_BYTES
-            if writer.at + need > writer.limit and not writer.make_room(len(some)):
+            if writer.at + need > writer.limit and not writer.make_room(some):
                 return False
             at, seed, buffer = writer.at, writer.seed, writer.map
             writer.at = at + need

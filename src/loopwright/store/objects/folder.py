@@ -161,16 +161,18 @@ class FolderStore:
         """Whether the object is there; if so its name is on the disk when this returns, whoever wrote it, and it
         counts as put now."""
         path = self._path(digest)
-        try:
-            if path.stat().st_size != size:
-                return False
-            os.utime(path)
-        except FileNotFoundError:
-            if not self._took_back(digest):
-                return False
-            os.utime(path)
-        _sync_folder(path.parent)
-        return True
+        while True:
+            try:
+                if path.stat().st_size != size:
+                    return False
+                os.utime(path)
+            except FileNotFoundError:
+                # It may be retired once more before it counts as put now; then it is taken back once more.
+                if not self._took_back(digest):
+                    return False
+            else:
+                _sync_folder(path.parent)
+                return True
 
     def _write(self, source: Readable) -> str:
         from blake3 import blake3

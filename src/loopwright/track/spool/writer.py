@@ -13,15 +13,16 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
+from zlib import crc32
 
 import msgspec
 
 from loopwright.core import new_id
 from loopwright.track.spool.folders import FILES, RUNS, About, make_folder, remove_folder
-from loopwright.track.spool.layout import SLOT_BYTES, note_bytes, seed_of, write_note
+from loopwright.track.spool.layout import RECORD, SLOT_BYTES, note_bytes, seed_of, write_note
 from loopwright.track.spool.notes import Note, RunBegan, RunEnded, SeriesNamed, encode_note
 from loopwright.track.spool.segments import CAN_PREPARE, Spare, make_segment, make_spare, segment_path
 
@@ -69,6 +70,9 @@ class SpoolWriter:
         self._next_series = 1
         self.lost = self.lost_notes = self.file_bytes = 0
         self._waiting: list[bytes] = []
+        self._turning = False
+        self._late_notes: list[bytes] = []
+        self._late_points: list[bytes] = []
         self._told = False
         self._courier = ""
         self._reset()
@@ -107,24 +111,32 @@ class SpoolWriter:
             number = self._next_series
             self._next_series += 1
             self.series[number] = (run, key)
-            if self.segment:  # a new segment begins with all names
+            if self.segment or self._turning:  # a new segment begins with all names
                 self.put(SeriesNamed([(number, run, key)]))
             return number
 
     def put(self, note: Note) -> None:
         """Write a note. Where there is no room it waits in memory for some, within a bound."""
         payload = encode_note(note)
-        size = note_bytes(payload)
         with self.lock:
-            if (self._waiting or self.at + size > self.size) and not self._turn(size):
-                self._keep_waiting(payload)
-                return
-            self._write(payload)
+            if self._turning:
+                self._late_notes.append(payload)
+            else:
+                self._put(payload)
+
+    def _put(self, payload: bytes) -> None:
+        size = note_bytes(payload)
+        if (self._waiting or self.at + size > self.size) and not self._turn(size):
+            self._keep_waiting(payload)
+            return
+        self._write(payload, size)
         self.wake()
 
-    def _write(self, payload: bytes) -> None:
-        write_note(self.map, self.at, self.seed, payload, time.time_ns())
-        self.at += note_bytes(payload)
+    def _write(self, payload: bytes, size: int) -> None:
+        # As with a point: the place is ours before a signal's handler can run, and the map is the one that it is in.
+        at, buffer, seed = self.at, self.map, self.seed
+        self.at = at + size
+        write_note(buffer, at, seed, payload, time.time_ns())
 
     def _keep_waiting(self, payload: bytes) -> None:
         if sum(map(len, self._waiting)) + len(payload) <= _MAX_WAITING_BYTES:
@@ -133,13 +145,21 @@ class SpoolWriter:
             self.lost_notes += 1
         self._tell_loss()
 
-    def make_room(self, points: int = 1) -> bool:
-        """Find room for points; call it with the lock held. False if they are lost, which is counted and told."""
-        if self._turn(points * SLOT_BYTES):
+    def make_room(self, points: Sequence[bytes]) -> bool:
+        """Find room for packed points; call it with the lock held. False if the caller must not write them: they are
+        lost, which is counted and told, or a signal's handler recorded them while a segment was being begun, and who
+        begins it will write them."""
+        if self._turning:
+            self._late_points += points
+            return False
+        if self._turn(len(points) * SLOT_BYTES):
             return True
+        self._lose(len(points))
+        return False
+
+    def _lose(self, points: int) -> None:
         self.lost += points
         self._tell_loss()
-        return False
 
     def prepare(self) -> None:
         """Make the next segment ahead of its use. For a thread that may wait for the disk."""
@@ -207,19 +227,37 @@ class SpoolWriter:
             _forked(self)
         if time.monotonic() < self._retry_at:
             return False
+        # This thread holds the lock, yet a signal's handler may record in the middle: with no room it comes to us.
+        self._turning, self.limit = True, 0
         try:
             self._begin(need)
         except OSError as error:
             self._retry_at = time.monotonic() + _RETRY_S
             self._trouble = f"{self.folder}: {error.strerror or error}"
             return False
+        finally:
+            self._turning = False
+            self._bring_late()
         self.wake()
         return True
+
+    def _bring_late(self) -> None:
+        """Write what signals' handlers recorded while a segment was being begun."""
+        notes, self._late_notes = self._late_notes, []
+        points, self._late_points = self._late_points, []
+        for payload in notes:
+            self._put(payload)
+        for body in points:
+            if self.at >= self.limit and not self.make_room([body]):
+                continue
+            at, buffer, seed = self.at, self.map, self.seed
+            self.at = at + SLOT_BYTES
+            RECORD.pack_into(buffer, at, crc32(body, seed ^ at), body)
 
     def _begin(self, need: int) -> None:
         if not self.id:
             self._open()
-        names = encode_note(SeriesNamed([(number, *named) for number, named in self.series.items()]))
+        names = encode_note(SeriesNamed([(number, *named) for number, named in list(self.series.items())]))
         need += sum(map(note_bytes, self._waiting))
         fresh = self._next_map(max(self.segment_bytes, 4 * (note_bytes(names) + need) + _RESERVE_BYTES))
         if self.segment:
@@ -228,7 +266,7 @@ class SpoolWriter:
         self.map, self.at, self.size = fresh, 0, len(fresh)
         self.seed = seed_of(self.id, self.segment)
         for payload in (names, *self._waiting):
-            self._write(payload)
+            self._write(payload, note_bytes(payload))
         self._waiting = []
         self.limit = self.size - min(_RESERVE_BYTES, self.size // 4)
 
@@ -320,7 +358,7 @@ def _forked(writer: SpoolWriter) -> None:
     writer.lock = threading.RLock()
     writer._reset()
     writer.lost = writer.lost_notes = writer.file_bytes = 0
-    writer._told = False
+    writer._told = writer._turning = False
     writer._waiting = [encode_note(note) for note in writer._runs.values()]
     if descriptor >= 0:
         with contextlib.suppress(OSError):
