@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import os
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
+from sqlalchemy import event
 
 from loopwright.core import Conflict, Invalid, NotFound, Scope, new_id
 from loopwright.govern import StorageService
@@ -105,6 +107,7 @@ def test_a_trace_belongs_to_one_experiment_of_one_project(traces: RequestTraceSe
         NewTrace(id="x", started_at=START),
         new(duration_ms=-1),
         new(duration_ms=1 << 60),
+        NewTrace(id=f"tr-{new_id()}", started_at=datetime(2026, 11, 22)),  # noqa: DTZ001  (it has no zone)
         new(run="r" * 33),
         new(request_preview="\x00"),
         new(tags={"": "1"}),
@@ -299,3 +302,33 @@ def test_traces_are_collected_with_their_run_and_with_their_experiment(
     assert [stores_sqlite.objects.exists(digest) for digest in digests] == [False, True, True, False]
     assert [trace.id for trace in traces.get_many(ids)] == ids[1:3]
     assert traces.get(ids[2]).linked_runs == ()
+
+
+@pytest.mark.parametrize(
+    ("filter", "index"),
+    [
+        ("", "ix_traces_started"),
+        ("tags.team = 't7'", "ix_trace"),
+        ("run_id = 'x'", "ix_traces_started"),
+        ("execution_time > 5", "ix_traces_started"),
+    ],
+)
+def test_a_search_reads_an_index_and_no_whole_table(stores_sqlite: Stores, filter: str, index: str) -> None:
+    traces = RequestTraceService(stores_sqlite, Scope())
+    experiment = ExperimentService(stores_sqlite, Scope()).create("requests").id
+    traces.record(experiment, new(tags={"team": "t7"}))
+    asked: list[tuple[str, Any]] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, values: Any, *_: Any) -> None:
+        asked.append((statement, values))
+
+    with stores_sqlite.db.read() as connection:
+        event.listen(connection.engine, "before_cursor_execute", note)
+        try:
+            traces.search([experiment], filter)
+        finally:
+            event.remove(connection.engine, "before_cursor_execute", note)
+        [(statement, values)] = [item for item in asked if "sort_value_0" in item[0]]
+        plan = [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)]
+    assert not [step for step in plan if step.startswith("SCAN")], plan
+    assert any(index in step for step in plan), plan

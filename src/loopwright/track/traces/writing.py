@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Connection, Select, Table, select
@@ -15,6 +16,7 @@ from loopwright.track.traces.model import NewTrace
 from loopwright.track.traces.tables import trace_metadata, trace_runs, trace_tags, traces
 from loopwright.track.values import MAX_TEXT, check_key, check_text, head_of
 
+_EPOCH, _LAST = datetime(1970, 1, 1, tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 _MAX_DURATION_MS = 1 << 53
 
 
@@ -35,13 +37,22 @@ def trace_row(wanted: NewTrace) -> dict[str, Any]:
     return {
         "id": wanted.id,
         "state": str(wanted.state),
-        "started_at": wanted.started_at,
+        "started_at": _checked(wanted.started_at),
         "duration_ms": wanted.duration_ms,
         "run": check_text("trace", "run", wanted.run),
         "client_request": check_text("trace", "client_request", wanted.client_request),
         "request_preview": check_text("trace", "request_preview", wanted.request_preview[:MAX_TEXT]),
         "response_preview": check_text("trace", "response_preview", wanted.response_preview[:MAX_TEXT]),
     }
+
+
+def _checked(at: datetime) -> datetime:
+    if at.tzinfo is None or not _EPOCH <= at <= _LAST:
+        raise Invalid(
+            f"a trace cannot begin at {at.isoformat()}",
+            next_step="give a time with a zone, between the years 1970 and 9999",
+        )
+    return at
 
 
 def write_texts(

@@ -62,6 +62,18 @@ def test_a_trace_is_kept_and_its_files_have_a_place(both: Server) -> None:
     assert told(both.http.post(f"{V3}/batchGetInfos", json=among)) == {}
 
 
+@pytest.mark.parametrize(
+    ("asked", "kept"),
+    [
+        ("2026-11-22T12:00:00Z", "2026-11-22T12:00:00Z"),
+        ("2026-11-22T13:00:00.5+01:00", "2026-11-22T12:00:00.500000Z"),
+        ("2026-11-22T12:00:00.123456789Z", "2026-11-22T12:00:00.123457Z"),
+    ],
+)
+def test_times_are_read_in_every_form_of_protobuf(server: Server, asked: str, kept: str) -> None:
+    assert start(server, request_time=asked)["request_time"] == kept
+
+
 def test_files_of_a_trace_that_is_not_there_are_refused(server: Server) -> None:
     place = f"/api/2.0/mlflow-artifacts/artifacts/0/traces/tr-{new_id()}/artifacts/traces.json"
     assert error(server.http.put(place, content=b"{}"))[:2] == (404, "RESOURCE_DOES_NOT_EXIST")
@@ -132,6 +144,9 @@ def test_traces_are_deleted_by_id_or_age(both: Server) -> None:
         {"request_time": "yesterday"},
         {"request_time": "2026-11-22T12:00:00"},
         {"request_time": 5},
+        {"request_time": "1969-12-31T23:59:59Z"},
+        {"request_time": "9999-12-31T23:59:59.999999-23:59"},
+        {"request_time": "99999-01-01T00:00:00Z"},
         {"execution_duration": "-1s"},
         {"execution_duration": "1e9s"},
         {"execution_duration": "9" * 30 + "s"},
