@@ -77,6 +77,7 @@ def good(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_process_ends_with_the_code_of_its_command(process):
     told = process("runs", "get", "0" * 32)
     assert (told.code, told.out) == (3, "")
@@ -100,6 +101,7 @@ def test_every_command_has_help(lw, name: str):
     assert "Usage:" in shown.out
 
 
+@pytest.mark.slow
 def test_ingest_log_profile_and_check_speak_json(lw, good: Path):
     assert lw("data", "ingest", "things", str(good), "--json").json()["ref"] == "dataset:things@1"
     assert lw("data", "ingest", "things", str(good), "--json").json()["version"] == 1
@@ -119,6 +121,7 @@ def test_gzipped_and_appended_data(lw, tmp_path: Path, good: Path):
     assert (appended["version"], appended["rows"]) == (2, 80)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
@@ -145,6 +148,7 @@ def test_wrong_use_says_what_and_exits_with_the_right_code(lw, arguments: list[s
     assert "Traceback" not in told.err
 
 
+@pytest.mark.slow
 def test_a_malformed_csv_names_file_and_line_and_leaves_nothing(lw, tmp_path: Path):
     path = tmp_path / "bad.csv"
     path.write_text(GOOD + "41,1.0,a,too,many\n")

@@ -219,6 +219,7 @@ def test_quarantine_parts_good_rows_from_bad(datasets: DatasetService) -> None:
         datasets.quarantine("t", suite("s", [row_count(1)]))
 
 
+@pytest.mark.slow
 def test_the_real_flights_have_known_faults(datasets: DatasetService, flights_folder: Path) -> None:
     datasets.ingest("flights", flights_folder / "flights.csv.zip", null_values=["NA"])
     report = datasets.check(

@@ -157,6 +157,7 @@ def test_a_fault_in_a_packed_file_is_placed_in_it(datasets: DatasetService, tmp_
     assert not list((datasets.stores.data / "tmp").iterdir())
 
 
+@pytest.mark.slow
 def test_archives_with_tricks_are_refused(datasets: DatasetService, tmp_path: Path) -> None:
     path = tmp_path / "a.zip"
     for name in ("../a.csv", "/etc/a.csv"):

@@ -230,6 +230,7 @@ def test_checkout_of_a_table_is_one_file(datasets: DatasetService, tmp_path: Pat
         datasets.checkout("t", folder)
 
 
+@pytest.mark.slow
 def test_the_real_flights(datasets: DatasetService, flights_folder: Path) -> None:
     flights = datasets.ingest("flights", flights_folder / "flights.csv.zip")
     types = {field.name: str(field.dtype) for field in flights.schema.fields} if flights.schema else {}

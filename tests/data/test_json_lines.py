@@ -12,6 +12,7 @@ from loopwright.core import Invalid
 from loopwright.data import DatasetService
 
 
+@pytest.mark.slow
 def test_fields_that_come_late_and_times_are_found(datasets: DatasetService, tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     early = '{"a": 1, "at": "2020-01-01T00:00:00Z", "day": "2020-01-01"}\n'
@@ -36,6 +37,7 @@ def test_nested_values_are_kept(datasets: DatasetService, tmp_path: Path) -> Non
     assert datasets.read("t").rows() == [(["x"], {"lat": 1.5}), ([], None)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("body", "where", "fact"),
     [

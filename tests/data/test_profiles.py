@@ -88,6 +88,7 @@ def test_two_versions_are_compared_by_their_profiles(datasets: DatasetService) -
     assert by_name["n"].test == ""
 
 
+@pytest.mark.slow
 def test_a_lazy_frame_and_its_rows_have_one_sketch() -> None:
     frame = frame_of(3, rows=150_000)
     streamed, whole = sketch_of(frame.lazy()), sketch_of(frame)

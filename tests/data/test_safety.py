@@ -74,6 +74,7 @@ def test_a_source_that_fails_half_way_leaves_no_version(datasets: DatasetService
     assert ids(datasets) == [1, 2, 3]
 
 
+@pytest.mark.slow
 def test_many_appends_lose_nothing_and_are_compacted(datasets: DatasetService) -> None:
     for number in range(40):
         datasets.ingest("t", FRAME + 3 * number, mode="append")
@@ -89,6 +90,7 @@ def test_many_appends_lose_nothing_and_are_compacted(datasets: DatasetService) -
             assert sorted(added.collect()["id"].to_list()) == list(range(3 * since + 1, 121)), since
 
 
+@pytest.mark.slow
 def test_writers_at_once_take_turns(stores: Stores) -> None:
     failures: list[BaseException] = []
 

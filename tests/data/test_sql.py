@@ -23,6 +23,7 @@ def url(tmp_path: Path) -> str:
     return f"sqlite:///{path}"
 
 
+@pytest.mark.slow
 def test_the_rows_of_a_query_become_a_version(datasets: DatasetService, url: str) -> None:
     made = datasets.ingest_sql("t", url, "SELECT * FROM t WHERE id >= :low ORDER BY id", parameters={"low": 10})
     frame = datasets.read("t").sort("id")

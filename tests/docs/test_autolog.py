@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "autolog.md"
 THEIRS = "class Done:\n    loss = 0.25\n\ndef train(rate):\n    return Done\n"
 AFTER = """
@@ -33,6 +35,7 @@ def run(folder: Path, program: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_every_block_does_what_the_page_says(tmp_path: Path) -> None:
     (tmp_path / "tinytrain.py").write_text(THEIRS, encoding="utf-8")
     first, look, choose, another = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)

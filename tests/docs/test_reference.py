@@ -35,6 +35,7 @@ def test_every_setting_is_explained_with_its_default_and_its_variable() -> None:
             assert f"`LOOPWRIGHT_{name.upper()}`" in cells[2]
 
 
+@pytest.mark.slow
 def test_every_kind_of_event_is_explained_and_every_explained_kind_is_raised() -> None:
     explained = {cells[0].strip("`") for cells in table("reference/events.md")}
     nouns = {kind.split(".")[0] for kind in explained}

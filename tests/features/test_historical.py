@@ -64,6 +64,7 @@ def test_a_service_with_request_features(ready: FeatureStore) -> None:
         ready.historical(SPINE, ["derived"])
 
 
+@pytest.mark.slow
 def test_lazily_only_what_is_asked_for_comes_out(ready: FeatureStore) -> None:
     lazy = ready.historical(SPINE, ["weather"])
     assert lazy.select("temp").collect().columns == ["temp"]
@@ -151,6 +152,7 @@ def test_a_key_of_several_columns(features: FeatureStore) -> None:
     assert [row["v"] for row in features.online(["v"], keys, at=T0)] == [3, 2, None]
 
 
+@pytest.mark.slow
 def test_features_of_the_real_flights_never_look_ahead(features: FeatureStore, tmp_path: Path) -> None:
     import importlib.util
 

@@ -114,6 +114,7 @@ def two_hours(rows: pl.LazyFrame) -> pl.LazyFrame:
     return summed.with_columns(pl.col("v") + pl.col("before").fill_null(0.0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["plain", "transform", "lookback", "known"])
 @settings(max_examples=examples(12), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=STEPS)

@@ -53,6 +53,7 @@ def join(
     return joined["out"].to_list()
 
 
+@pytest.mark.slow
 @settings(max_examples=examples(300), deadline=None)
 @given(rows=ROWS, spine=SPINE, ttl=TTLS, uses_known=st.booleans(), as_of=MOMENTS, order=st.randoms())
 def test_the_join_agrees_with_a_plain_loop(
@@ -67,6 +68,7 @@ def test_the_join_agrees_with_a_plain_loop(
         assert join(frame_of(shuffled), view, spine, as_of, max_rows) == expected, max_rows
 
 
+@pytest.mark.slow
 @settings(max_examples=examples(150), deadline=None)
 @given(rows=ROWS, later=ROWS, spine=SPINE, moment=st.integers(0, 12))
 def test_what_becomes_known_later_changes_nothing(
@@ -123,6 +125,7 @@ def test_a_value_is_good_for_its_ttl_and_no_longer() -> None:
     assert join(frame_of(rows), view_of(False, timedelta(hours=2)), spine, None, 100) == [7, 7, None]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("max_rows", [1_000_000, 7_000])
 def test_a_large_join_agrees_with_a_plain_search(max_rows: int) -> None:
     import bisect

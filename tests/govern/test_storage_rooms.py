@@ -60,6 +60,7 @@ def age(ws: Workspace) -> set[str]:
     return digests
 
 
+@pytest.mark.slow
 def test_a_collection_takes_nothing_from_what_lives(
     ws: Workspace, bundle: Bundle, trips: Trips, tmp_path: Path
 ) -> None:
@@ -90,6 +91,7 @@ def test_a_collection_takes_nothing_from_what_lives(
     assert fsck(ws.stores).problems == ()
 
 
+@pytest.mark.slow
 def test_a_pipelines_run_goes_with_its_steps_and_cache(ws: Workspace) -> None:
     kept, doomed = (ws.pipelines.run("flow:main", {"x": x}).run_id for x in (1, 2))
     ws.runs.delete(doomed)

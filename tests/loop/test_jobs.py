@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
+import pytest
 from tests.loop.world import LoopWorld
 
 from loopwright.core import new_id
@@ -67,6 +68,7 @@ def test_a_job_that_ends_wakes_the_controller_and_leaves_its_result(tmp_path: Pa
     assert jobs.result(order.run_id) == JobResult("x", "finished")
 
 
+@pytest.mark.slow
 def test_stopping_ends_the_children_of_a_job_too(tmp_path: Path) -> None:
     order = sleeping_order(tmp_path)
     (tmp_path / "loopwright" / "__main__.py").write_text(

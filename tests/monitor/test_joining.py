@@ -166,6 +166,7 @@ def test_predictions_past_the_horizon_leave_the_join_and_stay_in_the_tables(
     assert world.monitors.find_prediction(ids[0]).label == 1
 
 
+@pytest.mark.slow
 def test_the_state_of_a_window_does_not_grow_with_traffic(world: World) -> None:
     world.monitors.apply(Monitor(name="watch", endpoint="delay"))
 

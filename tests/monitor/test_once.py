@@ -187,6 +187,7 @@ def test_rows_wait_for_company_before_they_go_into_the_tables(world: World) -> N
     assert not world.stores.tables.exists("predictions/default/delay")
 
 
+@pytest.mark.slow
 def test_a_pass_over_a_thousand_predictions_and_labels_costs_tens_of_milliseconds(
     world: World, clock: ManualClock
 ) -> None:

@@ -80,6 +80,7 @@ def test_the_metrics_of_a_window_are_those_of_its_rows(world: World, clock: Manu
     assert judged.performance["auc"].value == pytest.approx(exact["auc"], abs=0.003)
 
 
+@pytest.mark.slow
 def test_drift_opens_one_alert_with_its_evidence_and_closes_it_when_it_is_over(
     world: World, clock: ManualClock
 ) -> None:
@@ -131,6 +132,7 @@ def test_one_bad_window_is_not_enough_for_an_alert(world: World, clock: ManualCl
     assert world.monitors.alerts() == []
 
 
+@pytest.mark.slow
 def test_an_alert_closes_when_another_version_takes_over_and_opens_anew_if_that_one_is_bad_too(
     world: World, clock: ManualClock
 ) -> None:
@@ -267,6 +269,7 @@ def test_a_metric_without_a_reference_or_limit_is_not_judged(world: World, clock
     assert "sets no limit" in report.performance_reason
 
 
+@pytest.mark.slow
 def test_an_alert_can_be_given_to_somebody_and_closed_by_hand(world: World, clock: ManualClock) -> None:
     world.monitors.apply(PLAIN)
     live(world, clock, 2, shift=3.0)

@@ -136,6 +136,7 @@ def fitted() -> tuple[Any, Any]:
     return linear, trees
 
 
+@pytest.mark.slow
 def test_models_come_back_and_predict_the_same(keep: Any) -> None:
     rows = np.random.default_rng(2).normal(size=(50, 4))
     for model in fitted():
@@ -177,6 +178,7 @@ def test_what_cannot_be_kept_is_refused_with_its_place(
     assert list(tmp_path.iterdir()) in ([], [tmp_path / "objects"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "name"),
     [("os", "system"), ("numpy.testing", "runstring"), ("functools", "partial"), ("sklearn.nowhere", "Thing")],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from tests.pipeline.conftest import Project
 
 FLOW = """
@@ -15,6 +16,7 @@ def main(x: int = 1):
 """
 
 
+@pytest.mark.slow
 def test_a_changed_line_an_added_and_a_removed_file_are_shown(project: Project) -> None:
     project.write("flow.py", FLOW.format(plus=1))
     project.write("gone.py", "old = 1\n")
@@ -38,6 +40,7 @@ def test_a_changed_line_an_added_and_a_removed_file_are_shown(project: Project) 
     assert found.packages == {}
 
 
+@pytest.mark.slow
 def test_the_same_code_differs_in_nothing(project: Project) -> None:
     project.write("flow.py", FLOW.format(plus=1))
     found = project.pipelines.differences(project.run().run_id, project.run(x=2).run_id)
@@ -46,6 +49,7 @@ def test_the_same_code_differs_in_nothing(project: Project) -> None:
     assert found.is_empty
 
 
+@pytest.mark.slow
 def test_bytes_and_large_files_are_named_and_not_shown(project: Project) -> None:
     project.write("flow.py", FLOW.format(plus=1))
     project.write("table.json", "1\n" * 200_000)

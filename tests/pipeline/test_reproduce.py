@@ -54,6 +54,7 @@ def verdicts(found: object) -> dict[str, Verdict]:
     return {item.name: item.verdict for item in found.comparisons}  # type: ignore[attr-defined]  # a Reproduction
 
 
+@pytest.mark.slow
 def test_the_same_code_data_and_seed_give_the_identical_outcome(made: Project) -> None:
     run = made.run()
     found = made.pipelines.reproduce(run.run_id)
@@ -69,6 +70,7 @@ def test_the_same_code_data_and_seed_give_the_identical_outcome(made: Project) -
     assert made.pipelines.get(found.new_run).outputs["model"] == "model:x@1"
 
 
+@pytest.mark.slow
 def test_the_captured_code_is_run_and_not_the_present_one(made: Project) -> None:
     run = made.run()
     made.write("flow.py", FLOW.replace("return 0.0", "return 5.0"))
@@ -79,6 +81,7 @@ def test_the_captured_code_is_run_and_not_the_present_one(made: Project) -> None
     assert made.runs.get(found.new_run).params["d"] == "dataset:d@1"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("noise", "verdict"),
     [("1e-9 * time.time() % 1e-8", Verdict.WITHIN_TOLERANCE), ("time.time() % 100", Verdict.DIFFERENT)],
@@ -94,6 +97,7 @@ def test_a_run_that_depends_on_the_clock_is_found_out(made: Project, noise: str,
     assert draw.detail.startswith("draw[0]: ") == (verdict is Verdict.DIFFERENT)
 
 
+@pytest.mark.slow
 def test_what_moved_since_is_named(made: Project) -> None:
     run = made.run()
     capture = made.pipelines.record(run.run_id).capture

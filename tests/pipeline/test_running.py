@@ -89,6 +89,7 @@ def cached(run: PipelineRun) -> dict[str, bool]:
     return {step.name: step.cached for step in run.steps}
 
 
+@pytest.mark.slow
 def test_a_pipeline_hands_out_what_its_steps_made(project: Project) -> None:
     project.write("flow.py", FLOW)
     started = time.perf_counter()
@@ -115,6 +116,7 @@ def test_a_pipeline_hands_out_what_its_steps_made(project: Project) -> None:
     assert kinds == ["run.started", "run.finished"]
 
 
+@pytest.mark.slow
 def test_steps_that_nothing_changed_for_are_not_run_again(project: Project) -> None:
     project.write("flow.py", FLOW)
     first = project.run()
@@ -129,6 +131,7 @@ def test_steps_that_nothing_changed_for_are_not_run_again(project: Project) -> N
     assert project.runs.artifact(again.run_id, "notes/total.txt") == b"made by total"
 
 
+@pytest.mark.slow
 def test_a_cached_step_is_not_on_record_before_its_notes_are(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     from loopwright.pipeline.notes import NoteTaker
 
@@ -169,6 +172,7 @@ def test_a_change_runs_what_depends_on_it(project: Project, old: str, new: str, 
     assert project.calls() == ran
 
 
+@pytest.mark.slow
 def test_a_file_that_is_edited_twice_in_a_second_runs_as_it_is_now(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -182,6 +186,7 @@ def test_a_file_that_is_edited_twice_in_a_second_runs_as_it_is_now(
     assert project.run().outputs["sum"] == 18.0
 
 
+@pytest.mark.slow
 def test_the_cache_can_be_left_aside_and_needs_its_objects(project: Project) -> None:
     project.write("flow.py", PLAIN)
     first = project.run()
@@ -194,6 +199,7 @@ def test_the_cache_can_be_left_aside_and_needs_its_objects(project: Project) -> 
     assert cached(project.run())["load"] is False
 
 
+@pytest.mark.slow
 def test_a_seed_is_a_part_of_the_run(project: Project) -> None:
     project.write(
         "flow.py",
@@ -261,6 +267,7 @@ def test_a_step_that_raises_fails_the_run_and_keeps_the_users_traceback(project:
     assert [event.kind for event in project.stores.events.read(subject=run.ref)][-1] == "run.failed"
 
 
+@pytest.mark.slow
 def test_a_failed_run_goes_on_under_its_id(project: Project) -> None:
     project.write("flow.py", FAILING)
     run_id = new_id()
@@ -275,6 +282,7 @@ def test_a_failed_run_goes_on_under_its_id(project: Project) -> None:
         project.pipelines.run("flow:main", run_id=run_id)
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_must_be_the_same_run(project: Project) -> None:
     project.write("flow.py", FAILING.replace("def main():", "def main(x: int = 1):") + "\nother = main\n")
     run_id = new_id()
@@ -288,6 +296,7 @@ def test_a_run_that_goes_on_must_be_the_same_run(project: Project) -> None:
         project.pipelines.run("flow:main", run_id="mine")
 
 
+@pytest.mark.slow
 def test_an_effect_is_had_once_in_a_run_that_goes_on(project: Project) -> None:
     project.write(
         "flow.py",
@@ -317,6 +326,7 @@ def test_an_effect_is_had_once_in_a_run_that_goes_on(project: Project) -> None:
     assert project.calls() == ["register", "register"]
 
 
+@pytest.mark.slow
 def test_a_step_is_tried_again_as_often_as_it_may(project: Project) -> None:
     project.write(
         "flow.py",
@@ -350,6 +360,7 @@ def test_a_step_is_tried_again_as_often_as_it_may(project: Project) -> None:
     assert len(project.calls()) == 2
 
 
+@pytest.mark.slow
 def test_a_step_that_takes_too_long_is_killed_with_what_it_started(project: Project) -> None:
     project.write(
         "flow.py",
@@ -441,6 +452,7 @@ def test_folders_of_dead_processes_are_swept(project: Project) -> None:
     assert (dead.exists(), mine.exists()) == (False, True)
 
 
+@pytest.mark.slow
 def test_refs_of_datasets_are_pinned_for_the_run(project: Project) -> None:
     project.datasets.ingest("flights", pl.DataFrame({"a": [1, 2]}))
     project.datasets.ingest("weather", pl.DataFrame({"t": [1.0]}))
@@ -477,6 +489,7 @@ def test_refs_of_datasets_are_pinned_for_the_run(project: Project) -> None:
         project.run(flights="dataset:nothing")
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_keeps_its_versions(project: Project) -> None:
     project.datasets.ingest("d", pl.DataFrame({"a": [1]}))
     project.write("flow.py", FAILING.replace("def main():", 'def main(d: str = "dataset:d"):'))

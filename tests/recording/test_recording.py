@@ -76,6 +76,7 @@ def test_what_other_libraries_call_a_number_is_one(ws: Workspace) -> None:
     assert found.steps[-2:] == [100, 200]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -190,6 +191,7 @@ def test_threads_log_to_the_active_run_and_may_have_runs_of_their_own(ws: Worksp
     assert {ws.runs.get(own).parent for own in ids} == {run.id}
 
 
+@pytest.mark.slow
 def test_logging_in_a_signals_handler_neither_blocks_nor_loses_a_point(ws: Workspace) -> None:
     """The handler runs in the middle of the calls that it interrupts."""
     counter = count()
@@ -226,6 +228,7 @@ lw.log_metric("a", 1.0)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("end", "status", "code"),
     [
@@ -245,6 +248,7 @@ def test_a_run_that_nobody_ends_ends_with_its_process(
     assert ws.runs.get(run).metrics == {"a": 1.0}
 
 
+@pytest.mark.slow
 def test_a_handler_of_ones_own_for_sigterm_stays(ws: Workspace, program: Program) -> None:
     own = "signal.signal(signal.SIGTERM, lambda *_: print('mine', flush=True))\n"
     process = program(PLAIN.replace("run = ", own + "run = ").format(end="os.kill(os.getpid(), signal.SIGTERM)"))
@@ -253,6 +257,7 @@ def test_a_handler_of_ones_own_for_sigterm_stays(ws: Workspace, program: Program
     assert ws.runs.get(run).status == "finished"
 
 
+@pytest.mark.slow
 def test_the_machine_is_watched_off_the_hot_path(ws: Workspace) -> None:
     with lw.start_run(system_metrics_s=0.05) as run:
         time.sleep(0.6)

@@ -41,6 +41,7 @@ def verdict_on(
     return judge.judge([gate])[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", ["auc", "log_loss", "brier", "accuracy", "f1"])
 def test_a_better_version_beats_the_champion_and_a_broken_one_does_not(judged: World, metric: str) -> None:
     good = verdict_on(judged, Beats(metric), "model:delay@2")

@@ -24,6 +24,7 @@ def process(served: Served, tmp_path: Path) -> InferenceProcess:
     return served.start()
 
 
+@pytest.mark.slow
 def test_rows_are_answered_and_logged_in_their_order(process: InferenceProcess, served: Served) -> None:
     values = [float(number) for number in range(3000)]
     times = [datetime(2013, 1, 1, tzinfo=UTC), *range(1, 3000)]
@@ -38,6 +39,7 @@ def test_rows_are_answered_and_logged_in_their_order(process: InferenceProcess, 
     assert [item.event_time for item in found[:2]] == [1_356_998_400_000_000, 1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("connections", [1, 3])
 def test_refused_rows_are_told_by_their_number(process: InferenceProcess, connections: int) -> None:
     with InferenceClient(process.url, connections=connections) as client:
@@ -48,6 +50,7 @@ def test_refused_rows_are_told_by_their_number(process: InferenceProcess, connec
     assert [bool(identifier) for identifier in got.prediction_ids] == [True, False, True, False, True]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [list, np.array, pl.Series, tuple])
 def test_columns_come_as_lists_arrays_or_series(process: InferenceProcess, make: Any) -> None:
     with InferenceClient(process.url) as client:

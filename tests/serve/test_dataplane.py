@@ -195,6 +195,7 @@ def test_more_rows_than_a_request_may_have_are_refused(make_plane: MakePlane, pl
         run(ask(made, endpoint, [0.0] * 101))
 
 
+@pytest.mark.slow
 def test_a_small_request_need_not_wait_for_a_very_large_one(make_plane: MakePlane, plus: Any) -> None:
     made = make_plane(limits=Limits(inline_rows=1000))
     endpoint = made.serve((variant("champion"), plus(1)))

@@ -211,6 +211,7 @@ def test_a_chunked_body_without_end_is_cut_off_at_the_limit(on_server: Any) -> N
     assert on_server(work) == (413, True)
 
 
+@pytest.mark.slow
 def test_a_slow_request_is_ended_and_an_idle_connection_closed(on_server: Any) -> None:
     async def work(connect: Open) -> Any:
         slow, idle = await connect(), await connect()
@@ -326,6 +327,7 @@ tensors = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=examples(150), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(tensors, max_size=3), st.dictionaries(st.sampled_from(["key", "event_time", "z"]), json_values))
 def test_any_shape_of_request_gets_an_answer_or_a_4xx(

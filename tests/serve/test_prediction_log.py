@@ -21,6 +21,7 @@ def record(columns: str, features: list[Any], **changes: Any) -> Record:
     return Record(new_id(), "e", "champion", "model:m@1", 1_000, 2_000, columns=columns, features=features, **given_)
 
 
+@pytest.mark.slow
 @given(st.lists(scalars, min_size=1, max_size=5), st.text())
 def test_every_value_comes_back(tmp_path_factory: pytest.TempPathFactory, features: list[Any], key: str) -> None:
     folder = tmp_path_factory.mktemp("journal")

@@ -53,6 +53,7 @@ def test_damage_and_absence_are_told_apart(tmp_path: Path) -> None:
         read_state(tmp_path / "state.json")
 
 
+@pytest.mark.slow
 def test_a_reader_never_sees_half_a_document(tmp_path: Path) -> None:
     path, stop, troubles = tmp_path / "state.json", threading.Event(), []
     write_state(path, ServingState(0))

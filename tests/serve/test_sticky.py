@@ -19,6 +19,7 @@ def variants_of(weighted: dict[str, float]) -> list[Variant]:
     return [Variant(name, "model:m@1", "0" * 64, weight) for name, weight in weighted.items()]
 
 
+@pytest.mark.slow
 @given(names, st.data(), st.text(), st.lists(st.text(), min_size=1, max_size=50))
 def test_when_one_share_grows_keys_move_to_it_only(
     found: list[str], data: st.DataObject, salt: str, keys: list[str]

@@ -34,6 +34,7 @@ def ask(server: Running, route: RouteSpec, who: str) -> int:
             return answer.status_code
 
 
+@pytest.mark.slow
 def test_every_route_lets_in_exactly_those_who_may(server: Running) -> None:
     routes: list[RouteSpec] = server.app.state.specs
     assert len(routes) > 20
@@ -46,6 +47,7 @@ def test_every_route_lets_in_exactly_those_who_may(server: Running) -> None:
     assert wrong == []
 
 
+@pytest.mark.slow
 def test_the_router_has_no_route_beside_the_declared_ones(server: Running) -> None:
     declared = {(spec.path, spec.method) for spec in server.app.state.specs}
     routed = {(route.path, method) for route in server.app.routes for method in route.methods - {"HEAD"}}
@@ -65,12 +67,14 @@ def test_a_false_token_is_refused_even_where_the_local_user_is_welcome(local: Ru
         assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1", "127.0.0.1:1", "127.0.0.1.evil.example", ""])
 def test_another_host_is_refused_on_every_path(local: Running, host: str) -> None:
     for path in ("/api/v1/shelf/find", "/openapi.json", "/no/such/path"):
         assert local.client(Host=host).get(path).status_code == 400, path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("headers", "status"),
     [

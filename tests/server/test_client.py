@@ -45,6 +45,7 @@ def test_the_project_goes_along(open_remote: Callable[..., Any]) -> None:
     assert [book.title for book in open_remote("root", "other").shelf.find()] == ["Ulysses"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("how", "kind"),
     [

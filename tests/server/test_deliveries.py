@@ -80,6 +80,7 @@ def test_what_cannot_be_kept_is_refused_in_its_own_kind(server: Running, tmp_pat
         RemoteTarget("http://127.0.0.1:9", None, None).deliver(batch(run))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("body", [b"", b"\xc1", b"\x90", msgspec.msgpack.encode({"spool": "x"}), b"\xff" * 1000])
 def test_what_is_no_batch_is_told_so(server: Running, body: bytes) -> None:
     with server.client("editor", **OCTETS) as http:

@@ -135,6 +135,7 @@ def test_a_download_goes_on_where_it_broke(url: str, local: Workspace) -> None:
     assert starts[0] > 0
 
 
+@pytest.mark.slow
 def test_a_file_that_was_replaced_meanwhile_is_fetched_from_its_start(url: str, local: Workspace) -> None:
     run = local.runs.start().id
     local.runs.log_artifact(run, CONTENT, "big")

@@ -57,6 +57,7 @@ def local(start: Callable[..., Running], upstream: str) -> Running:
     return start(auth="local", inference=lambda: upstream)
 
 
+@pytest.mark.slow
 def test_a_killed_process_is_started_again_and_answers(keeper: InferenceKeeper) -> None:
     first, pid = keeper.url(), keeper.pid
     assert pid is not None
@@ -75,6 +76,7 @@ def test_a_stopped_process_is_gone_and_stays_gone(keeper: InferenceKeeper) -> No
     assert keeper.starts == 1
 
 
+@pytest.mark.slow
 def test_a_process_that_cannot_start_is_tried_again_ever_more_slowly() -> None:
     def refuse() -> InferenceProcess:
         raise Unavailable("no")
@@ -91,6 +93,7 @@ def test_a_process_that_cannot_start_is_tried_again_ever_more_slowly() -> None:
     assert time.monotonic() - started < 2
 
 
+@pytest.mark.slow
 def test_the_real_process_answers_through_the_control_app(
     start: Callable[..., Running], keeper: InferenceKeeper
 ) -> None:
@@ -116,6 +119,7 @@ def test_requests_go_through_with_their_body_path_and_query(local: Running) -> N
     assert (seen["bytes"], seen["digest"]) == (len(body), hashlib.sha256(body).hexdigest())
 
 
+@pytest.mark.slow
 def test_connections_to_the_process_are_kept(local: Running) -> None:
     with local.client() as http:
         ports = {http.get("/v2/models/x").json()["connection"] for _ in range(5)}
@@ -179,6 +183,7 @@ def test_a_process_that_dies_under_a_request_gives_503(local: Running) -> None:
     assert local.client().get("/v2/models/x").status_code == 503
 
 
+@pytest.mark.slow
 def test_many_requests_at_once_go_through(local: Running) -> None:
     statuses: list[int] = []
 
@@ -217,6 +222,7 @@ class Endpoints:
         return self.scope.project
 
 
+@pytest.mark.slow
 def test_an_endpoint_of_another_project_is_not_found(
     start: Callable[..., Running], services: dict[str, object], upstream: str
 ) -> None:

@@ -52,6 +52,7 @@ def test_none_is_null(http: httpx.Client) -> None:
     assert (answer.status_code, answer.content) == (200, b"null")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("body", "named"),
     [
@@ -77,6 +78,7 @@ def test_a_malformed_query_is_refused(http: httpx.Client, query: str) -> None:
     assert http.get(f"/api/v1/shelf/find?{query}").status_code == 400
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("how", "status"),
     [
@@ -133,6 +135,7 @@ def test_the_project_is_named_by_a_header(server: Running) -> None:
     assert whole.get("/api/v1/tokens/list").status_code == 200
 
 
+@pytest.mark.slow
 def test_the_description_is_valid_openapi_and_names_every_operation(server: Running) -> None:
     description = server.client().get("/openapi.json").json()
     validate(description)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 import httpx
 import msgspec
+import pytest
 from tests.server.conftest import Running
 
 from loopwright.core import Scope
@@ -29,6 +30,7 @@ def follow(server: Running, who: str = "viewer", query: str = "", **headers: str
     return http.stream("GET", f"/api/v1/events/stream{query}", timeout=20)  # type: ignore[return-value]
 
 
+@pytest.mark.slow
 def test_events_come_live_in_order_once_and_of_this_project_only(server: Running) -> None:
     with follow(server) as answer:  # type: ignore[attr-defined]
         assert answer.headers["content-type"].startswith("text/event-stream")
@@ -80,6 +82,7 @@ def test_a_stream_ends_when_the_server_does(server: Running) -> None:
         assert loop_done.wait(10)
 
 
+@pytest.mark.slow
 def test_a_stream_ends_when_its_token_does(server: Running, monkeypatch: object) -> None:
     import loopwright.server.stream as stream
 

@@ -189,6 +189,7 @@ def test_nobody_at_the_address_is_unavailable() -> None:
     asyncio.run(run())
 
 
+@pytest.mark.slow
 def test_a_slow_reader_holds_the_other_side_back() -> None:
     written = 0
 

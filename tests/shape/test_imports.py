@@ -111,6 +111,7 @@ def test_nothing_of_ours_loads_code_from_data() -> None:
     assert found == []
 
 
+@pytest.mark.slow
 def test_every_exemption_in_the_package_gives_its_reason() -> None:
     exemption = re.compile(
         r"# (?:type: ignore\[[\w, -]+\]|noqa: [A-Z]+\d+(?:, [A-Z]+\d+)*)(.*)|# (?:type: ignore|noqa)(?!\w)"

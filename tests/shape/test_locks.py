@@ -75,6 +75,7 @@ def test_a_lock_names_hashes_and_no_address(lock: str) -> None:
     assert text.count("--hash=sha256:") >= len(pins(lock)) > 0
 
 
+@pytest.mark.slow
 def test_nothing_tracked_names_a_machine_or_an_index() -> None:
     done = subprocess.run([sys.executable, ROOT / ".ci" / "tracked.py"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout

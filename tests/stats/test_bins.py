@@ -27,6 +27,7 @@ def window(data: list[tuple[object, object, object]]) -> BinnedTable:
     return made
 
 
+@pytest.mark.slow
 @given(rows, rows)
 def test_two_windows_add_up_to_one_exactly(a: list[tuple[object, ...]], b: list[tuple[object, ...]]) -> None:
     merged, whole = window(a).merge(window(b)), window(a + b)  # type: ignore[arg-type]  # rows of three

@@ -51,6 +51,7 @@ CASES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "share"), CASES)
 def test_the_false_alarm_rate_holds_however_often_one_looks(name: str, share: float) -> None:
     """Arms without a difference, looked at after each 5 rows from the first on, with a focus that suits the size."""
@@ -105,6 +106,7 @@ def test_arms_that_are_alike_are_called_equivalent_once_the_interval_is_within_t
 arm = st.builds(lambda values: Sufficient.of(values), st.lists(st.floats(0, 1), min_size=20, max_size=60))
 
 
+@pytest.mark.slow
 @given(arm, arm)
 def test_the_verdict_is_symmetric(a: Sufficient, b: Sufficient) -> None:
     one, other = mean_difference(a, b), mean_difference(b, a)
@@ -113,6 +115,7 @@ def test_the_verdict_is_symmetric(a: Sufficient, b: Sufficient) -> None:
     assert one.lower <= one.estimate <= one.upper
 
 
+@pytest.mark.slow
 @given(arm, arm)
 def test_a_smaller_alpha_never_gives_a_narrower_interval(a: Sufficient, b: Sufficient) -> None:
     loose, strict = (mean_difference(a, b, alpha=alpha) for alpha in (0.1, 0.01))

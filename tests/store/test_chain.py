@@ -55,6 +55,7 @@ def test_any_edited_field_is_found_at_its_event(count: int, data: st.DataObject)
     assert head.position == at
 
 
+@pytest.mark.slow
 @given(st.integers(2, 12), st.data())
 def test_two_events_that_changed_places_are_found_at_the_first(count: int, data: st.DataObject) -> None:
     links = sealed(count)

@@ -62,6 +62,7 @@ def test_a_read_block_sees_one_state_throughout(stores: Stores) -> None:
     assert keys(stores) == {"later"}
 
 
+@pytest.mark.slow
 def test_a_read_block_cannot_write_on_postgresql(stores_postgres: Stores) -> None:
     with pytest.raises(Unavailable, match="read-only"), stores_postgres.db.read() as connection:
         put(connection, "x")
@@ -144,6 +145,7 @@ def test_one_holder_has_a_lease_until_it_runs_out(stores: Stores) -> None:
     assert not stores.db.try_lease("controller", "a", 5)
 
 
+@pytest.mark.slow
 def test_a_renewed_lease_lasts(stores: Stores) -> None:
     for _ in range(8):
         assert stores.db.try_lease("controller", "a", 0.3)

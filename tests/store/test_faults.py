@@ -176,6 +176,7 @@ def on_a_small_disk(folder: Path, size: str, before: str) -> list[str]:
     return done.stdout.splitlines()
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_is_told_and_what_was_acknowledged_is_kept(tmp_path: Path) -> None:
     before = "dd if=/dev/zero of={folder}/filler bs=1k count=9000 status=none"
     opened, told, readable, kept = on_a_small_disk(tmp_path, "16m", before)

@@ -82,6 +82,7 @@ def test_a_position_resumes_behind_its_record(payloads: list[bytes], data: st.Da
         assert rest == payloads[index + 1 :]
 
 
+@pytest.mark.slow
 @given(PAYLOADS, st.data())
 @settings(max_examples=100, deadline=None)
 def test_a_torn_tail_costs_only_the_record_that_it_tears(payloads: list[bytes], data: st.DataObject) -> None:
@@ -98,6 +99,7 @@ def test_a_torn_tail_costs_only_the_record_that_it_tears(payloads: list[bytes], 
         assert read_all(path) == whole
 
 
+@pytest.mark.slow
 @given(PAYLOADS, st.data())
 @settings(max_examples=100, deadline=None)
 def test_zeros_that_a_power_cut_left_at_the_end_are_a_torn_tail(payloads: list[bytes], data: st.DataObject) -> None:
@@ -113,6 +115,7 @@ def test_zeros_that_a_power_cut_left_at_the_end_are_a_torn_tail(payloads: list[b
         assert len(found) in (len(payloads) - 1, len(payloads))  # whole again if only zeros were lost
 
 
+@pytest.mark.slow
 @given(PAYLOADS, st.data())
 @settings(max_examples=150, deadline=None)
 def test_a_flipped_bit_anywhere_is_told_with_its_place(payloads: list[bytes], data: st.DataObject) -> None:

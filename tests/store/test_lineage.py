@@ -128,6 +128,7 @@ def test_a_walk_that_grows_too_large_is_cut_and_says_so(stores_sqlite: Stores, m
     assert (len(trace.nodes), trace.truncated) == (10, True)
 
 
+@pytest.mark.slow
 @given(st.sets(st.tuples(st.integers(0, 8), st.integers(0, 8)), max_size=20))
 @settings(max_examples=examples(30), deadline=None)
 def test_down_and_up_agree(pairs: set[tuple[int, int]]) -> None:

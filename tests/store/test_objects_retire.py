@@ -46,6 +46,7 @@ def test_only_what_was_put_before_a_time_is_retired(objects: ObjectStore) -> Non
     assert objects.get(digest) == b"x"
 
 
+@pytest.mark.slow
 def test_putting_again_makes_an_object_young(objects: ObjectStore, hasty: None, tmp_path: Path) -> None:
     data = b"again"
     digest = objects.put_bytes(data)

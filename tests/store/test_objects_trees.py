@@ -80,6 +80,7 @@ def test_equal_content_has_one_digest_whatever_packs_it_lies_in(
     assert {path: read_file(objects, reused, path) for path in files} == files
 
 
+@pytest.mark.slow
 def test_small_files_share_packs(objects: FolderStore, tmp_path: Path) -> None:
     files = {f"{number // 100}/{number}.json": os.urandom(2000) for number in range(3000)}
     digest = put_tree(objects, folder_of(tmp_path / "in", files))
@@ -88,6 +89,7 @@ def test_small_files_share_packs(objects: FolderStore, tmp_path: Path) -> None:
     assert files_of(tmp_path / "out") == files
 
 
+@pytest.mark.slow
 def test_one_changed_file_adds_one_pack_of_its_size(objects: FolderStore, tmp_path: Path) -> None:
     files = {f"{number}.json": os.urandom(2000) for number in range(3000)}
     folder = folder_of(tmp_path / "in", files)

@@ -79,6 +79,7 @@ QUERIES: dict[str, tuple[Select[Any], tuple[str, ...]]] = {
 }
 
 
+@pytest.mark.slow
 def test_each_query_uses_its_index(filled: Stores) -> None:
     without = {}
     with filled.db.read() as connection:
@@ -89,6 +90,7 @@ def test_each_query_uses_its_index(filled: Stores) -> None:
     assert without == {}
 
 
+@pytest.mark.slow
 def test_the_newest_events_are_read_without_sorting(filled: Stores) -> None:
     query = _filtered((), None, "").where(events.c.position.is_not(None)).order_by(events.c.position.desc()).limit(100)
     with filled.db.read() as connection:

@@ -81,6 +81,7 @@ def test_files_that_are_gone_and_commits_that_are_damaged(tmp_path: Path) -> Non
         tables.added("t", 0, 1)
 
 
+@pytest.mark.slow
 @settings(max_examples=examples(25), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(writes=st.lists(st.sampled_from(["append", "overwrite", "compact"]), min_size=1, max_size=8), data=st.data())
 def test_any_course_of_writes_agrees_with_reading_both_versions(
@@ -136,6 +137,7 @@ def test_a_table_that_was_made_again_is_opened_again(tmp_path: Path) -> None:
     assert ids(tables.scan("t")) == [2, 3, 4]
 
 
+@pytest.mark.slow
 def test_writers_that_keep_their_handles_do_not_lose_each_others_rows(tmp_path: Path) -> None:
     first, second = TableStore(tmp_path), TableStore(tmp_path)
     versions = [store.append("t", frame_of(number)) for number in range(6) for store in (first, second)]

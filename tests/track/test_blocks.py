@@ -42,6 +42,7 @@ def test_blocks_give_back_their_points(points: list[Point]) -> None:
         assert int(parts["count"].sum()) == sum(block.count for block in blocks) == len(set(points))
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(points=st.dictionaries(st.integers(1, 2**62), any_points | even_points(), min_size=1, max_size=5))
 def test_frames_give_back_the_points_of_each_metric(points: dict[int, list[Point]]) -> None:

@@ -98,6 +98,7 @@ def check_none_missing(points: list[Point], curve: Curve) -> None:
         assert last in [(b["steps"], b["times_us"], to_bits(float(b["values"]))) for b in buckets]
 
 
+@pytest.mark.slow
 @QUIET
 @given(points=any_points, buckets=st.integers(1, 20), first=st.integers(-70, 70) | far, last=st.integers(-70, 70) | far)
 def test_few_points_are_grouped_exactly(
@@ -116,6 +117,7 @@ def test_few_points_are_grouped_exactly(
             assert curve.lows == curve.values == curve.highs
 
 
+@pytest.mark.slow
 @QUIET
 @given(
     values=st.lists(st.floats(), min_size=17, max_size=200),
@@ -143,6 +145,7 @@ def test_summaries_of_points_in_order_are_exact_per_bucket(
     check_none_missing(inside, closer)
 
 
+@pytest.mark.slow
 @QUIET
 @example(batches=[[(step, 0, 0) for step in (-1, 0, 1, 2**53 + 1, 2**63 - 1)] * 2, [(-2, 0, 0)]], buckets=1)
 @given(

@@ -46,6 +46,7 @@ def part(run: str, segment: int, start: int, end: int, *, positions: bool = True
     return Delivery(run, segment, start, end, {run: found}, tags={run: {f"last {segment}": str(end)}})
 
 
+@pytest.mark.slow
 @QUIET
 @given(
     cuts=st.lists(st.tuples(st.integers(0, 1), st.integers(0, 60), st.integers(0, 60)), max_size=25),

@@ -32,6 +32,7 @@ def test_every_float_comes_back_bit_by_bit(value: float) -> None:
     assert -(2**63) <= to_bits(value) < 2**63
 
 
+@pytest.mark.slow
 @given(any_float, any_float)
 def test_bits_keep_the_order_and_nan_is_above_all(a: float, b: float) -> None:
     if math.isnan(a) or math.isnan(b):
@@ -60,6 +61,7 @@ def order_of(point: MetricPoint) -> tuple[int, int, int]:
     return point.step, to_micros(point.at), to_bits(float(point.value))
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(batches=st.lists(st.lists(points(), max_size=6), max_size=4), repeated=st.booleans())
 def test_history_and_last_value_are_those_of_a_plain_model(
@@ -93,6 +95,7 @@ def test_nan_is_unequal_to_all_and_infinity_is_compared(runs: RunService) -> Non
     assert [run.id for run in runs.search("metrics.m > 1e300")] == [inf]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("point", "problem"),
     [

@@ -113,6 +113,7 @@ SEARCHES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SEARCHES)
 def test_a_search_uses_its_index(filled: RunService, name: str) -> None:
     arguments, indexes = SEARCHES[name]
@@ -193,6 +194,7 @@ def test_a_history_is_read_in_the_order_in_which_it_lies(filled: RunService) -> 
         assert "pk_run_points" in shown
 
 
+@pytest.mark.slow
 def test_a_curve_finds_its_blocks_in_the_index_alone(filled: RunService) -> None:
     run = f"{6:032x}"
     for begin in range(0, 400_000, 20_000):

@@ -197,6 +197,7 @@ property_settings = settings(
 )
 
 
+@pytest.mark.slow
 @property_settings
 @given(text=filters)
 def test_a_search_finds_what_the_model_finds(filled: Filled, text: str) -> None:
@@ -221,6 +222,7 @@ def in_order(runs: list[Run], keys: tuple[SortKey, ...]) -> list[str]:
     return [run.id for run in runs]
 
 
+@pytest.mark.slow
 @property_settings
 @given(text=filters, order=orders, size=st.integers(1, 25), by_token=st.booleans())
 def test_pages_follow_each_other_in_the_models_order(

@@ -86,6 +86,7 @@ def taken(how: str, given: dict[str, list[Point]]) -> dict[str, list[Point]]:
     return first
 
 
+@pytest.mark.slow
 @QUIET
 @given(calls=calls, repeats=st.lists(st.integers(0, 7), max_size=3), limit=st.integers(1, 9), bound=steps)
 def test_any_order_of_writes_reads_back_as_a_set(
@@ -133,6 +134,7 @@ def test_a_history_of_one_step_is_packed_and_paged(runs: RunService) -> None:
     assert pages(runs, run, "m", 37) == expected
 
 
+@pytest.mark.slow
 def test_blocks_that_share_one_step_are_paged_in_the_order_of_time(runs: RunService) -> None:
     run = runs.start().id
     expected = [(0, at, to_bits(float(at))) for at in range(160)]

@@ -169,6 +169,7 @@ def test_traces_are_found_by_filter(
     assert "".join(map(str, found)) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("order", "expected"),
     [

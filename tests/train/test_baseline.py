@@ -41,6 +41,7 @@ def scores(seed: int, strength: float, n: int = 600) -> tuple[Any, Any]:
     return truth, 1 / (1 + np.exp(-(strength * (truth * 2 - 1) + noise)))
 
 
+@pytest.mark.slow
 def test_a_better_and_a_worse_run_are_told_apart(train: TrainService, project: Project) -> None:
     project.runs.pin_baseline("e", make(train, project, *scores(1, 0.8)))
     better, worse = (
@@ -64,6 +65,7 @@ def test_a_difference_is_run_minus_baseline_within_its_interval(train: TrainServ
             assert item.lower <= item.difference <= item.upper, item.metric
 
 
+@pytest.mark.slow
 def test_runs_that_are_alike_are_undecided(train: TrainService, project: Project) -> None:
     project.runs.pin_baseline("e", make(train, project, *scores(1, 0.8, 300)))
     found = compare(train, make(train, project, *scores(2, 0.8, 300)))
@@ -71,6 +73,7 @@ def test_runs_that_are_alike_are_undecided(train: TrainService, project: Project
     assert found["auc"].lower < 0 < found["auc"].upper  # type: ignore[operator]  # it has an interval
 
 
+@pytest.mark.slow
 def test_rows_are_matched_by_key(train: TrainService, project: Project) -> None:
     truth, chance = scores(1, 0.8)
     keys = np.array([f"row {number}" for number in range(len(truth))])

@@ -43,6 +43,7 @@ def main(rows: int = 3, rate: float = 0.1, depth: int = 0):
 SPACE = {"rate": uniform(0.0, 1.0), "depth": integer(0, 2)}
 
 
+@pytest.mark.slow
 def test_a_search_over_a_pipeline(train: TrainService, project: Project) -> None:
     project.write("flow.py", FLOW)
     found = train.search("flow:main", SPACE, metric="score", trials=12, seed=4, params={"rows": 5})
@@ -63,6 +64,7 @@ def test_a_search_over_a_pipeline(train: TrainService, project: Project) -> None
     assert len(project.runs.history(best.id, "intermediate").values) == 8
 
 
+@pytest.mark.slow
 def test_the_metric_may_be_one_that_the_run_logged(train: TrainService, project: Project) -> None:
     project.write("flow.py", FLOW)
     found = train.search("flow:main", {"rate": uniform(0, 1)}, metric="logged", trials=2, pruner="none")
@@ -72,6 +74,7 @@ def test_the_metric_may_be_one_that_the_run_logged(train: TrainService, project:
             train.search("flow:main", {"rate": uniform(0, 1)}, metric=metric, trials=1)
 
 
+@pytest.mark.slow
 def test_a_search_may_share_processes_with_other_runs(train: TrainService, project: Project) -> None:
     project.write(
         "flow.py",
@@ -97,6 +100,7 @@ def main(rate: float):
     assert len(set(project.calls())) == 1
 
 
+@pytest.mark.slow
 def test_a_search_goes_on_after_a_step_was_mended(train: TrainService, project: Project) -> None:
     project.write("flow.py", FLOW.replace("BREAK = 2", "BREAK = 0.5"))
     space = {"rate": uniform(0.0, 1.0)}

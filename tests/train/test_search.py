@@ -16,6 +16,7 @@ def parabola(trial: Trial) -> float:
     return -((x - 0.7) ** 2) - k + bonus
 
 
+@pytest.mark.slow
 def test_a_search_finds_what_is_good(train: TrainService) -> None:
     found = train.search_objective(parabola, metric="score", trials=40, seed=3, experiment="e")
     assert found.best_value is not None
@@ -54,6 +55,7 @@ def test_a_search_is_a_run_and_so_is_each_trial(train: TrainService, project: Pr
     assert {f"run:{trial.run_id}" for trial in found.trials} <= {node.ref for node in up.nodes}
 
 
+@pytest.mark.slow
 def test_the_same_seed_tries_the_same_values(train: TrainService) -> None:
     tried = [
         [trial.params for trial in train.search_objective(parabola, trials=6, seed=seed).trials] for seed in (5, 5, 6)
@@ -62,6 +64,7 @@ def test_the_same_seed_tries_the_same_values(train: TrainService) -> None:
     assert tried[0] != tried[2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", [ZeroDivisionError, KeyboardInterrupt])
 def test_a_search_that_was_stopped_goes_on_as_if_it_had_not_been(
     train: TrainService, project: Project, stop: type[BaseException]
@@ -106,6 +109,7 @@ def test_a_search_that_goes_on_must_be_the_same_search(train: TrainService, proj
         train.search_objective(broken, trials=2, search_id=new_id())
 
 
+@pytest.mark.slow
 def test_hopeless_trials_are_pruned(train: TrainService, project: Project) -> None:
     steps_taken: list[int] = []
 
@@ -142,6 +146,7 @@ def test_every_pruner_ends_some_trials(train: TrainService, pruner: str) -> None
     assert TrialState.FINISHED in states
 
 
+@pytest.mark.slow
 def test_a_broad_except_does_not_swallow_pruning(train: TrainService) -> None:
     def objective(trial: Trial) -> float:
         x = trial.uniform("x", 0, 1)

@@ -31,6 +31,7 @@ def is_refused(route: RouteSpec, who: str) -> bool:
     return CALLERS.index(who) < CALLERS.index(NEEDED[route.permission.partition(":")[2]])
 
 
+@pytest.mark.slow
 def test_every_route_of_a_workspace_lets_in_exactly_those_who_may(guarded: Guarded) -> None:
     site, token = guarded
     routes = all_routes(site)
@@ -72,6 +73,7 @@ def test_a_page_sends_who_is_not_known_to_sign_in_and_back(guarded: Guarded) -> 
     assert http.get(target).status_code == 200
 
 
+@pytest.mark.slow
 def test_signing_out_ends_the_session(guarded: Guarded) -> None:
     site, token = guarded
     http = site.client()

@@ -19,6 +19,7 @@ def twin(site: Site, path: str, **query: object) -> dict[str, object]:
     return dict(answer.json())
 
 
+@pytest.mark.slow
 def test_pages_by_key_give_each_run_once_in_order(crowd_site: Crowded) -> None:
     http = crowd_site[0].client()
     path, seen, scores = f"{RUNS_PATH}?experiment=sweep&order=metrics.auc+DESC", [], []
@@ -44,6 +45,7 @@ def test_the_links_of_a_page_lead_through_all_runs_without_a_script(crowd_site: 
     assert (len(names), pages) == (RUNS // 4, RUNS // 400)
 
 
+@pytest.mark.slow
 def test_chosen_columns_are_those_of_the_table(crowd_site: Crowded) -> None:
     page = crowd_site[0].client().get(f"{RUNS_PATH}?experiment=sweep&column=params.lr&column=tags.team").text
     [head] = re.findall(r"<thead>.*?</thead>", page, re.DOTALL)
@@ -150,6 +152,7 @@ def test_a_picture_may_be_shown_but_never_run(crowd_site: Crowded) -> None:
     assert answer.headers["x-content-type-options"] == "nosniff"
 
 
+@pytest.mark.slow
 def test_a_view_is_kept_with_its_experiment_and_can_be_forgotten(fresh: Site) -> None:
     fresh.ws.runs.start("sweep", name="one")
     query = "filter=status+%3D+%27running%27&experiment=sweep"
@@ -162,6 +165,7 @@ def test_a_view_is_kept_with_its_experiment_and_can_be_forgotten(fresh: Site) ->
     assert "running ones" not in fresh.client().get(f"{RUNS_PATH}?experiment=sweep").text
 
 
+@pytest.mark.slow
 def test_a_saved_view_cannot_lead_elsewhere(fresh: Site) -> None:
     fresh.ws.runs.start("sweep", name="one")
     fresh.ws.experiments.set_tag("sweep", "loopwright.view.bad", "javascript:alert(1)")
@@ -181,6 +185,7 @@ def test_hundreds_of_columns_and_a_long_filter_are_answered(crowd_site: Crowded)
     assert "note bad" in tampered.text
 
 
+@pytest.mark.slow
 def test_a_comparison_of_many_runs_draws_them_without_a_script(crowd_site: Crowded) -> None:
     site, crowd = crowd_site
     answer = site.client().get("/p/default/compare", params={"run": [*crowd.sweep[:40], crowd.baseline]})

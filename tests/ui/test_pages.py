@@ -72,6 +72,7 @@ class Reader(HTMLParser):
             self.text += data
 
 
+@pytest.mark.slow
 @every_page
 def test_a_page_shows_what_it_is_about_without_javascript(site: Site, pages: dict[str, str], kind: str) -> None:
     answer = site.client().get(pages[kind])
@@ -80,6 +81,7 @@ def test_a_page_shows_what_it_is_about_without_javascript(site: Site, pages: dic
         assert expected in (answer.text if expected == "<svg" else Reader(answer.text).text), expected
 
 
+@pytest.mark.slow
 @every_page
 def test_a_page_has_a_json_twin_with_the_same_facts(site: Site, pages: dict[str, str], kind: str) -> None:
     path = pages[kind]
@@ -107,6 +109,7 @@ def test_the_hostile_name_is_shown_as_it_was_given(site: Site, pages: dict[str, 
         assert story.HOSTILE in Reader(site.client().get(pages[kind]).text).text, kind
 
 
+@pytest.mark.slow
 def test_every_link_of_every_page_leads_somewhere(site: Site, pages: dict[str, str]) -> None:
     http = site.client()
     links = {urljoin(path, link) for path in pages.values() for link in Reader(http.get(path).text).links}
@@ -116,6 +119,7 @@ def test_every_link_of_every_page_leads_somewhere(site: Site, pages: dict[str, s
     assert {link: status for link, status in broken.items() if status != 200} == {}
 
 
+@pytest.mark.slow
 def test_every_page_forbids_foreign_scripts_frames_and_sniffing(site: Site, pages: dict[str, str]) -> None:
     for path in [*pages.values(), "/login", "/p/default/models/nothing"]:
         headers = site.client().get(path).headers
@@ -176,6 +180,7 @@ EMPTY = {
 }
 
 
+@pytest.mark.slow
 def test_an_empty_workspace_says_on_each_page_what_to_do_next(fresh: Site) -> None:
     http = fresh.client()
     for path, told in EMPTY.items():

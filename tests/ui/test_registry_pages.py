@@ -30,6 +30,7 @@ def registered(ws: Workspace) -> None:
     ws.models.transition("model:Fraud model (EU)@1", Stage.PRODUCTION)
 
 
+@pytest.mark.slow
 def test_a_version_that_is_no_bundle_says_what_it_holds_and_why_it_is_not_served(fresh: Site) -> None:
     registered(fresh.ws)
     http = fresh.client()
@@ -52,6 +53,7 @@ def test_a_version_that_is_no_bundle_says_what_it_holds_and_why_it_is_not_served
     assert "Fraud model (EU)" in Reader(http.get("/p/default/models/Fraud model (EU)/champion").text).text
 
 
+@pytest.mark.slow
 def test_a_file_of_a_version_is_a_download_of_exactly_its_bytes(fresh: Site) -> None:
     registered(fresh.ws)
     http = fresh.client()
@@ -65,6 +67,7 @@ def test_a_file_of_a_version_is_a_download_of_exactly_its_bytes(fresh: Site) -> 
     assert http.get(path.replace("MLmodel", "..%2F..%2Fx")).status_code in (400, 404)
 
 
+@pytest.mark.slow
 def test_names_are_found_by_a_filter_and_show_stage_and_tags(fresh: Site) -> None:
     registered(fresh.ws)
     fresh.ws.models.create("other")
@@ -77,6 +80,7 @@ def test_names_are_found_by_a_filter_and_show_stage_and_tags(fresh: Site) -> Non
     assert "No version yet" in http.get("/p/default/models/other").text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ["", "/Fraud model (EU)", "/Fraud model (EU)/1", "/Fraud model (EU)/2"])
 def test_hostile_words_of_models_are_text(fresh: Site, path: str) -> None:
     registered(fresh.ws)

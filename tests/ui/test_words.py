@@ -104,6 +104,7 @@ def test_no_name_leaves_its_place_in_a_path(project: str, name: str) -> None:
     assert set(path) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/%?=&+-_.~")
 
 
+@pytest.mark.slow
 @given(
     st.recursive(
         st.text() | st.integers() | st.none(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)
@@ -115,6 +116,7 @@ def test_json_inside_a_page_can_end_no_element_and_says_the_same(value: object) 
     assert msgspec.json.decode(text) == value
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("evidence", "told"),
     [

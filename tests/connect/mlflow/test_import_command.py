@@ -9,6 +9,7 @@ import pytest
 from loopwright.cli.main import main
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [

@@ -88,6 +88,7 @@ def omitted(report: Report) -> dict[str, str]:
     return {item.what: item.reason for item in report.omitted}
 
 
+@pytest.mark.slow
 def test_a_run_is_asked_for_once_and_again_only_when_it_has_changed(ws: Workspace, folder: Path) -> None:
     source = Listed(folder, [a_run(), a_run()])
     first, again = (import_mlflow(ws, source, Plan()) for _ in range(2))

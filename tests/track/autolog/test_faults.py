@@ -61,6 +61,7 @@ BREAKABLE = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("owner, name", BREAKABLE, ids=lambda part: getattr(part, "__name__", part))
 def test_a_training_goes_on_whatever_breaks(
     autolog: Autolog, reports: Reports, monkeypatch: pytest.MonkeyPatch, owner: object, name: str
@@ -227,6 +228,7 @@ print(json.dumps([cost, sorted(heavy & sys.modules.keys())]))
 """
 
 
+@pytest.mark.slow
 def test_switching_on_is_cheap_and_imports_no_library() -> None:
     costs = []
     for _ in range(3):
@@ -237,6 +239,7 @@ def test_switching_on_is_cheap_and_imports_no_library() -> None:
     assert min(costs) < 0.25
 
 
+@pytest.mark.slow
 def test_a_library_that_is_imported_later_is_watched(root: Path) -> None:
     program = (
         "import loopwright as lw\nlw.autolog(log_models=False)\n"

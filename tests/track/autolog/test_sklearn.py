@@ -101,6 +101,7 @@ def test_what_has_no_safe_form_is_not_kept_and_the_run_says_why(autolog: Autolog
     assert not [path for path in paths(ws, run) if path.startswith("model/")]
 
 
+@pytest.mark.slow
 def test_a_model_with_very_many_nodes_is_not_converted(autolog: Autolog, runs: Runs) -> None:
     autolog()
     noise = np.random.default_rng(0)
@@ -216,6 +217,7 @@ def test_more_rows_than_the_limit_are_scored_in_part_and_the_run_says_so(autolog
     assert run.metrics["training_accuracy_score"] == 1.0
 
 
+@pytest.mark.slow
 def test_scoring_a_slow_estimator_takes_a_bounded_time(autolog: Autolog, runs: Runs) -> None:
     class Slow(ClassifierMixin, BaseEstimator):
         answered = 0
@@ -389,6 +391,7 @@ def test_a_class_of_the_program_itself_goes_to_worker_processes(program: Program
     assert [run.name for run in runs() if not run.parent] == ["GridSearchCV", "cross_validate Mine"]
 
 
+@pytest.mark.slow
 def test_nearest_neighbours_of_many_rows_are_not_converted(autolog: Autolog, runs: Runs) -> None:
     autolog()
     many = np.random.default_rng(0).normal(size=(60_000, 20))

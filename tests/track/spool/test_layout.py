@@ -7,6 +7,7 @@ import struct
 from typing import NamedTuple
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -82,6 +83,7 @@ def test_a_cut_loses_only_what_was_not_whole(
     assert found_in(left) == wanted
 
 
+@pytest.mark.slow
 @given(RECORDS, st.data())
 @settings(max_examples=300)
 def test_damaged_bytes_lose_only_the_records_that_they_are_in(

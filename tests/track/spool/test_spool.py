@@ -200,6 +200,7 @@ def test_a_new_spool_is_seen_only_when_it_is_locked(tmp_path: Path) -> None:
     assert spools_in(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_segments_that_are_made_ahead_never_meet_those_that_are_made_in_need(tmp_path: Path) -> None:
     """The thread that ships prepares while the caller runs out of room: no file may be two segments."""
     spool = Quiet(tmp_path, segment_bytes=1 << 14)

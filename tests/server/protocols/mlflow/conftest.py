@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -72,6 +73,14 @@ def error(answer: httpx.Response) -> tuple[int, str, str]:
     body = answer.json()
     assert set(body) == {"error_code", "message"}, body
     return answer.status_code, body["error_code"], body["message"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Each test starts a server of its own, so all but a cross-section belong to the whole run."""
+    for item in items:
+        here = Path(__file__).parent in item.path.parents
+        if here and item.path.name != "test_histories.py" and "serve" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ def logged(server: Server, count: int, key: str = "m") -> str:
     return run
 
 
+@pytest.mark.slow
 def test_a_history_is_whole_unless_pages_are_asked_for(both: Server) -> None:
     run = logged(both, 3000)
     whole = both.get("metrics/get-history", run_id=run, metric_key="m")
@@ -35,6 +36,7 @@ def test_an_unknown_metric_has_an_empty_history(server: Server) -> None:
     assert server.get("metrics/get-history", run_id=server.run(), metric_key="none").get("metrics", []) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "query",
     [
@@ -72,6 +74,7 @@ def test_histories_of_several_runs_are_thinned_out_with_both_ends_kept(both: Ser
     assert [point["step"] for point in zoomed["metrics"]] == [100, 101, 102, 103, 104]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("path", "query"),
     [
