@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
+from operator import attrgetter, itemgetter
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, bindparam, select
 
 from loopwright.core import Invalid, operation
 from loopwright.store import Database
+from loopwright.track.keys import ByNumbers
 from loopwright.track.life import RunLife
 from loopwright.track.lifecycle import NewRun, start_run
 from loopwright.track.model import (
@@ -68,7 +70,7 @@ class RunContent(RunLife):
         """
         wanted = NewRun("", name, {}, dict(tags or {}), parent, "", "run", experiment_id, started_at)
         with self.stores.db.begin() as tx:
-            return self._load(tx, start_run(self.stores, self.scope, tx, wanted))
+            return start_run(self.stores, self.scope, tx, wanted)
 
     @operation("runs.contents", permission="runs:read")
     def contents(self, runs: list[str]) -> list[RunContents]:
@@ -169,45 +171,49 @@ def note_contents(
 def _seqs(connection: Connection, project: str, ids: Sequence[str]) -> dict[str, int]:
     found: dict[str, int] = {}
     for some in _chunks(list(dict.fromkeys(ids))):
-        query = select(runs.c.id, runs.c.seq).where(runs.c.id.in_(some), runs.c.project == project)
-        found.update({row.id: row.seq for row in connection.execute(query)})
+        found.update({row.id: row.seq for row in connection.execute(_SEQS, {"ids": some, "project": project})})
     return {id: found[id] for id in ids if id in found}
 
 
-def _latest(connection: Connection, seqs: Iterable[int]) -> dict[int, list[MetricPoint]]:
+_SEQS = select(runs.c.id, runs.c.seq).where(
+    runs.c.id.in_(bindparam("ids", expanding=True)), runs.c.project == bindparam("project")
+)
+_LATEST = ByNumbers(
+    select(
+        run_series.c.run_seq, run_keys.c.key, run_series.c.last_bits, run_series.c.last_step, run_series.c.last_at
+    ).join(run_keys, run_keys.c.id == run_series.c.key_id),
+    run_series.c.run_seq,
+)
+_DATASETS = ByNumbers(
+    select(run_datasets, run_dataset_uses.c.run_seq, run_dataset_uses.c.tags).join(
+        run_dataset_uses, run_dataset_uses.c.dataset_id == run_datasets.c.id
+    ),
+    run_dataset_uses.c.run_seq,
+)
+_MODELS = ByNumbers(select(run_models).order_by(run_models.c.step, run_models.c.model), run_models.c.run_seq)
+
+
+def _latest(connection: Connection, seqs: Collection[int]) -> dict[int, list[MetricPoint]]:
     """The last point of each metric of each run, by key."""
     found: dict[int, list[MetricPoint]] = {}
-    columns = run_series.c
-    query = (
-        select(columns.run_seq, run_keys.c.key, columns.last_bits, columns.last_step, columns.last_at)
-        .join(run_keys, run_keys.c.id == columns.key_id)
-        .order_by(run_keys.c.key)
-    )
-    for some in _chunks(list(seqs)):
-        for seq, key, bits, step, at in connection.execute(query.where(columns.run_seq.in_(some))):
-            point = MetricPoint(key, to_wire(from_bits(bits)), step, from_micros(at))
-            found.setdefault(seq, []).append(point)
+    # Sorted here: a database might walk all keys of the workspace in their order instead.
+    for seq, key, bits, step, at in sorted(_LATEST.rows(connection, seqs), key=itemgetter(1)):
+        found.setdefault(seq, []).append(MetricPoint(key, to_wire(from_bits(bits)), step, from_micros(at)))
     return found
 
 
-def _datasets(connection: Connection, seqs: Iterable[int]) -> dict[int, list[DatasetUse]]:
+def _datasets(connection: Connection, seqs: Collection[int]) -> dict[int, list[DatasetUse]]:
     found: dict[int, list[DatasetUse]] = {}
-    uses = run_dataset_uses.c
-    query = select(run_datasets, uses.run_seq, uses.tags).join(run_dataset_uses, uses.dataset_id == run_datasets.c.id)
-    for some in _chunks(list(seqs)):
-        for row in connection.execute(query.where(uses.run_seq.in_(some)).order_by(run_datasets.c.id)):
-            kept = {name: getattr(row, name) for name in (*_LIMITS, "tags")}
-            found.setdefault(row.run_seq, []).append(msgspec.convert(kept, DatasetUse))
+    for row in sorted(_DATASETS.rows(connection, seqs), key=attrgetter("id")):
+        kept = {name: getattr(row, name) for name in (*_LIMITS, "tags")}
+        found.setdefault(row.run_seq, []).append(msgspec.convert(kept, DatasetUse))
     return found
 
 
-def _models(connection: Connection, seqs: Iterable[int]) -> dict[tuple[int, str], list[ModelUse]]:
+def _models(connection: Connection, seqs: Collection[int]) -> dict[tuple[int, str], list[ModelUse]]:
     found: dict[tuple[int, str], list[ModelUse]] = {}
-    columns = run_models.c
-    for some in _chunks(list(seqs)):
-        query = select(run_models).where(columns.run_seq.in_(some)).order_by(columns.step, columns.model)
-        for row in connection.execute(query):
-            found.setdefault((row.run_seq, row.role), []).append(ModelUse(row.model, row.step))
+    for row in _MODELS.rows(connection, seqs):
+        found.setdefault((row.run_seq, row.role), []).append(ModelUse(row.model, row.step))
     return found
 
 

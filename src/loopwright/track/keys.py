@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, cast
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import ARRAY, BigInteger, ColumnElement, Connection, Integer, any_, func, literal, select
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Integer,
+    Select,
+    Text,
+    any_,
+    bindparam,
+    func,
+    select,
+)
 from sqlalchemy import column as sql_column
 
 from loopwright.store import Database
 from loopwright.track.tables import run_keys
 
 _CHUNK = 500
+_GIVEN = "numbers"
 _known: WeakKeyDictionary[Database, dict[str, int]] = WeakKeyDictionary()
 _lock = threading.Lock()
 
@@ -29,20 +42,36 @@ def find_keys(database: Database, connection: Connection, keys: Iterable[str]) -
     return {**found, **fresh}
 
 
+class ByNumbers:
+    """A query for the rows whose column is one of some numbers.
+
+    The numbers are one bound value, however many there are, and the statement is made once for each kind of database:
+    to make it again for each call costs more than to run it.
+    """
+
+    def __init__(self, query: Select[Any], column: Any) -> None:
+        self._query, self._column = query, column
+        self._made: dict[str, Select[Any]] = {}
+
+    def rows(self, connection: Connection, numbers: Collection[int]) -> Sequence[Any]:
+        """The rows, all at once: row by row costs a call each."""
+        dialect = connection.dialect.name
+        if dialect not in self._made:
+            self._made[dialect] = self._query.where(_is_given(dialect, self._column))
+        given = list(numbers) if dialect == "postgresql" else f"[{','.join(map(str, numbers))}]"
+        return connection.execute(self._made[dialect], {_GIVEN: given}).all()
+
+
+def _is_given(dialect: str, column: Any) -> ColumnElement[bool]:
+    if dialect == "postgresql":
+        return cast("ColumnElement[bool]", column == any_(bindparam(_GIVEN, type_=ARRAY(BigInteger))))
+    each = func.json_each(bindparam(_GIVEN, type_=Text)).table_valued(sql_column("value", Integer))
+    return cast("ColumnElement[bool]", column.in_(select(each.c.value)))
+
+
 def key_names(connection: Connection, ids: Collection[int]) -> dict[int, str]:
     """The keys behind numbers."""
-    query = select(run_keys.c.id, run_keys.c.key).where(is_among(connection, run_keys.c.id, ids))
-    return {row.id: row.key for row in connection.execute(query)}
-
-
-def is_among(connection: Connection, column: Any, numbers: Collection[int]) -> ColumnElement[bool]:
-    """Whether a column is one of these numbers: one bound value, however many there are, so that the statement is
-    prepared once."""
-    if connection.dialect.name == "postgresql":
-        return cast("ColumnElement[bool]", column == any_(literal(list(numbers), ARRAY(BigInteger))))
-    text = f"[{','.join(map(str, numbers))}]"
-    each = func.json_each(text).table_valued(sql_column("value", Integer))
-    return cast("ColumnElement[bool]", column.in_(select(each.c.value)))
+    return {row.id: row.key for row in _NAMES.rows(connection, ids)}
 
 
 def intern_keys(database: Database, tx: Connection, keys: Iterable[str]) -> dict[str, int]:
@@ -69,3 +98,6 @@ def _read(connection: Connection, keys: list[str]) -> dict[str, int]:
         )
         found.update({row.key: row.id for row in rows})
     return found
+
+
+_NAMES = ByNumbers(select(run_keys.c.id, run_keys.c.key), run_keys.c.id)

@@ -54,7 +54,7 @@ class RunLife:
         """
         wanted = NewRun(experiment, name, params or {}, tags or {}, parent, run_id, kind)
         with self.stores.db.begin() as tx:
-            return self._load(tx, start_run(self.stores, self.scope, tx, wanted))
+            return start_run(self.stores, self.scope, tx, wanted)
 
     @operation("runs.finish", permission="runs:write", effect="write")
     def finish(self, run: str, status: RunStatus = RunStatus.FINISHED, error: str = "") -> Run:

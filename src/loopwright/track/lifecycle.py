@@ -7,16 +7,19 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, Row, bindparam, select, update
 
 from loopwright.core import Conflict, Invalid, NotFound, Scope, check_name, is_id, new_id
 from loopwright.store import Database, Stores
-from loopwright.track.model import Experiment, Lifecycle, Run, RunStatus
-from loopwright.track.reading import experiment_by_id, find_experiment, find_run, the_run
+from loopwright.track.model import Run, RunStatus
+from loopwright.track.reading import ExperimentPlace, experiment_place, find_run, load_runs, the_run
 from loopwright.track.tables import experiments, runs
 from loopwright.track.writing import write_texts
 
 _MAX_NAME = 500
+_CHANGE = update(runs).where(runs.c.seq == bindparam("the_seq"))
+_INSERT = runs.insert().returning(runs.c.seq)
+_COLUMNS = ("id", "experiment_id", "name", "kind", "status", "actor", "parent", "started_at")
 _ENDED_EVENT = {
     RunStatus.FINISHED: "run.finished",
     RunStatus.FAILED: "run.failed",
@@ -38,8 +41,8 @@ class NewRun(msgspec.Struct, frozen=True):
     started_at: datetime | None = None
 
 
-def start_run(stores: Stores, scope: Scope, tx: Connection, wanted: NewRun) -> str:
-    """Add a run, or set one that did not finish to running again; returns its id.
+def start_run(stores: Stores, scope: Scope, tx: Connection, wanted: NewRun) -> Run:
+    """Add a run, or set one that did not finish to running again.
 
     Raises:
         Conflict: the run has finished, or the id belongs to another project.
@@ -52,14 +55,18 @@ def start_run(stores: Stores, scope: Scope, tx: Connection, wanted: NewRun) -> s
         )
     run_id = wanted.run_id or new_id()
     if wanted.run_id and _resume(stores, scope, tx, run_id):
-        seq = the_run(tx, scope.project, run_id).seq
-    else:
-        seq = _insert(stores, scope, tx, run_id, wanted)
+        write_texts(stores.db, tx, the_run(tx, scope.project, run_id).seq, wanted.params, wanted.tags)
+        return load_runs(tx, [the_run(tx, scope.project, run_id)])[0]
+    seq, run = _insert(stores, scope, tx, run_id, wanted)
     write_texts(stores.db, tx, seq, wanted.params, wanted.tags)
-    return run_id
+    # Nothing else can hang on it yet, so it need not be read.
+    return msgspec.structs.replace(
+        run, params=dict(sorted(wanted.params.items())), tags=dict(sorted(wanted.tags.items()))
+    )
 
 
-def _insert(stores: Stores, scope: Scope, tx: Connection, run_id: str, wanted: NewRun) -> int:
+def _insert(stores: Stores, scope: Scope, tx: Connection, run_id: str, wanted: NewRun) -> tuple[int, Run]:
+    """Add a run; its number, and the run without what hangs on it."""
     project, now = scope.project, stores.clock.now()
     parent = the_run(tx, project, wanted.parent).id if wanted.parent else ""
     name = wanted.name or f"{wanted.kind}-{run_id[-6:]}"
@@ -67,22 +74,22 @@ def _insert(stores: Stores, scope: Scope, tx: Connection, run_id: str, wanted: N
         found = active_experiment(tx, project, wanted.experiment_id)
     else:
         found = ensure_experiment(stores.db, tx, project, wanted.experiment, now)
-    row = {
-        "id": run_id,
-        "project": project,
-        "experiment_id": found.id,
-        "name": name,
-        "kind": wanted.kind,
-        "status": RunStatus.RUNNING,
-        "actor": scope.actor,
-        "parent": parent,
-        "started_at": wanted.started_at or now,
-    }
-    seq = insert_run(tx, row)
-    ref, attrs = f"run:{run_id}", {"experiment": found.name, "name": name, "kind": wanted.kind}
-    stores.lineage.node(tx, ref, attrs=attrs, project=project)
-    stores.events.append(tx, "run.started", ref, scope, {**attrs, "parent": parent})
-    return seq
+    run = Run(
+        id=run_id,
+        experiment=found.name,
+        name=name,
+        status=RunStatus.RUNNING,
+        started_at=wanted.started_at or now,
+        actor=scope.actor,
+        parent=parent,
+        kind=wanted.kind,
+        experiment_id=found.id,
+    )
+    seq = insert_run(tx, {"project": project, **{key: getattr(run, key) for key in _COLUMNS}})
+    attrs = {"experiment": found.name, "name": name, "kind": wanted.kind}
+    stores.lineage.node(tx, run.ref, attrs=attrs, project=project)
+    stores.events.append(tx, "run.started", run.ref, scope, {**attrs, "parent": parent})
+    return seq, run
 
 
 def _resume(stores: Stores, scope: Scope, tx: Connection, run_id: str) -> bool:
@@ -106,7 +113,7 @@ def tell_end(stores: Stores, scope: Scope, tx: Connection, run: Run) -> None:
     stores.events.append(tx, _ENDED_EVENT[run.status], run.ref, scope, evidence)
 
 
-def ensure_experiment(database: Database, tx: Connection, project: str, name: str, now: datetime) -> Experiment:
+def ensure_experiment(database: Database, tx: Connection, project: str, name: str, now: datetime) -> ExperimentPlace:
     """The experiment of that name, made if there is none.
 
     Raises:
@@ -114,24 +121,24 @@ def ensure_experiment(database: Database, tx: Connection, project: str, name: st
         Conflict: it is deleted.
     """
     check_title("experiment", name)
-    found = find_experiment(tx, project, name)
+    found = experiment_place(tx, project, name=name)
     if found is None:
         row = {"id": new_id(), "project": project, "name": name, "created_at": now, "updated_at": now}
         tx.execute(database.upsert(experiments, row, ["project", "name"]))
-        found = find_experiment(tx, project, name)
+        found = experiment_place(tx, project, name=name)
     if found is None:
         raise Conflict(f"the experiment {name!r} was removed while it was made", next_step="try again")
     return _not_deleted(found)
 
 
-def active_experiment(connection: Connection, project: str, id: str) -> Experiment:
+def active_experiment(connection: Connection, project: str, id: str) -> ExperimentPlace:
     """The experiment of that id.
 
     Raises:
         NotFound: there is none.
         Conflict: it is deleted.
     """
-    found = experiment_by_id(connection, project, id)
+    found = experiment_place(connection, project, id=id)
     if found is None:
         raise NotFound(
             f"there is no experiment {id[:60]!r} in project {project!r}",
@@ -140,8 +147,8 @@ def active_experiment(connection: Connection, project: str, id: str) -> Experime
     return _not_deleted(found)
 
 
-def _not_deleted(found: Experiment) -> Experiment:
-    if found.lifecycle is Lifecycle.DELETED:
+def _not_deleted(found: ExperimentPlace) -> ExperimentPlace:
+    if found.is_deleted:
         raise Conflict(
             f"the experiment {found.name!r} is deleted",
             next_step=f"loopwright experiments restore {found.id} brings it back",
@@ -162,8 +169,7 @@ def check_run_words(name: str, kind: str) -> None:
 
 def insert_run(tx: Connection, row: Mapping[str, Any]) -> int:
     """Add a run; returns its number."""
-    statement = runs.insert().values(deleted_at=None, ended_at=None, error="", **row).returning(runs.c.seq)
-    return int(tx.execute(statement).scalar_one())
+    return int(tx.execute(_INSERT, {"deleted_at": None, "ended_at": None, "error": "", **row}).scalar_one())
 
 
 def reopen_run(tx: Connection, row: Row[Any]) -> None:
@@ -218,7 +224,7 @@ def change_run(
     values = changed_run(row, name, status, ended_at, stores.clock.now())
     if not values:
         return
-    tx.execute(update(runs).where(runs.c.seq == row.seq).values(values))
+    tx.execute(_CHANGE, {"the_seq": row.seq, **values})
     before = {key: str(getattr(row, key)) for key in values}
     evidence = {"before": before, "after": {key: str(value) for key, value in values.items()}}
     stores.events.append(tx, "run.changed", f"run:{row.id}", scope, evidence)

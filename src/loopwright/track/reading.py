@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row, Select, Table, select
+from sqlalchemy import Connection, Row, Select, Table, bindparam, select
 
 from loopwright.core import Conflict, NotFound
-from loopwright.track.keys import is_among, key_names
+from loopwright.track.keys import ByNumbers, key_names
 from loopwright.track.model import Experiment, Lifecycle, Run, RunInput, RunStatus
 from loopwright.track.tables import (
     experiment_tags,
@@ -23,6 +23,14 @@ from loopwright.track.tables import (
 from loopwright.track.values import from_bits, to_wire
 
 _CHUNK = 500
+
+
+class ExperimentPlace(NamedTuple):
+    """What a new run needs to know of its experiment."""
+
+    id: str
+    name: str
+    is_deleted: bool
 
 
 def find_run(connection: Connection, project: str, run_id: str) -> Row[Any] | None:
@@ -58,32 +66,51 @@ def any_run(connection: Connection, project: str, run_id: str) -> Row[Any]:
 
 
 def _find(connection: Connection, project: str, run_id: str) -> Row[Any] | None:
-    query = select(runs).where(runs.c.id == run_id.removeprefix("run:"), runs.c.project == project)
-    return connection.execute(query).one_or_none()
+    wanted = {"id": run_id.removeprefix("run:"), "project": project}
+    return connection.execute(_RUN, wanted).one_or_none()
+
+
+def _the_one(table: Table, name: str) -> Select[Any]:
+    """The row of a project that has a value."""
+    return select(table).where(table.c[name] == bindparam(name), table.c.project == bindparam("project"))
+
+
+# Made once: to make a statement costs more than to run it.
+_RUN, _EXPERIMENT, _NAMED = _the_one(runs, "id"), _the_one(experiments, "id"), _the_one(experiments, "name")
+_NAMES = select(experiments.c.id, experiments.c.name).where(experiments.c.id.in_(bindparam("ids", expanding=True)))
+_EXPERIMENT_TAGS = (
+    select(experiment_tags)
+    .where(experiment_tags.c.experiment_id.in_(bindparam("ids", expanding=True)))
+    .order_by(experiment_tags.c.key)
+)
 
 
 def find_experiment(connection: Connection, project: str, name: str) -> Experiment | None:
     """The experiment of that name, deleted or not, if there is one."""
-    query = select(experiments).where(experiments.c.project == project, experiments.c.name == name)
-    return _one_experiment(connection, query)
+    return _experiment(connection, connection.execute(_NAMED, {"name": name, "project": project}).all())
 
 
 def experiment_by_id(connection: Connection, project: str, id: str) -> Experiment | None:
     """The experiment of that id, deleted or not, if there is one."""
-    query = select(experiments).where(experiments.c.project == project, experiments.c.id == id)
-    return _one_experiment(connection, query)
+    return _experiment(connection, connection.execute(_EXPERIMENT, {"id": id, "project": project}).all())
 
 
-def _one_experiment(connection: Connection, query: Select[Any]) -> Experiment | None:
-    return next(iter(load_experiments(connection, connection.execute(query).all())), None)
+def experiment_place(connection: Connection, project: str, id: str = "", name: str = "") -> ExperimentPlace | None:
+    """Where runs of an experiment, of that id or name, belong; None where there is none."""
+    query, value = (_EXPERIMENT, {"id": id}) if id else (_NAMED, {"name": name})
+    row = connection.execute(query, {**value, "project": project}).one_or_none()
+    return None if row is None else ExperimentPlace(row.id, row.name, row.deleted_at is not None)
+
+
+def _experiment(connection: Connection, rows: Sequence[Row[Any]]) -> Experiment | None:
+    return next(iter(load_experiments(connection, rows)), None)
 
 
 def load_experiments(connection: Connection, rows: Sequence[Row[Any]]) -> list[Experiment]:
     """The records of experiments' rows, in their order."""
     tags: dict[str, dict[str, str]] = {}
     for some in _chunks([row.id for row in rows]):
-        query = select(experiment_tags).where(experiment_tags.c.experiment_id.in_(some))
-        for tag in connection.execute(query.order_by(experiment_tags.c.key)):
+        for tag in connection.execute(_EXPERIMENT_TAGS, {"ids": some}):
             tags.setdefault(tag.experiment_id, {})[tag.key] = tag.value
     return [
         Experiment(
@@ -129,18 +156,18 @@ def load_runs(connection: Connection, rows: Sequence[Row[Any]]) -> list[Run]:
     ]
 
 
-_PARAMS = (run_params, "value")
-_TAGS = (run_tags, "value")
-_METRICS = (run_series, "last_bits")
+def _by_run(table: Table, value: str) -> ByNumbers:
+    return ByNumbers(select(table.c.run_seq, table.c.key_id, table.c[value]), table.c.run_seq)
 
 
-def _keyed(connection: Connection, of: tuple[Table, str], seqs: list[int]) -> dict[int, dict[int, Any]]:
-    table, column = of
-    columns = table.c
-    query = select(columns.run_seq, columns.key_id, columns[column])
+_PARAMS, _TAGS = _by_run(run_params, "value"), _by_run(run_tags, "value")
+_METRICS = _by_run(run_series, "last_bits")
+_INPUTS = ByNumbers(select(run_inputs).order_by(run_inputs.c.name, run_inputs.c.ref), run_inputs.c.run_seq)
+
+
+def _keyed(connection: Connection, query: ByNumbers, seqs: list[int]) -> dict[int, dict[int, Any]]:
     found: dict[int, dict[int, Any]] = {}
-    # All at once: row by row costs a call each.
-    rows = connection.execute(query.where(is_among(connection, columns.run_seq, seqs))).all()
+    rows: Sequence[tuple[int, int, Any]] = query.rows(connection, seqs)
     for seq, key_id, value in rows:
         if seq in found:
             found[seq][key_id] = value
@@ -163,8 +190,7 @@ def _metrics(bits: Mapping[str, int]) -> dict[str, Any]:
 
 def _inputs(connection: Connection, seqs: list[int]) -> dict[int, list[RunInput]]:
     found: dict[int, list[RunInput]] = {}
-    query = select(run_inputs).where(is_among(connection, run_inputs.c.run_seq, seqs))
-    for row in connection.execute(query.order_by(run_inputs.c.name, run_inputs.c.ref)):
+    for row in _INPUTS.rows(connection, seqs):
         found.setdefault(row.run_seq, []).append(RunInput(row.ref, row.name, row.digest, row.dataset, row.context))
     return found
 
@@ -172,8 +198,7 @@ def _inputs(connection: Connection, seqs: list[int]) -> dict[int, list[RunInput]
 def _experiment_names(connection: Connection, ids: set[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for some in _chunks(sorted(ids)):
-        query = select(experiments.c.id, experiments.c.name).where(experiments.c.id.in_(some))
-        found.update({row.id: row.name for row in connection.execute(query)})
+        found.update({row.id: row.name for row in connection.execute(_NAMES, {"ids": some})})
     return found
 
 

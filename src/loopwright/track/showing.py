@@ -29,7 +29,8 @@ def sparkline(values: Sequence[float], width: int = 12) -> str:
     if not count:
         return ""
     edges = [place * len(finite) // count for place in range(count + 1)]
-    means = [math.fsum(finite[a:b]) / (b - a) for a, b in pairwise(edges)]
+    # Divided first: the sum of large numbers may be too large for a number.
+    means = [math.fsum(value / (b - a) for value in finite[a:b]) for a, b in pairwise(edges)]
     low, span = min(means), max(means) - min(means)
     if not 0 < span < math.inf:
         return _BARS[3] * count

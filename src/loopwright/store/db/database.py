@@ -6,6 +6,7 @@ import sqlite3
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any, Literal
 
 from sqlalchemy import URL, Connection, Insert, Table, func, select, text
@@ -106,13 +107,14 @@ class Database:
         conflict_columns: Sequence[str],
         update_columns: Sequence[str] = (),
     ) -> Insert:
-        """An INSERT that updates `update_columns` of the row that is there already, or leaves it as it is if none."""
-        insert = sqlite.insert(table) if self.dialect == "sqlite" else postgresql.insert(table)
-        insert = insert.values(dict(values) if isinstance(values, Mapping) else [dict(row) for row in values])
-        if not update_columns:
-            return insert.on_conflict_do_nothing(index_elements=list(conflict_columns))
-        changes = {name: insert.excluded[name] for name in update_columns}
-        return insert.on_conflict_do_update(index_elements=list(conflict_columns), set_=changes)
+        """An INSERT that updates `update_columns` of the row that is there already, or leaves it as it is if none.
+
+        With no `values`, the rows are given to `execute`: that statement is made once, which a hot path should prefer.
+        """
+        made = _upsert(self.dialect, table, tuple(conflict_columns), tuple(update_columns))
+        if not values:
+            return made
+        return made.values(dict(values) if isinstance(values, Mapping) else [dict(row) for row in values])
 
     def lock(self, tx: Connection, name: str) -> None:
         """Wait until no other open transaction holds `name`, and hold it to this one's end.
@@ -167,3 +169,12 @@ class Database:
     def close(self) -> None:
         """Close every connection. The database can be used again; it then connects anew."""
         self._engine.dispose()
+
+
+@lru_cache(maxsize=512)
+def _upsert(dialect: Dialect, table: Table, conflict: tuple[str, ...], update: tuple[str, ...]) -> Insert:
+    insert = sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
+    if not update:
+        return insert.on_conflict_do_nothing(index_elements=conflict)
+    changes = {name: insert.excluded[name] for name in update}
+    return insert.on_conflict_do_update(index_elements=conflict, set_=changes)

@@ -17,6 +17,7 @@ from loopwright.store.events.model import AuditReport, Event
 from loopwright.store.events.tables import cursors, events
 
 _SEAL_BATCH = 10_000
+_INSERT = events.insert()
 _log = logging.getLogger(__name__)
 _KIND = re.compile(r"[a-z][a-z_]*\.[a-z][a-z_]*")
 
@@ -67,7 +68,7 @@ class EventLog:
             cause=scope.cause if cause is None else cause,
             evidence=dict(evidence or {}),
         )
-        tx.execute(events.insert().values(**{name: getattr(event, name) for name in Event.__struct_fields__}))
+        tx.execute(_INSERT, {name: getattr(event, name) for name in Event.__struct_fields__})
         return event
 
     def seal(self, limit: int = _SEAL_BATCH) -> int:

@@ -35,12 +35,12 @@ class Lineage:
         kind = ref.partition(":")[0]
         row = {"project": project, "ref": ref, "kind": kind, "digest": digest, "attrs": dict(attrs or {})}
         given = [name for name in ("digest", "attrs") if row[name]]
-        tx.execute(self._db.upsert(nodes, row, ["project", "ref"], given))
+        tx.execute(self._db.upsert(nodes, {}, ["project", "ref"], given), row)
 
     def edge(self, tx: Connection, source: str, target: str, role: str, project: str = "default") -> None:
         """Note that `target` (newer, downstream) was made from or with `source` (older, upstream)."""
         row = {"project": project, "source": source, "target": target, "role": role}
-        tx.execute(self._db.upsert(edges, row, list(row)))
+        tx.execute(self._db.upsert(edges, {}, list(row)), row)
 
     def ancestors(self, connection: Connection, refs: Iterable[str], project: str) -> set[str]:
         """These refs and everything that they came from, however far."""

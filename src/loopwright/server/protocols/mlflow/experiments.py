@@ -194,15 +194,16 @@ def find(service: ExperimentService, experiment_id: str) -> Experiment:
         try:
             found = service.get(ours)
         except NotFound as missing:
-            raise _unknown(experiment_id, missing.next_step) from None
+            raise unknown_experiment(experiment_id, missing.next_step) from None
         if found.id != ours:  # it is one's name
-            raise _unknown(experiment_id)
+            raise unknown_experiment(experiment_id)
         return found
     default = service.find(OUR_DEFAULT)
     return default if default is not None else _make_default(service)
 
 
-def _unknown(experiment_id: str, next_step: str = "") -> NotFound:
+def unknown_experiment(experiment_id: str, next_step: str = "") -> NotFound:
+    """The error for an id that no experiment has."""
     return NotFound(f"No Experiment with id={experiment_id[:60]} exists", next_step=next_step)
 
 

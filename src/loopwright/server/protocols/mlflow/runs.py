@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 from loopwright.core import Invalid, NotFound, is_id, new_id
 from loopwright.server.protocols.mlflow import wire
 from loopwright.server.protocols.mlflow.endpoint import Endpoint, Rooms, ask
-from loopwright.server.protocols.mlflow.experiments import find, view_of
+from loopwright.server.protocols.mlflow.experiments import find, unknown_experiment, view_of
 from loopwright.server.protocols.mlflow.records import (
     DEFAULT_ID,
+    OUR_DEFAULT,
     PARENT,
     RUN_NAME,
     USER,
@@ -18,6 +19,7 @@ from loopwright.server.protocols.mlflow.records import (
     RunInfo,
     RunItem,
     moment,
+    our_id,
     run_info,
     run_item,
     texts,
@@ -98,9 +100,14 @@ async def create(call: Call, asked: Create) -> One:
     started_at = moment("start_time", asked.start_time) if asked.start_time else None
 
     def work(rooms: Rooms) -> RunItem:
-        experiment = find(rooms.experiments, asked.experiment_id)
+        id = asked.experiment_id
+        if our_id(id) == OUR_DEFAULT:
+            id = find(rooms.experiments, id).id
         parent = _known_parent(rooms, tags.get(PARENT, ""))
-        run = rooms.runs.start_in(experiment.id, name, {**tags, RUN_NAME: name}, parent, started_at)
+        try:
+            run = rooms.runs.start_in(id, name, {**tags, RUN_NAME: name}, parent, started_at)
+        except NotFound as missing:
+            raise unknown_experiment(id, missing.next_step) from None
         return run_item(run, RunContents(run.id))
 
     return One(await ask(call, work))
