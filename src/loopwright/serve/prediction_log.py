@@ -92,6 +92,23 @@ class PredictionLog:
         self._writer.close()
 
 
+class NoPredictionLog(PredictionLog):
+    """For serving without a log: nothing is written. Endpoints that are served so have a policy that logs no row."""
+
+    def __init__(self) -> None:
+        self.records = 0
+
+    def columns_key(self, names: Sequence[str]) -> str:  # noqa: ARG002
+        """No key: no record will refer to it."""
+        return ""
+
+    def append(self, records: list[Record]) -> None:
+        """Keep nothing."""
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
 def read_predictions(
     folder: Path, cursor: Cursor | None = None, limit: int = 10_000
 ) -> tuple[list[Prediction], Cursor]:

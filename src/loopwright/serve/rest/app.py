@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from urllib.parse import unquote_to_bytes
 
 import msgspec
@@ -35,6 +36,8 @@ class App:
         """
         self.ready = False
         self.connections: Callable[[], int] = lambda: 0
+        self.figures: Callable[[], Awaitable[str]] | None = None  # of all workers, where there are several
+        self._tasks: set[asyncio.Task[None]] = set()
         self._plane, self._hosts = plane, hosts
         self._targets: dict[bytes, tuple[str, str]] = {}
 
@@ -123,10 +126,28 @@ class App:
                 self._plane.endpoint(name).at_version(version)
                 exchange.respond(200, _encode({"name": name, "ready": True}))
             case ["metrics"]:
-                self._plane.metrics.connections = self.connections()
-                exchange.respond(200, self._plane.metrics.render().encode(), _TEXT)
+                self._tell_figures(exchange)
             case parts:
                 raise NotFound(f"there is nothing at {'/' + '/'.join(parts)!r}", next_step="start at /v2")
+
+    def own_figures(self) -> str:
+        """The figures of this process, as Prometheus reads them."""
+        self._plane.metrics.connections = self.connections()
+        return self._plane.metrics.render()
+
+    def _tell_figures(self, exchange: Exchange) -> None:
+        if self.figures is None:
+            exchange.respond(200, self.own_figures().encode(), _TEXT)
+            return
+        task = asyncio.ensure_future(self._tell_all_figures(exchange, self.figures))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _tell_all_figures(self, exchange: Exchange, figures: Callable[[], Awaitable[str]]) -> None:
+        try:
+            exchange.respond(200, (await figures()).encode(), _TEXT)
+        except Exception as error:  # noqa: BLE001  (as above)
+            self._refuse(exchange, error)
 
     def _refuse(self, exchange: Exchange, error: Exception) -> None:
         """Answer with an error; one that nobody raised on purpose is reported in full, and not shown to the caller."""

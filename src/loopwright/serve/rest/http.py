@@ -264,9 +264,13 @@ class HttpServer:
             OSError: the address cannot be bound.
         """
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: HttpConnection(self), host, port, backlog=4096)
-        self._sweeper = asyncio.create_task(self._sweep(), name="loopwright-sweeper")
+        self._server = await loop.create_server(self.start(), host, port, backlog=4096)
         return int(self._server.sockets[0].getsockname()[1])
+
+    def start(self) -> Callable[[], HttpConnection]:
+        """Watch over the ages of connections from now on; what makes a connection, for who accepts them."""
+        self._sweeper = asyncio.create_task(self._sweep(), name="loopwright-sweeper")
+        return lambda: HttpConnection(self)
 
     async def drain(self, timeout_s: float) -> None:
         """Accept nothing new, let answers under way leave, then close everything."""

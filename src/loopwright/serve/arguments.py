@@ -1,0 +1,106 @@
+"""What an inference process is told when it starts, as a record and as a command line."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from loopwright.serve.workers.member import Membership
+
+
+class ProcessSettings(msgspec.Struct, frozen=True):
+    """What the process is told when it starts.
+
+    Attributes:
+        state: the document to follow.
+        objects: the URL or folder of the object store.
+        journal: the folder of the prediction log; none for no log.
+        cache: where bundles are kept on this machine.
+        host, port: where it listens, if it is no member; port 0 for any that is free.
+        grpc_port: where it answers gRPC; 0 for any that is free, none for nowhere.
+        threads: per prediction.
+        watch_parent: end when standard input is closed, or the parent is gone.
+        bundle: a folder that holds the one bundle that is served, whatever digest the state names.
+        await_state: be ready only when there is a state and all that it names is loaded; end if it cannot be.
+        member: its place among the workers of one address.
+    """
+
+    state: Path
+    objects: str = ""
+    journal: Path | None = None
+    cache: Path | None = None
+    host: str = "127.0.0.1"
+    port: int = 0
+    grpc_port: int | None = None
+    threads: int = 1
+    watch_parent: bool = False
+    bundle: Path | None = None
+    await_state: bool = False
+    member: Membership | None = None
+
+    @property
+    def bundles(self) -> Path:
+        """Where bundles are kept on this machine."""
+        return self.cache or self.state.parent / "bundles"
+
+
+def to_arguments(settings: ProcessSettings) -> list[str]:
+    """The command line, without the program, that `from_arguments` reads."""
+    plain = ("state", "objects", "journal", "cache", "host", "port", "grpc_port", "threads", "bundle")
+    given: list[str] = []
+    for name in plain:
+        value = getattr(settings, name)
+        if value is not None and value != "":
+            given += [f"--{name.replace('_', '-')}", str(value)]
+    if settings.member is not None:
+        member = settings.member
+        given += ["--workers-folder", str(member.folder), "--place", f"{member.place}/{member.places}"]
+        given += ["--listen-fd", str(member.listener)]
+    flags = {"--await-state": settings.await_state, "--fd-parent-watch": settings.watch_parent}
+    return given + [flag for flag, on in flags.items() if on]
+
+
+def from_arguments(arguments: Sequence[str] | None) -> ProcessSettings:
+    """The settings in a command line; by default this process's own."""
+    found = _parser().parse_args(arguments)
+    member = None
+    if found.workers_folder is not None:
+        place, places = map(int, found.place.split("/"))
+        member = Membership(found.workers_folder, place, places, found.listen_fd)
+    return ProcessSettings(
+        state=found.state,
+        objects=found.objects,
+        journal=found.journal,
+        cache=found.cache,
+        host=found.host,
+        port=found.port,
+        grpc_port=found.grpc_port,
+        threads=found.threads,
+        watch_parent=found.fd_parent_watch,
+        bundle=found.bundle,
+        await_state=found.await_state,
+        member=member,
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m loopwright.serve", description="The inference process.")
+    add = parser.add_argument
+    add("--state", type=Path, required=True, help="the serving state to follow")
+    add("--objects", default="", help="URL or folder of the object store")
+    add("--journal", type=Path, help="folder of the prediction log; none for no log")
+    add("--cache", type=Path, help="folder for bundles; beside the state by default")
+    add("--host", default="127.0.0.1")
+    add("--port", type=int, default=0, help="0 takes any that is free")
+    add("--grpc-port", type=int, help="answer gRPC there; 0 takes any that is free")
+    add("--threads", type=int, default=1, help="threads per prediction")
+    add("--bundle", type=Path, help="serve the bundle in this folder, whatever digest the state names")
+    add("--await-state", action="store_true", help="be ready when all that the state names is loaded, or end")
+    add("--fd-parent-watch", action="store_true", help="end when standard input is closed")
+    add("--workers-folder", type=Path, help="where the workers of one address meet")
+    add("--place", default="0/1", help="the place among them, and how many they are")
+    add("--listen-fd", type=int, default=-1, help="the descriptor of the socket that they share")
+    return parser

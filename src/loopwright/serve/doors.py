@@ -1,0 +1,61 @@
+"""Where the inference process answers: HTTP, alone or on a socket that it shares with others."""
+
+from __future__ import annotations
+
+import msgspec
+
+from loopwright.core import Conflict
+from loopwright.serve.arguments import ProcessSettings
+from loopwright.serve.dataplane import DataPlane
+from loopwright.serve.rest import App, HttpServer
+from loopwright.serve.workers.member import Member
+
+
+class Address(msgspec.Struct, frozen=True):
+    """Where it answers: an HTTP address, and `host:port` for gRPC, empty where there is none."""
+
+    url: str
+    grpc: str = ""
+
+
+class Doors:
+    """Opens them together, and closes them so that what is under way is answered."""
+
+    def __init__(self, settings: ProcessSettings, plane: DataPlane, app: App) -> None:
+        self._settings, self._app = settings, app
+        self._server = HttpServer(app)
+        app.connections = lambda: self._server.connections
+        self._member: Member | None = None
+        if settings.member is not None:
+            self._member = Member(settings.member, app.own_figures, lambda: self._server.connections)
+            app.figures = self._member.figures
+
+    async def open(self) -> Address:
+        """Begin to answer.
+
+        Raises:
+            Conflict: the port is taken.
+        """
+        port = await self._listen()
+        host = self._settings.host
+        return Address(f"http://{f'[{host}]' if ':' in host else host}:{port}")
+
+    async def close(self, timeout_s: float) -> None:
+        """Take nothing new, answer what is under way, for `timeout_s` at most."""
+        if self._member is not None:
+            self._member.stop_accepting()
+        await self._server.drain(timeout_s)
+        if self._member is not None:
+            await self._member.close()
+
+    async def _listen(self) -> int:
+        if self._member is not None:
+            return await self._member.open(self._server.start())
+        host, port = self._settings.host, self._settings.port
+        try:
+            return await self._server.listen(host, port)
+        except OSError as error:
+            raise Conflict(
+                f"cannot listen on {host}:{port}: {error.strerror or error}",
+                next_step="stop what uses the port, or give another with --port (0 takes any that is free)",
+            ) from error

@@ -1,0 +1,89 @@
+"""What the workers of one address tell each other in shared memory: who lives, and how many connections each has.
+
+A page of a file that all of them map: a note costs a store into memory, and needs no lock since each worker writes its
+own line alone.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+import time
+from pathlib import Path
+
+import msgspec
+
+_LINE = struct.Struct("<qqqq")  # pid, last beat (ns, monotonic), connections, model under way
+_LINE_BYTES = 64  # a cache line each, so that no two workers write to the same one
+_NUMBER = struct.Struct("<q")
+_BEAT_AT, _CONNECTIONS_AT, _RUNNING_AT = 8, 16, 24
+
+
+class Line(msgspec.Struct, frozen=True):
+    """What one worker tells.
+
+    Attributes:
+        pid: 0 while none has this place.
+        beat_ns: when its event loop last had a turn, on the monotonic clock, which processes of one machine share.
+        connections: how many it holds.
+        running: 1 + the place, among the models that it named, of the one that it runs just now; 0 for none.
+    """
+
+    pid: int
+    beat_ns: int
+    connections: int
+    running: int
+
+    @property
+    def silent_s(self) -> float:
+        """How long its event loop has had no turn."""
+        return (time.monotonic_ns() - self.beat_ns) / 1e9
+
+
+class Board:
+    """The shared page. Each worker writes its own line; anybody reads all. A read may see one worker's line half old."""
+
+    def __init__(self, path: Path, places: int) -> None:
+        """Args:
+        path: the file; it is made if it is missing.
+        places: how many workers there are.
+        """
+        self.places = places
+        size = places * _LINE_BYTES
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            if os.fstat(descriptor).st_size < size:
+                os.ftruncate(descriptor, size)
+            self._page = mmap.mmap(descriptor, size)
+        finally:
+            os.close(descriptor)
+
+    def read(self, place: int) -> Line:
+        """One worker's line."""
+        return Line(*_LINE.unpack_from(self._page, place * _LINE_BYTES))
+
+    def take(self, place: int, pid: int) -> None:
+        """Begin a line: this process has the place from now on."""
+        _LINE.pack_into(self._page, place * _LINE_BYTES, pid, time.monotonic_ns(), 0, 0)
+
+    def clear(self, place: int, pid: int) -> None:
+        """Give a place up, if that process has it still."""
+        if self.read(place).pid == pid:
+            _LINE.pack_into(self._page, place * _LINE_BYTES, 0, 0, 0, 0)
+
+    def beat(self, place: int) -> None:
+        """Note that the event loop has had a turn."""
+        _NUMBER.pack_into(self._page, place * _LINE_BYTES + _BEAT_AT, time.monotonic_ns())
+
+    def note_connections(self, place: int, count: int) -> None:
+        """Note how many connections the worker holds."""
+        _NUMBER.pack_into(self._page, place * _LINE_BYTES + _CONNECTIONS_AT, count)
+
+    def note_running(self, place: int, number: int) -> None:
+        """Note which model runs on the event loop now; 0 when it is done."""
+        _NUMBER.pack_into(self._page, place * _LINE_BYTES + _RUNNING_AT, number)
+
+    def close(self) -> None:
+        """Let go of the page."""
+        self._page.close()

@@ -1,0 +1,82 @@
+"""This process as one of several workers behind one address."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from loopwright.serve.workers.accepting import Acceptor
+from loopwright.serve.workers.board import Board
+from loopwright.serve.workers.peers import Peers
+
+BEAT_S = 0.05
+BOARD = "board"
+
+
+class Membership(msgspec.Struct, frozen=True):
+    """A worker's place among the others.
+
+    Attributes:
+        folder: where they meet.
+        place: this one's, from 0.
+        places: how many they are.
+        listener: the descriptor of the listening socket that all share; -1 where there is none.
+    """
+
+    folder: Path
+    place: int
+    places: int
+    listener: int = -1
+
+
+class Member:
+    """Takes connections with the others, tells them its figures, and shows that it lives. Lives on one event loop."""
+
+    def __init__(self, given: Membership, render: Callable[[], str], connections: Callable[[], int]) -> None:
+        """Args:
+        given: the place.
+        render: this worker's figures, as Prometheus reads them.
+        connections: how many it holds.
+        """
+        self._given, self._connections = given, connections
+        self.board = Board(given.folder / BOARD, given.places)
+        self._peers = Peers(given.folder, self.board, given.place, render)
+        self._acceptor: Acceptor | None = None
+        self._beating: asyncio.Task[None] | None = None
+
+    async def open(self, protocol: Callable[[], asyncio.Protocol]) -> int:
+        """Take connections from now on; the port."""
+        await self._peers.open()
+        self.board.take(self._given.place, os.getpid())
+        self._beating = asyncio.create_task(self._beat(), name="loopwright-beat")
+        listener = socket.socket(fileno=os.dup(self._given.listener))
+        self._acceptor = Acceptor(listener, protocol, self.board, self._given.place)
+        return int(listener.getsockname()[1])
+
+    async def figures(self) -> str:
+        """The figures of all workers together."""
+        return await self._peers.figures()
+
+    def stop_accepting(self) -> None:
+        """Leave new connections to the others."""
+        if self._acceptor is not None:
+            self._acceptor.close()
+
+    async def close(self) -> None:
+        """Leave the last figures behind, and the place to the next."""
+        if self._beating is not None:
+            self._beating.cancel()
+        await self._peers.close()
+        self.board.clear(self._given.place, os.getpid())
+
+    async def _beat(self) -> None:
+        place = self._given.place
+        while self.board.read(place).pid == os.getpid():  # a successor may have taken the place while we drain
+            self.board.beat(place)
+            self.board.note_connections(place, self._connections())
+            await asyncio.sleep(BEAT_S)
