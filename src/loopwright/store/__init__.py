@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         read_tree,
     )
     from loopwright.store.online import OnlineStore, open_online
+    from loopwright.store.outgoing import Outgoing, Reply
     from loopwright.store.reach import Doomed, Expiry, Holding, Reach, Room, find_reach, of_run, removable
     from loopwright.store.stores import Stores, open_stores
     from loopwright.store.tables import TableStore
@@ -56,6 +57,7 @@ _HOMES = {
         "read_tree",
     ),
     "online": ("OnlineStore", "open_online"),
+    "outgoing": ("Outgoing", "Reply"),
     "reach": ("Doomed", "Expiry", "Holding", "Reach", "Room", "find_reach", "of_run", "removable"),
     "stores": ("Stores", "open_stores"),
     "tables": ("TableStore",),
@@ -82,9 +84,11 @@ __all__ = [
     "ObjectStat",
     "ObjectStore",
     "OnlineStore",
+    "Outgoing",
     "Position",
     "Reach",
     "Readable",
+    "Reply",
     "Room",
     "Sealer",
     "Stores",
