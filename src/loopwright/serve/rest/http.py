@@ -28,7 +28,18 @@ _REASONS = {
     503: b"Service Unavailable",
 }
 JSON = b"application/json"
-_KEPT_HEADERS = frozenset({b"host", b"origin", b"content-type", b"content-encoding"})
+_KEPT_HEADERS = frozenset(
+    {
+        b"host",
+        b"origin",
+        b"content-type",
+        b"content-encoding",
+        b"accept",
+        b"loopwright-key",
+        b"x-amzn-sagemaker-custom-attributes",
+        b"x-amzn-sagemaker-target-model",
+    }
+)
 
 
 class HttpLimits(msgspec.Struct, frozen=True):

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from loopwright.core import Invalid
+from loopwright.core import Invalid, LoopwrightError
 from loopwright.models import DATATYPES, Output
 from loopwright.serve.intake import ABSENT, Intake, Row
 from loopwright.serve.loaded import LoadedEndpoint
@@ -237,22 +237,6 @@ def _tensor(output: Output, values: list[Any], count: int) -> OutputTensor:
     return OutputTensor(output.name, DATATYPES[output.dtype], [count, *output.shape], values)
 
 
-def describe(endpoint: LoadedEndpoint) -> bytes:
-    """The metadata of an endpoint."""
-    inputs = [
-        {"name": column.name, "datatype": DATATYPES[column.dtype], "shape": [-1]} for column in endpoint.intake.columns
-    ]
-    signature = endpoint.live[0].predictor.signature
-    outputs = [
-        {"name": item.name, "datatype": DATATYPES[item.dtype], "shape": [-1, *item.shape]} for item in signature.outputs
-    ]
-    versions = sorted({item.version for item in endpoint.variants}, key=int)
-    return _encode(
-        {
-            "name": endpoint.spec.name,
-            "versions": versions,
-            "platform": "onnxruntime_onnx",
-            "inputs": inputs,
-            "outputs": outputs,
-        }
-    )
+def refusal(error: LoopwrightError) -> bytes:
+    """An error as the protocol tells it."""
+    return _encode({"error": str(error)})

@@ -1,0 +1,87 @@
+"""What an endpoint is and has done, in the words of the Open Inference Protocol V2 and of Triton's extensions of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from loopwright.core import DType
+from loopwright.models import DATATYPES
+from loopwright.serve.loaded import LoadedEndpoint
+from loopwright.serve.metrics import Metrics
+
+PLATFORM = "onnxruntime_onnx"
+CONFIG_TYPES = {
+    DType.BOOL: "TYPE_BOOL",
+    DType.INT64: "TYPE_INT64",
+    DType.FLOAT32: "TYPE_FP32",
+    DType.FLOAT64: "TYPE_FP64",
+    DType.STRING: "TYPE_STRING",
+}
+
+
+def versions_of(endpoint: LoadedEndpoint) -> list[str]:
+    """The model versions that an endpoint serves, in order."""
+    return sorted({item.version for item in endpoint.variants}, key=int)
+
+
+def metadata_of(endpoint: LoadedEndpoint) -> dict[str, Any]:
+    """The metadata of an endpoint: each input is a tensor of one value per row."""
+    inputs = [
+        {"name": column.name, "datatype": DATATYPES[column.dtype], "shape": [-1]} for column in endpoint.intake.columns
+    ]
+    signature = endpoint.live[0].predictor.signature
+    outputs = [
+        {"name": item.name, "datatype": DATATYPES[item.dtype], "shape": [-1, *item.shape]} for item in signature.outputs
+    ]
+    return {
+        "name": endpoint.spec.name,
+        "versions": versions_of(endpoint),
+        "platform": PLATFORM,
+        "inputs": inputs,
+        "outputs": outputs,
+    }
+
+
+def config_of(endpoint: LoadedEndpoint) -> dict[str, Any]:
+    """The configuration that Triton would have for the endpoint: the first dimension of each tensor is the row."""
+    inputs = [
+        {"name": column.name, "data_type": CONFIG_TYPES[column.dtype], "dims": [-1]}
+        for column in endpoint.intake.columns
+    ]
+    outputs = [
+        {"name": item.name, "data_type": CONFIG_TYPES[item.dtype], "dims": [-1, *item.shape]}
+        for item in endpoint.live[0].predictor.signature.outputs
+    ]
+    return {
+        "name": endpoint.spec.name,
+        "platform": PLATFORM,
+        "backend": "onnxruntime",
+        "version_policy": {"specific": {"versions": [int(version) for version in versions_of(endpoint)]}},
+        "max_batch_size": 0,
+        "input": inputs,
+        "output": outputs,
+        "parameters": {},
+    }
+
+
+def statistics_of(endpoint: LoadedEndpoint, metrics: Metrics, version: str = "") -> list[dict[str, Any]]:
+    """What each version of an endpoint has answered since the process started; of one version if it is named.
+
+    Rows are counted per version (`inference_count`), requests and their time per endpoint: `success` and `fail` are
+    those of the endpoint as a whole.
+    """
+    name = endpoint.spec.name
+    latency = metrics.latency.get(name)
+    good = metrics.requests.get((name, 200), 0)
+    bad = sum(count for (whose, status), count in metrics.requests.items() if whose == name and status != 200)
+    success = {"count": good, "ns": round(latency.total * 1e9) if latency else 0}
+    found = []
+    for number in [version] if version else versions_of(endpoint):
+        rows = sum(
+            count
+            for (whose, _, of_version, outcome), count in metrics.predictions.items()
+            if whose == name and of_version == number and outcome == "ok"
+        )
+        stats = {"success": success, "fail": {"count": bad, "ns": 0}}
+        found.append({"name": name, "version": number, "inference_count": rows, "inference_stats": stats})
+    return found
