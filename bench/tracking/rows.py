@@ -198,7 +198,7 @@ def native(sizes: Sizes, _db: Callable[[str], str]) -> list[Line]:
         lines += _native("loopwright", float(median), float(p99), float(rate))
         for name in TRACKERS:
             try:
-                found = _program(environment(name), "native_peer.py", name, folder / name, sizes.native // 5)
+                found = _program(environment(name), "native_peer.py", "write", name, folder / name, sizes.native // 5)
             except RuntimeError as error:
                 print(f"{name} has no figure: {error}", file=sys.stderr)
                 continue
