@@ -26,7 +26,6 @@ from loopwright.store import Database
 from loopwright.track.tables import run_keys
 
 _CHUNK = 500
-_GIVEN = "numbers"
 _known: WeakKeyDictionary[Database, dict[str, int]] = WeakKeyDictionary()
 _lock = threading.Lock()
 
@@ -43,30 +42,34 @@ def find_keys(database: Database, connection: Connection, keys: Iterable[str]) -
 
 
 class ByNumbers:
-    """A query for the rows whose column is one of some numbers.
+    """A query for the rows whose columns are each one of some numbers.
 
-    The numbers are one bound value, however many there are, and the statement is made once for each kind of database:
-    to make it again for each call costs more than to run it.
+    The numbers are one bound value a column, however many there are, and the statement is made once for each kind of
+    database: to make it again for each call costs more than to run it.
     """
 
-    def __init__(self, query: Select[Any], column: Any) -> None:
-        self._query, self._column = query, column
+    def __init__(self, query: Select[Any], *columns: ColumnElement[Any]) -> None:
+        self._query, self._columns = query, columns
         self._made: dict[str, Select[Any]] = {}
 
-    def rows(self, connection: Connection, numbers: Collection[int]) -> Sequence[Any]:
-        """The rows, all at once: row by row costs a call each."""
+    def rows(self, connection: Connection, *numbers: Collection[int]) -> Sequence[Any]:
+        """The rows, all at once, as row by row costs a call each. `numbers` are those of each column, in order."""
         dialect = connection.dialect.name
         if dialect not in self._made:
-            self._made[dialect] = self._query.where(_is_given(dialect, self._column))
-        given = list(numbers) if dialect == "postgresql" else f"[{','.join(map(str, numbers))}]"
-        return connection.execute(self._made[dialect], {_GIVEN: given}).all()
+            given = (_is_given(dialect, column, f"given{place}") for place, column in enumerate(self._columns))
+            self._made[dialect] = self._query.where(*given)
+        values = {
+            f"given{place}": list(some) if dialect == "postgresql" else f"[{','.join(map(str, some))}]"
+            for place, some in enumerate(numbers)
+        }
+        return connection.execute(self._made[dialect], values).all()
 
 
-def _is_given(dialect: str, column: Any) -> ColumnElement[bool]:
+def _is_given(dialect: str, column: ColumnElement[Any], name: str) -> ColumnElement[bool]:
     if dialect == "postgresql":
-        return cast("ColumnElement[bool]", column == any_(bindparam(_GIVEN, type_=ARRAY(BigInteger))))
-    each = func.json_each(bindparam(_GIVEN, type_=Text)).table_valued(sql_column("value", Integer))
-    return cast("ColumnElement[bool]", column.in_(select(each.c.value)))
+        return cast("ColumnElement[bool]", column == any_(bindparam(name, type_=ARRAY(BigInteger))))
+    each = func.json_each(bindparam(name, type_=Text)).table_valued(sql_column("value", Integer))
+    return column.in_(select(each.c.value))
 
 
 def key_names(connection: Connection, ids: Collection[int]) -> dict[int, str]:

@@ -9,12 +9,10 @@ from sqlalchemy import Connection, Row, select
 
 from loopwright.core import Conflict, NotFound
 from loopwright.store import Database
-from loopwright.track.keys import find_keys, intern_keys
+from loopwright.track.keys import ByNumbers, find_keys, intern_keys
 from loopwright.track.model import RunInput
 from loopwright.track.tables import run_inputs, run_params, run_tags
 from loopwright.track.values import check_key, check_text, head_of
-
-_CHUNK = 500
 
 
 def write_texts(
@@ -46,8 +44,9 @@ def put_texts(
         Conflict: a param has another value already.
     """
     if any(params.values()):
-        tx.execute(database.upsert(run_params, {}, ["run_seq", "key_id"]), _rows(key_ids, params))
-        _refuse_changed(tx, key_ids, params)
+        rows = _rows(key_ids, params)
+        if tx.execute(database.upsert(run_params, {}, ["run_seq", "key_id"]), rows).rowcount != len(rows):
+            _refuse_changed(tx, key_ids, params)
     if any(tags.values()):
         tx.execute(database.upsert(run_tags, {}, ["run_seq", "key_id"], ["value", "head"]), _rows(key_ids, tags))
 
@@ -55,14 +54,18 @@ def put_texts(
 def stored_params(tx: Connection, key_ids: Mapping[str, int], seqs: Sequence[int]) -> dict[int, dict[str, str]]:
     """The values that runs have already of params with these keys."""
     keys = {number: key for key, number in key_ids.items()}
-    columns = run_params.c
     found: dict[int, dict[str, str]] = {}
-    for start in range(0, len(seqs), _CHUNK):
-        some = columns.run_seq.in_(seqs[start : start + _CHUNK])
-        for row in tx.execute(select(columns.run_seq, columns.key_id, columns.value).where(some)):
-            if row.key_id in keys:
-                found.setdefault(row.run_seq, {})[keys[row.key_id]] = row.value
+    # Of few runs only these params are looked up, since one run may have thousands; of many, all are read.
+    few = len(seqs) * len(keys) <= _MOST_LOOKUPS
+    for seq, key_id, value in _FEW.rows(tx, seqs, keys) if few else _ALL.rows(tx, seqs):
+        if key_id in keys:
+            found.setdefault(seq, {})[keys[key_id]] = value
     return found
+
+
+_MOST_LOOKUPS = 1_000
+_PARAMS = select(run_params.c.run_seq, run_params.c.key_id, run_params.c.value)
+_FEW, _ALL = ByNumbers(_PARAMS, run_params.c.run_seq, run_params.c.key_id), ByNumbers(_PARAMS, run_params.c.run_seq)
 
 
 def changed_param(key: str, stored: str, given: str) -> Conflict:
