@@ -16,8 +16,8 @@ from tests.server.shelf import Book, ShelfService
 
 from loopwright.core import Location, Scope, Settings
 from loopwright.govern import EVERY_PROJECT, Authenticator, HistoryService, Role, TokenService
+from loopwright.serve import listen
 from loopwright.server import RouteSpec, ServerSettings, create_app
-from loopwright.server.listen import listen
 from loopwright.store import Stores, open_stores
 
 

@@ -13,8 +13,8 @@ import uvicorn
 
 from loopwright.core import Corrupt, Invalid, NotFound, Scope, Unavailable
 from loopwright.govern import Authenticator
+from loopwright.serve import listen
 from loopwright.server import RemoteWorkspace, ServerSettings, create_app, remote_runs
-from loopwright.server.listen import listen
 from loopwright.server.run import services_of
 from loopwright.store import Stores
 from loopwright.workspace import Workspace

@@ -18,8 +18,11 @@ from loopwright.cli.command import Session, command
 @click.option(
     "--allow-host", "allow_hosts", multiple=True, metavar="NAME", help="A further Host that may be asked for."
 )
+@click.option("--workers", type=click.IntRange(1, 256), metavar="N", help="Processes that answer predictions.")
 @click.option("--no-controller", is_flag=True, help="Leave the loops to another process.")
-def up(session: Session, host: str, port: int, allow_hosts: tuple[str, ...], no_controller: bool) -> None:
+def up(
+    session: Session, host: str, port: int, allow_hosts: tuple[str, ...], workers: int | None, no_controller: bool
+) -> None:
     """Start the control app, the inference process and the controller; end with Ctrl-C or SIGTERM."""
     from loopwright.core import Invalid, locate
     from loopwright.loop import Controller
@@ -44,5 +47,15 @@ def up(session: Session, host: str, port: int, allow_hosts: tuple[str, ...], no_
             click.echo("the inference process is not ready yet; see the log above", err=True)
 
     with open_workspace(location.root, project=session.project) as workspace:
-        workers: list[Any] = [] if no_controller else [Controller(workspace)]
-        serve_up(workspace, host, port, tell, workers=workers, extra_routes=page_routes(), allow_hosts=allow_hosts)
+        beside: list[Any] = [] if no_controller else [Controller(workspace)]
+        routes = page_routes()
+        serve_up(
+            workspace,
+            host,
+            port,
+            tell,
+            workers=beside,
+            extra_routes=routes,
+            allow_hosts=allow_hosts,
+            inference_workers=workers or 0,
+        )

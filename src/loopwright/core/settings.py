@@ -14,6 +14,7 @@ from loopwright.core.errors import Invalid
 
 FILE_NAME = "loopwright.toml"
 DATA_FOLDER = ".loopwright"
+_LISTS = ("trusted_keys", "outgoing_allow")
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -28,9 +29,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     compute: str = "local"
     clock: Literal["system", "simulated"] = "system"
     auth: Literal["local", "required"] = "local"
+    workers: int = 1
     tick_s: float = 1.0
     max_spool_bytes: int = 4_294_967_296
     system_metrics_s: float = 10.0
+    require_signed: bool = False
+    trusted_keys: tuple[str, ...] = ()
+    outgoing_allow: tuple[str, ...] = ()
     storage_options: dict[str, str] = {}
 
 
@@ -72,11 +77,16 @@ def load_settings(path: Path, environ: Mapping[str, str] = os.environ) -> Settin
     for field in Settings.__struct_fields__:
         variable = environ.get(f"LOOPWRIGHT_{field.upper()}")
         if variable is not None and field != "storage_options":
-            values[field] = variable
+            values[field] = _listed(variable) if field in _LISTS else variable
     try:
         return msgspec.convert(values, Settings, strict=False)
     except msgspec.ValidationError as error:
         raise Invalid(str(error), where=str(path), next_step="see docs/reference/settings.md") from None
+
+
+def _listed(text: str) -> list[str]:
+    """What stands between commas."""
+    return [item.strip() for item in text.split(",") if item.strip()]
 
 
 def _nearest(folder: Path) -> Path:

@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from loopwright.serve.arguments import ProcessSettings
     from loopwright.serve.client import InferenceClient, Inferred
     from loopwright.serve.launch import InferenceProcess
     from loopwright.serve.model import (
@@ -22,8 +23,13 @@ if TYPE_CHECKING:
     from loopwright.serve.prediction_log import PredictionLog, Record, predictions_between, read_predictions
     from loopwright.serve.state import read_state, write_state
     from loopwright.serve.sticky import assign
+    from loopwright.serve.workers.listening import listen
+    from loopwright.serve.workers.supervisor import WorkerPlan, Workers
 
 _HOMES = {
+    "arguments": ("ProcessSettings",),
+    "workers.listening": ("listen",),
+    "workers.supervisor": ("WorkerPlan", "Workers"),
     "sticky": ("assign",),
     "client": ("InferenceClient", "Inferred"),
     "launch": ("InferenceProcess",),
@@ -41,11 +47,15 @@ __all__ = [
     "Prediction",
     "PredictionLog",
     "PredictionStatus",
+    "ProcessSettings",
     "Record",
     "ServedEndpoint",
     "ServingState",
     "Variant",
+    "WorkerPlan",
+    "Workers",
     "assign",
+    "listen",
     "predictions_between",
     "read_predictions",
     "read_state",

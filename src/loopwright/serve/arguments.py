@@ -10,6 +10,8 @@ import msgspec
 
 from loopwright.serve.workers.member import Membership
 
+OPTIONS_VARIABLE = "LOOPWRIGHT_STORAGE_OPTIONS"  # secrets among them: a command line can be read by others
+
 
 class ProcessSettings(msgspec.Struct, frozen=True):
     """What the process is told when it starts.

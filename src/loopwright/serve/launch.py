@@ -7,7 +7,8 @@ import queue
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import IO
@@ -15,16 +16,18 @@ from typing import IO
 import msgspec
 
 from loopwright.core import Unavailable
-from loopwright.serve.process import OPTIONS_VARIABLE
+from loopwright.serve.arguments import OPTIONS_VARIABLE, ProcessSettings, to_arguments
 
-_START_S = 60.0
+START_S = 60.0
 _STOP_S = 15.0
+_LOOK_S = 0.05
 
 
 class _Ready(msgspec.Struct):
     url: str
     pid: int
     revision: int
+    grpc: str = ""
 
 
 class InferenceProcess:
@@ -32,7 +35,7 @@ class InferenceProcess:
 
     def __init__(self, process: subprocess.Popen[bytes], ready: _Ready) -> None:
         self._process = process
-        self.url, self.pid = ready.url, ready.pid
+        self.url, self.grpc, self.pid, self.revision = ready.url, ready.grpc, ready.pid, ready.revision
 
     @classmethod
     def start(
@@ -63,33 +66,66 @@ class InferenceProcess:
         Raises:
             Unavailable: it ended, or was not ready in time.
         """
-        arguments = [sys.executable, "-m", "loopwright.serve", "--fd-parent-watch"]
-        given = {"state": state, "objects": objects, "journal": journal, "cache": cache, "host": host}
-        for name, value in {**given, "port": port, "threads": threads}.items():
-            arguments += [f"--{name}", str(value)]
+        settings = ProcessSettings(
+            state=state, objects=objects, journal=journal, cache=cache, host=host, port=port, threads=threads
+        )
+        return cls.launch(settings, storage_options=storage_options, stderr=stderr)
+
+    @classmethod
+    def launch(
+        cls,
+        settings: ProcessSettings,
+        *,
+        storage_options: Mapping[str, str] | None = None,
+        stderr: IO[bytes] | int | None = None,
+        start_s: float = START_S,
+        given_up: Callable[[], bool] = lambda: False,
+    ) -> InferenceProcess:
+        """Start one with settings and wait until it is ready to answer.
+
+        Args:
+            start_s: how long that may take.
+            given_up: is asked now and then; True ends the process and the wait.
+
+        Raises:
+            Unavailable: it ended, or was not ready in time.
+        """
+        watched = msgspec.structs.replace(settings, watch_parent=True)
         env = dict(os.environ)
         if storage_options:
             env[OPTIONS_VARIABLE] = msgspec.json.encode(dict(storage_options)).decode()
-        process = subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, env=env)
-        return cls(process, _wait_ready(process))
+        member = settings.member
+        process = subprocess.Popen(
+            [sys.executable, "-m", "loopwright.serve", *to_arguments(watched)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            env=env,
+            # A Ctrl-C at the terminal is for us alone: we end it when what it has under way is answered.
+            process_group=None if sys.platform == "win32" else 0,
+            pass_fds=(member.listener,) if member is not None and member.listener >= 0 else (),
+        )
+        return cls(process, _wait_ready(process, start_s, given_up))
 
     @property
     def exit_code(self) -> int | None:
         """How it ended; None while it runs."""
         return self._process.poll()
 
-    def stop(self, timeout_s: float = _STOP_S) -> int:
-        """Let it answer what is under way and end; after `timeout_s` it is killed. Its exit code."""
+    def end(self) -> None:
+        """Ask it to answer what is under way and end; `stop` waits for it."""
         if self._process.poll() is None:
             self._process.terminate()
-            try:
-                self._process.wait(timeout_s)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
+
+    def stop(self, timeout_s: float = _STOP_S) -> int:
+        """Let it answer what is under way and end; after `timeout_s` it is killed. Its exit code."""
+        self.end()
+        try:
+            self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
         code = self._process.wait()
-        for stream in (self._process.stdin, self._process.stdout):
-            if stream is not None:
-                stream.close()
+        _close(self._process)
         return code
 
     def kill(self) -> None:
@@ -106,7 +142,13 @@ class InferenceProcess:
         self.stop()
 
 
-def _wait_ready(process: subprocess.Popen[bytes]) -> _Ready:
+def _close(process: subprocess.Popen[bytes]) -> None:
+    for stream in (process.stdin, process.stdout):
+        if stream is not None:
+            stream.close()
+
+
+def _wait_ready(process: subprocess.Popen[bytes], start_s: float, given_up: Callable[[], bool]) -> _Ready:
     lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     stdout = process.stdout
     assert stdout is not None
@@ -115,12 +157,18 @@ def _wait_ready(process: subprocess.Popen[bytes]) -> _Ready:
         lines.put(stdout.readline())
 
     threading.Thread(target=read, name="loopwright-inference-start", daemon=True).start()
+    end = time.monotonic() + start_s
     try:
-        line = lines.get(timeout=_START_S)
-        return msgspec.json.decode(line, type=_Ready)
+        while True:
+            try:
+                return msgspec.json.decode(lines.get(timeout=_LOOK_S), type=_Ready)
+            except queue.Empty:
+                if time.monotonic() > end or given_up():
+                    raise
     except (queue.Empty, msgspec.MsgspecError):
         process.kill()
         code = process.wait()
+        _close(process)
         raise Unavailable(
             f"the inference process did not become ready (exit code {code})",
             next_step="its messages say why; try python -m loopwright.serve by hand",

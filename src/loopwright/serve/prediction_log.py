@@ -98,7 +98,7 @@ class NoPredictionLog(PredictionLog):
     def __init__(self) -> None:
         self.records = 0
 
-    def columns_key(self, names: Sequence[str]) -> str:  # noqa: ARG002
+    def columns_key(self, names: Sequence[str]) -> str:
         """No key: no record will refer to it."""
         return ""
 

@@ -19,7 +19,7 @@ import msgspec
 
 from loopwright.core import Invalid, LoopwrightError, Unavailable
 from loopwright.models import Bundle
-from loopwright.serve.arguments import ProcessSettings, from_arguments
+from loopwright.serve.arguments import OPTIONS_VARIABLE, ProcessSettings, from_arguments
 from loopwright.serve.dataplane import DataPlane
 from loopwright.serve.doors import Address, Doors
 from loopwright.serve.follower import Follower, fetch_from
@@ -28,7 +28,6 @@ from loopwright.serve.prediction_log import NoPredictionLog, PredictionLog
 from loopwright.serve.rest import App
 
 DRAIN_S = 10.0
-OPTIONS_VARIABLE = "LOOPWRIGHT_STORAGE_OPTIONS"
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 _LOOPBACK_HOSTS = frozenset({b"127.0.0.1", b"localhost", b"[::1]"})
 _LOOK_S = 0.01

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 
 from loopwright.server.inference import InferenceKeeper, Running
-from loopwright.server.listen import listen
 from loopwright.server.settings import ServerSettings, hosts_of, is_loopback
 
 if TYPE_CHECKING:
@@ -59,6 +58,7 @@ def serve_up(
     workers: Sequence[Worker] = (),
     extra_routes: Sequence[RouteSpec] = (),
     allow_hosts: Sequence[str] = (),
+    inference_workers: int = 0,
     stop: threading.Event | None = None,
 ) -> None:
     """Serve a workspace until SIGTERM, SIGINT or `stop`; then end everything within a few seconds.
@@ -70,6 +70,7 @@ def serve_up(
         on_ready: called once, when the API answers and the inference process does (or did not come up in 20 s).
         workers: what runs beside: the controller. The sealer of events is started here.
         extra_routes: the pages.
+        inference_workers: how many processes answer predictions; 0 for what the settings say.
         allow_hosts: further exact Host values, such as `models.example.org`.
         stop: ends the server when it is set, where signals cannot.
 
@@ -77,6 +78,7 @@ def serve_up(
         Unavailable: the port is in use, or a store does not answer.
         Invalid: the host is no address of this machine, or a route is malformed.
     """
+    from loopwright.serve import listen
     from loopwright.server.protocols.mlflow import mlflow_routes
     from loopwright.track import MetricIntake
 
@@ -85,7 +87,7 @@ def serve_up(
     with ExitStack() as stack:
         stack.callback(listener.close)
         settings = settings_for(workspace, host, bound_port, tuple(allow_hosts))
-        inference = inference_of(workspace)
+        inference = inference_of(workspace, inference_workers)
         intake = MetricIntake(workspace.stores, patience_s=0)
         stack.callback(intake.close)
         app, first_token = _app(workspace, settings, inference, [*mlflow_routes(intake), *extra_routes])
@@ -121,20 +123,27 @@ def services_of(workspace: Workspace) -> ServiceMap:
     return {room: (service_type(room), factory(room)) for room in SERVICES}
 
 
-def inference_of(workspace: Workspace) -> InferenceKeeper:
-    """The keeper of a workspace's inference process, not yet started."""
-    from loopwright.serve import InferenceProcess
+def inference_of(workspace: Workspace, count: int = 0) -> InferenceKeeper:
+    """The keeper of a workspace's inference processes, not yet started; `count` 0 is for what the settings say."""
+    from loopwright.serve import ProcessSettings, WorkerPlan, Workers
 
     data, settings = workspace.location.data, workspace.location.settings
+    told = ProcessSettings(
+        state=data / "serving" / "state.json",
+        objects=settings.objects or str(data / "objects"),
+        journal=data / "journal" / "predictions",
+        cache=data / "cache" / "bundles",
+    )
+    plan = WorkerPlan(told, count or settings.workers, settings.storage_options)
 
     def launch() -> Running:
-        return InferenceProcess.start(
-            state=data / "serving" / "state.json",
-            objects=settings.objects or str(data / "objects"),
-            journal=data / "journal" / "predictions",
-            cache=data / "cache" / "bundles",
-            storage_options=settings.storage_options,
-        )
+        workers = Workers(plan, log.warning)
+        try:
+            workers.wait_ready()
+        except BaseException:
+            workers.stop()
+            raise
+        return workers
 
     return InferenceKeeper(launch)
 

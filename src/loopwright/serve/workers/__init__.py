@@ -1,1 +1,1 @@
-"""Several processes behind one address: shared listening, who accepts, one answer for all, and who starts them again."""
+"""Several processes behind one address: who accepts, one answer for all of them, and who starts them again."""

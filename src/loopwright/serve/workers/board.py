@@ -42,7 +42,7 @@ class Line(msgspec.Struct, frozen=True):
 
 
 class Board:
-    """The shared page. Each worker writes its own line; anybody reads all. A read may see one worker's line half old."""
+    """The shared page. Each worker writes its own line; anybody reads all. A line that is read may be half old."""
 
     def __init__(self, path: Path, places: int) -> None:
         """Args:

@@ -19,6 +19,7 @@ from loopwright.serve.workers.expositions import merge_expositions
 _PATIENCE_S = 0.5
 _WRITE_EVERY_S = 1.0
 _SUFFIX = ".prom"
+_UP = "loopwright_worker_up"
 _GONE, _FOLDED = f"gone{_SUFFIX}", "# folded "
 LEAST = frozenset({"loopwright_start_time_seconds", "loopwright_serving_revision"})
 
@@ -60,8 +61,15 @@ class Peers:
             if place != self._place and line.pid:
                 living[place] = line.pid
         others = [self._ask(place, pid) for place, pid in living.items() if place != self._place]
-        texts = [self._publish(), *(text for text in await asyncio.gather(*others) if text)]
+        texts = [self._publish(), *(text for text in await asyncio.gather(*others) if text), self._presence()]
         return merge_expositions(texts, LEAST, gone_figures(self._folder, set(living.values())))
+
+    def _presence(self) -> str:
+        """Which workers there are, as Prometheus reads it."""
+        lines = [f"# HELP {_UP} Whether a worker is at work.", f"# TYPE {_UP} gauge"]
+        for place in range(self._board.places):
+            lines.append(f'{_UP}{{worker="{place}"}} {int(self._board.read(place).pid > 0)}')
+        return "\n".join(lines)
 
     async def _ask(self, place: int, pid: int) -> str:
         """A worker's figures; as it last told them, where it does not answer just now."""
@@ -124,6 +132,14 @@ def fold_gone(folder: Path, pid: int) -> None:
     fresh.write_text(f"{_FOLDED}{pid}\n{merged}")
     fresh.replace(total)
     left.unlink(missing_ok=True)
+
+
+def write_restarts(folder: Path, count: int) -> None:
+    """Make known how often workers were started again."""
+    name = "loopwright_worker_restarts_total"
+    fresh = folder / "restarts.new"
+    fresh.write_text(f"# HELP {name} Workers that were started again.\n# TYPE {name} counter\n{name} {count}\n")
+    fresh.replace(folder / f"restarts{_SUFFIX}")
 
 
 def _text_of(path: Path) -> str:

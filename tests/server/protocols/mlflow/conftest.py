@@ -13,9 +13,9 @@ import uvicorn
 
 from loopwright.core import Scope
 from loopwright.govern import Authenticator, Role, TokenService
+from loopwright.serve import listen
 from loopwright.server import RouteSpec, ServerSettings, create_app
 from loopwright.server.joining import JoiningProtocol
-from loopwright.server.listen import listen
 from loopwright.server.protocols.mlflow import REALMS, mlflow_routes
 from loopwright.server.run import services_of
 from loopwright.store import Stores
