@@ -9,7 +9,6 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import hypothesis
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -26,9 +25,12 @@ if importlib.util.find_spec("tests.servers_bytes") is not None:
     pytest_plugins.append("tests.servers_bytes")
 
 
-# An example that takes long says how busy the machine is, nothing about the code.
-hypothesis.settings.register_profile("loopwright", deadline=None)
-hypothesis.settings.load_profile("loopwright")
+if importlib.util.find_spec("hypothesis") is not None:  # the environments of outside systems have none
+    import hypothesis
+
+    # An example that takes long says how busy the machine is, nothing about the code.
+    hypothesis.settings.register_profile("loopwright", deadline=None)
+    hypothesis.settings.load_profile("loopwright")
 
 
 def pytest_configure(config: pytest.Config) -> None:

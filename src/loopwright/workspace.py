@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from loopwright.data import DatasetService
     from loopwright.features import FeatureStore
-    from loopwright.govern import HistoryService, StorageService, TokenService
+    from loopwright.govern import HistoryService, StorageService, TokenService, WebhookService
     from loopwright.loop import LoopService
     from loopwright.models import ModelService
     from loopwright.monitor import MonitorService, TraceService
@@ -65,7 +65,11 @@ SERVICES: dict[str, tuple[str, str, str]] = {
     "events": ("loopwright.govern", "HistoryService", "events"),
     "tokens": ("loopwright.govern", "TokenService", "tokens"),
     "storage": ("loopwright.govern", "StorageService", "storage"),
+    "webhooks": ("loopwright.govern", "WebhookService", "webhooks"),
 }
+
+# Formats of webhooks beside our own, and where they are.
+WEBHOOK_FORMATS = {"mlflow": "loopwright.server.protocols.mlflow.announcing:MLFLOW"}
 
 
 def holding_rooms() -> list[ModuleType]:
@@ -273,6 +277,13 @@ class Workspace:
         from loopwright.govern import StorageService
 
         return StorageService(self.stores, self.scope, rooms=holding_rooms())
+
+    @cached_property
+    def webhooks(self) -> WebhookService:
+        """Addresses outside that are told what happens."""
+        from loopwright.govern import WebhookService
+
+        return WebhookService(self.stores, self.scope, formats=WEBHOOK_FORMATS)
 
     def close(self) -> None:
         """Close the stores. Services and other scopes of this workspace cannot be used afterwards."""

@@ -115,3 +115,4 @@ rollouts = DerivedGroup("rollouts", ["rollouts"], "Rollouts: list, show, take ba
 approvals = DerivedGroup("approvals", ["approvals"], "Approvals: list, grant, deny.")
 monitors = DerivedGroup("monitors", ["monitors"], "Monitors: declare, windows, alerts.")
 tokens = DerivedGroup("tokens", ["tokens"], "Access tokens: create, list, revoke.")
+webhooks = DerivedGroup("webhooks", ["webhooks"], "Webhooks: tell other systems what happens.")

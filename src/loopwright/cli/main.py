@@ -34,6 +34,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "events": ("loopwright.cli.history", "events", "The log of events, oldest first; --follow to watch."),
     "audit": ("loopwright.cli.history", "audit", "Verify the chain of events."),
     "trace": ("loopwright.cli.history", "trace", "Walk the lineage of a ref, up or down."),
+    "webhooks": ("loopwright.cli.derived", "webhooks", "Webhooks: create, list, test, what was delivered."),
     "tokens": ("loopwright.cli.derived", "tokens", "Access tokens: create, list, revoke."),
     "gc": ("loopwright.cli.storage", "gc", "Remove for good what was deleted long ago and what nothing needs."),
     "hold": ("loopwright.cli.storage", "hold", "Keep something, with all that it came from, whatever is deleted."),

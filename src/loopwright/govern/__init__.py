@@ -23,9 +23,15 @@ if TYPE_CHECKING:
     from loopwright.govern.history import HistoryService
     from loopwright.govern.service import TokenService
     from loopwright.govern.storage import Collection, Hold, StorageService
+    from loopwright.govern.webhooks.formats import Format
+    from loopwright.govern.webhooks.model import Message, Webhook
+    from loopwright.govern.webhooks.sender import WebhookSender
+    from loopwright.govern.webhooks.service import WebhookService
 
 _LAZY = {"Authenticator": "authenticate", "HistoryService": "history", "TokenService": "service"}
 _LAZY |= dict.fromkeys(("Collection", "Hold", "StorageService"), "storage")
+_LAZY |= {"Format": "webhooks.formats", "Message": "webhooks.model", "Webhook": "webhooks.model"}
+_LAZY |= {"WebhookSender": "webhooks.sender", "WebhookService": "webhooks.service"}
 
 __all__ = [
     "EVERY_PROJECT",
@@ -34,15 +40,20 @@ __all__ = [
     "PUBLIC",
     "Authenticator",
     "Collection",
+    "Format",
     "HistoryService",
     "Hold",
     "Identity",
+    "Message",
     "NewToken",
     "Role",
     "Session",
     "StorageService",
     "Token",
     "TokenService",
+    "Webhook",
+    "WebhookSender",
+    "WebhookService",
     "allows",
     "authorise",
     "check_permission",

@@ -23,7 +23,7 @@ from loopwright.models.renaming import rename
 from loopwright.models.searching import search_models, search_versions
 from loopwright.models.staging import check_archiving, newest_in_stages
 from loopwright.models.tables import model_aliases, model_versions
-from loopwright.models.tags import checked_tags, merged_tags
+from loopwright.models.tags import changed_tags, checked_tags, merged_tags
 from loopwright.models.writing import (
     annotate_version,
     change_model,
@@ -95,7 +95,7 @@ class Registry:
                 tx, self.scope.project, held.name, tags=merged, description=words, updated_at=self.stores.clock.now()
             )
             index_tags(tx, self.scope.project, held.name, 0, merged)
-            told = {"tags": merged, "description": words}
+            told = {"tags": merged, "description": words, "changed": changed_tags(held.tags, merged)}
             self.stores.events.append(tx, "model.annotated", f"model:{held.name}", self.scope, told)
             return self._load(tx, held.name)
 

@@ -36,3 +36,9 @@ def merged_tags(held: Mapping[str, str], changes: Mapping[str, str | None]) -> d
     checked_tags({key: value for key, value in changes.items() if value is not None})
     merged = {**held, **changes}
     return {key: value for key, value in merged.items() if value is not None}
+
+
+def changed_tags(before: Mapping[str, str], after: Mapping[str, str]) -> dict[str, str | None]:
+    """The tags that have another value than before; None for those that were taken away."""
+    keys = sorted(before.keys() | after.keys())
+    return {key: after.get(key) for key in keys if before.get(key) != after.get(key)}

@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, Connection, delete, insert, select, update
 from loopwright.core import Ref, Scope, is_id
 from loopwright.models.model import BundleManifest, ModelVersion
 from loopwright.models.tables import model_aliases, model_tags, model_versions, models
+from loopwright.models.tags import changed_tags
 from loopwright.store import Stores
 
 _HEAD = 100
@@ -142,7 +143,7 @@ def annotate_version(
     change_version(tx, scope.project, held.name, held.version, **values)
     if tags != held.tags:
         index_tags(tx, scope.project, held.name, held.version, tags)
-    evidence = {"tags": tags, "description": description}
+    evidence = {"tags": tags, "description": description, "changed": changed_tags(held.tags, tags)}
     stores.events.append(tx, "model.version_annotated", held.ref, scope, evidence)
     return msgspec.structs.replace(held, **values)
 
@@ -173,6 +174,8 @@ def _tell(stores: Stores, tx: Connection, scope: Scope, version: ModelVersion, m
         "parity": manifest.parity if manifest else None,
         "kind": version.kind,
         "source": version.source,
+        "tags": version.tags,
+        "description": version.description,
     }
     stores.events.append(tx, "model.version_created", version.ref, scope, evidence)
     link_version(stores, tx, scope.project, version, manifest)

@@ -68,7 +68,7 @@ def serve_up(
         host: the address to bind. Any but a loopback address demands tokens.
         port: 0 for any free one.
         on_ready: called once, when the API answers and the inference process does (or did not come up in 20 s).
-        workers: what runs beside: the controller. The sealer of events is started here.
+        workers: what runs beside: the controller. The sealer of events and the sender of webhooks are started here.
         extra_routes: the pages.
         inference_workers: how many processes answer predictions; 0 for what the settings say.
         allow_hosts: further exact Host values, such as `models.example.org`.
@@ -93,7 +93,7 @@ def serve_up(
         app, first_token = _app(workspace, settings, inference, [*mlflow_routes(intake), *extra_routes])
         inference.start()
         stack.callback(inference.stop)
-        for worker in (_sealer(workspace), *workers):
+        for worker in (_sealer(workspace), _webhook_sender(workspace), *workers):
             worker.start()
             stack.callback(worker.stop)
         ready = Ready(_url(host, bound_port), str(workspace.location.root), os.getpid(), first_token)
@@ -166,6 +166,13 @@ def _sealer(workspace: Workspace) -> Worker:
     from loopwright.store import Sealer
 
     return Sealer(workspace.stores.events)
+
+
+def _webhook_sender(workspace: Workspace) -> Worker:
+    from loopwright.govern import WebhookSender
+    from loopwright.workspace import WEBHOOK_FORMATS
+
+    return WebhookSender(workspace.stores, WEBHOOK_FORMATS)
 
 
 def _url(host: str, port: int) -> str:

@@ -134,8 +134,12 @@ class EventLog:
     def cursor(self, reader: str) -> int:
         """The position up to which `reader` has handled events; 0 at first."""
         with self._db.read() as connection:
-            query = select(cursors.c.position).where(cursors.c.reader == bindparam("reader"))
-            return connection.execute(query, {"reader": reader}).scalar_one_or_none() or 0
+            return self.cursor_in(connection, reader)
+
+    def cursor_in(self, tx: Connection, reader: str) -> int:
+        """`cursor` inside the caller's transaction, to see whether another process of the same reader was quicker."""
+        query = select(cursors.c.position).where(cursors.c.reader == bindparam("reader"))
+        return tx.execute(query, {"reader": reader}).scalar_one_or_none() or 0
 
     def save_cursor(self, tx: Connection, reader: str, position: int) -> None:
         """Keep a reader's place, in the transaction of what it did because of those events."""

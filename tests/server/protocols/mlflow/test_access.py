@@ -9,8 +9,8 @@ from tests.server.protocols.mlflow.conftest import API, Server, error
 from loopwright.govern import PUBLIC, Role
 from loopwright.server import RouteSpec
 
-CALLERS = ("nobody", "outsider", "viewer", "editor")
-NEEDED = {"read": "viewer", "write": "editor"}
+CALLERS = ("nobody", "outsider", "viewer", "editor", "admin")
+NEEDED = {"read": "viewer", "write": "editor", "admin": "admin"}
 
 
 def expected(route: RouteSpec, who: str) -> int | None:
@@ -32,6 +32,7 @@ def test_every_route_lets_in_exactly_those_who_may(guarded: Server) -> None:
         "outsider": guarded.token(Role.ADMIN, "elsewhere"),
         "viewer": guarded.token(Role.VIEWER),
         "editor": guarded.token(Role.EDITOR),
+        "admin": guarded.token(Role.ADMIN),
     }
     assert len(guarded.routes) > 50
     wrong = []

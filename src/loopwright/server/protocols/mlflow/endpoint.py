@@ -10,6 +10,7 @@ from loopwright.server.protocols.mlflow import wire
 from loopwright.server.route import Call
 
 if TYPE_CHECKING:
+    from loopwright.govern import WebhookService
     from loopwright.models import ModelService
     from loopwright.track import ArtifactService, ExperimentService, LoggedModelService, RequestTraceService, RunService
 
@@ -71,6 +72,11 @@ class Rooms:
     def traces(self) -> RequestTraceService:
         """Traces of requests."""
         return self._service("traces")  # type: ignore[no-any-return]  # services are found by name
+
+    @property
+    def webhooks(self) -> WebhookService:
+        """Addresses outside that are told what happens."""
+        return self._service("webhooks")  # type: ignore[no-any-return]  # services are found by name
 
     def _service(self, room: str) -> Any:
         return self._call.services.service(room, self._call.scope)

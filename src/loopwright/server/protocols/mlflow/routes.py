@@ -21,6 +21,7 @@ from loopwright.server.protocols.mlflow import (
     system,
     traces,
     versions,
+    webhooks,
     wire,
 )
 from loopwright.server.protocols.mlflow.endpoint import Endpoint
@@ -57,6 +58,7 @@ def mlflow_routes(intake: log.Intake) -> list[RouteSpec]:
         *versions.ENDPOINTS,
         *logged.ENDPOINTS,
         *traces.ENDPOINTS,
+        *webhooks.ENDPOINTS,
     ]
     transfers = Transfers()
     files = [artifacts.file_routes(prefix, transfers) for prefix in PREFIXES]
