@@ -47,6 +47,7 @@ if TYPE_CHECKING:
         Stratum,
     )
     from loopwright.release.rollouts import RolloutService
+    from loopwright.release.serving import find_served, served_by
     from loopwright.release.strata import STRATUM_S, strata_of
 
 _HOMES = {
@@ -88,6 +89,7 @@ _HOMES = {
         "Stratum",
     ),
     "rollouts": ("RolloutService",),
+    "serving": ("find_served", "served_by"),
     "strata": ("STRATUM_S", "strata_of"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -131,7 +133,9 @@ __all__ = [
     "check_guard",
     "check_plan",
     "decide",
+    "find_served",
     "judge",
+    "served_by",
     "strata_of",
 ]
 

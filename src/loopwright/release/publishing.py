@@ -42,7 +42,12 @@ def served_state(stores: Stores) -> ServingState:
         revision = connection.execute(select(serving_revisions.c.revision)).scalar_one_or_none() or 0
         rows = connection.execute(select(endpoints).order_by(endpoints.c.name)).all()
     served = tuple(
-        ServedEndpoint(name=row.name, salt=row.salt, variants=_variants(row.shares), rollout=row.rollout)
+        ServedEndpoint(
+            name=row.name,
+            salt=row.salt,
+            variants=variants_of(msgspec.convert(row.shares, tuple[Share, ...])),
+            rollout=row.rollout,
+        )
         for row in rows
         if row.shares
     )
@@ -81,8 +86,8 @@ def shares_of(endpoint: Endpoint) -> dict[str, float]:
     return {share.model: share.weight for share in endpoint.shares if not share.shadow}
 
 
-def _variants(stored: list[dict[str, object]]) -> tuple[Variant, ...]:
-    shares = msgspec.convert(stored, tuple[Share, ...])
+def variants_of(shares: tuple[Share, ...]) -> tuple[Variant, ...]:
+    """Shares as the inference process knows them."""
     return tuple(
         Variant(
             name=variant_name(share.model),

@@ -35,7 +35,8 @@ class InferenceProcess:
 
     def __init__(self, process: subprocess.Popen[bytes], ready: _Ready) -> None:
         self._process = process
-        self.url, self.grpc, self.pid, self.revision = ready.url, ready.grpc, ready.pid, ready.revision
+        self.url, self.grpc, self.revision = ready.url, ready.grpc, ready.revision
+        self._pid = ready.pid
 
     @classmethod
     def start(
@@ -106,6 +107,11 @@ class InferenceProcess:
             pass_fds=(member.listener,) if member is not None and member.listener >= 0 else (),
         )
         return cls(process, _wait_ready(process, start_s, given_up))
+
+    @property
+    def pid(self) -> int:
+        """Its id."""
+        return self._pid
 
     @property
     def exit_code(self) -> int | None:

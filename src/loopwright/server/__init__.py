@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from loopwright.server.guard import COOKIE, error_reply
     from loopwright.server.route import FORM, Call, Family, RouteSpec
     from loopwright.server.run import Ready, serve_up
+    from loopwright.server.serving import Served, ServeReady, kept_document, serve_until_told
     from loopwright.server.settings import ServerSettings
 
 _HOMES = {
@@ -24,6 +25,7 @@ _HOMES = {
     "guard": ("COOKIE", "error_reply"),
     "route": ("FORM", "Call", "Family", "RouteSpec"),
     "run": ("Ready", "serve_up"),
+    "serving": ("ServeReady", "Served", "kept_document", "serve_until_told"),
     "settings": ("ServerSettings",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -37,10 +39,14 @@ __all__ = [
     "RemoteTarget",
     "RemoteWorkspace",
     "RouteSpec",
+    "ServeReady",
+    "Served",
     "ServerSettings",
     "connect",
     "create_app",
     "error_reply",
+    "kept_document",
+    "serve_until_told",
     "serve_up",
 ]
 

@@ -19,10 +19,14 @@ _DRAIN_S = 4.0
 
 
 class Running(Protocol):
-    """A process that answers at `url`, as `loopwright.serve.InferenceProcess` is."""
+    """What answers at `url`, as `loopwright.serve.InferenceProcess` and `Workers` do."""
 
     url: str
-    pid: int
+
+    @property
+    def pid(self) -> int:
+        """The id of the process, or of the first of several."""
+        ...
 
     @property
     def exit_code(self) -> int | None:

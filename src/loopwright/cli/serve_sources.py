@@ -1,0 +1,107 @@
+"""What `loopwright serve` serves, from where: a workspace on this machine, one on a server, or a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from loopwright.core import Invalid, check_name, locate
+from loopwright.serve import LogPolicy, ProcessSettings, ServedEndpoint, Variant, WorkerPlan
+from loopwright.server import Served, connect, kept_document
+
+Say = Callable[[str], None]
+Source = tuple[WorkerPlan, Callable[[Path], Served]]
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """What somebody asked for on the command line."""
+
+    what: str
+    where: str | None
+    project: str | None
+    bundle: Path | None = None
+    name: str | None = None
+    host: str = "127.0.0.1"
+    port: int = 8080
+    grpc_port: int | None = None
+    workers: int | None = None
+    threads: int = 1
+    journal: Path | None = None
+
+
+def source_of(asked: Asked, say: Say) -> Source:
+    """How the workers are told what to serve.
+
+    Raises:
+        Invalid: neither a ref nor a folder is given, or both.
+    """
+    if bool(asked.what) == (asked.bundle is not None):
+        raise Invalid("one thing is served", next_step="give MODEL_REF, ENDPOINT or --bundle FOLDER")
+    return _of_folder(asked, asked.bundle, say) if asked.bundle is not None else _of_workspace(asked, say)
+
+
+def _plan(asked: Asked, count: int, **more: Any) -> WorkerPlan:
+    settings = ProcessSettings(
+        state=Path(),
+        host=asked.host,
+        port=asked.port,
+        grpc_port=asked.grpc_port,
+        threads=asked.threads,
+        **more,
+    )
+    return WorkerPlan(settings, count)
+
+
+def _of_folder(asked: Asked, folder: Path, say: Say) -> Source:
+    """The bundle in a folder, as version 1 of a model that is called as the folder is."""
+    from loopwright.models import Bundle
+
+    Bundle(folder)  # refuses a folder that holds none, before anything starts
+    name = check_name("model", asked.name or folder.resolve().name)
+    variant = Variant("v1", f"model:{name}@1", "0" * 64)
+    log = LogPolicy(1.0 if asked.journal else 0.0)
+    endpoint = ServedEndpoint(name, name, (variant,), log)
+    plan = _plan(asked, asked.workers or 1, bundle=folder.resolve(), journal=asked.journal)
+    return plan, lambda live: Served(lambda: endpoint, live, live.with_name("kept.json"), say)
+
+
+def _of_workspace(asked: Asked, say: Say) -> Source:
+    location = locate(asked.where)
+    data, settings = location.data, location.settings
+    plan = _plan(
+        asked,
+        asked.workers or settings.workers,
+        objects=settings.objects or str(data / "objects"),
+        journal=asked.journal or data / "journal" / "predictions",
+        cache=data / "cache" / "bundles",
+    )
+    plan = msgspec.structs.replace(plan, storage_options=settings.storage_options)
+    kept = kept_document(data / "serving" / "served", asked.project or settings.project, asked.what)
+    return plan, lambda live: Served(Looker(asked), live, kept, say)
+
+
+class Looker:
+    """Looks up what is to be served, in a workspace that is opened when it answers for the first time."""
+
+    def __init__(self, asked: Asked) -> None:
+        self._asked = asked
+        self._opened: Any = None
+        self._ref: Any = None
+
+    def __call__(self) -> ServedEndpoint:
+        """What is to be served now.
+
+        Raises:
+            LoopwrightError: the workspace does not answer, or there is no such thing in it.
+        """
+        from loopwright.release import find_served, served_by
+
+        if self._opened is None:
+            self._opened = connect(self._asked.where, project=self._asked.project)
+        ws = self._opened
+        if self._ref is None:
+            self._ref = find_served(self._asked.what, ws.models, ws.endpoints)
+        return served_by(self._ref, ws.models, ws.endpoints)
