@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -46,14 +47,14 @@ def test_blocks_give_back_their_points(points: list[Point]) -> None:
 @settings(deadline=None)
 @given(points=st.dictionaries(st.integers(1, 2**62), any_points | even_points(), min_size=1, max_size=5))
 def test_frames_give_back_the_points_of_each_metric(points: dict[int, list[Point]]) -> None:
-    frame = Frame(pack_frame(points))
+    frame = Frame(packed(points))
     for key_id, some in points.items():
         found = frame.of(key_id)
         assert found is not None
         assert to_rows(found) == some
     assert frame.of(0) is None
     assert frame.of(2**62 + 1) is None
-    together = by_key([frame, Frame(pack_frame({7: [(1, 2, 3)]}))])
+    together = by_key([frame, Frame(packed({7: [(1, 2, 3)]}))])
     assert {key_id: to_rows(found) for key_id, found in together.items()} == points | {
         7: [*points.get(7, []), (1, 2, 3)]
     }
@@ -61,7 +62,7 @@ def test_frames_give_back_the_points_of_each_metric(points: dict[int, list[Point
 
 def test_damage_is_told_and_never_read_as_points() -> None:
     [block] = pack(columns([(step, step, to_bits(step / 7)) for step in range(50)]))
-    frame = pack_frame({1: [(1, 2, 3)], 2: [(4, 5, 6)]})
+    frame = packed({1: [(1, 2, 3)], 2: [(4, 5, 6)]})
     for place in range(0, len(block.points), 11):
         with pytest.raises(Corrupt, match="damaged"):
             unpack(flipped(block.points, place))
@@ -122,3 +123,13 @@ def test_packing_costs_a_point_a_few_turns_however_it_comes() -> None:
             packed, total, first = packed + part, total - part, first + part
     assert packed / 500_000 < 5
     assert len(stored) < 2 * 500_000 / 8192
+
+
+def packed(points: dict[int, list[Point]]) -> bytes:
+    """The frame of points by key number."""
+    key_ids = sorted(points)
+    sizes = [len(points[key_id]) for key_id in key_ids]
+    return pack_frame(
+        np.repeat(np.array(key_ids, np.int64), sizes),
+        columns([point for key_id in key_ids for point in points[key_id]]),
+    )

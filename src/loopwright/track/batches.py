@@ -6,17 +6,18 @@ value already, is refused and leaves the others alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
+import numpy as np
 from sqlalchemy import Connection
 
 from loopwright.core import Conflict, LoopwrightError, NotFound
 from loopwright.store import Database
 from loopwright.track.bulk import Place, lock_runs
-from loopwright.track.columns import Columns, from_rows, joined
+from loopwright.track.columns import Columns, Mixed, from_rows, joined
 from loopwright.track.keys import intern_keys
-from loopwright.track.metrics import Points, write_points
+from loopwright.track.metrics import Pieces, Points, split, write_points
 from loopwright.track.values import check_key, check_text
 from loopwright.track.writing import changed_param, put_texts, stored_params
 
@@ -26,7 +27,7 @@ class Batch(msgspec.Struct, frozen=True, eq=False):
 
     project: str
     run: str
-    points: Mapping[str, Points] = {}
+    points: Mapping[str, Points] | Mixed = {}
     params: Mapping[str, str] = {}
     tags: Mapping[str, str] = {}
 
@@ -51,12 +52,15 @@ def write_batches(database: Database, tx: Connection, batches: Sequence[Batch]) 
         Conflict: another writer set a param to another value at this moment; nothing may be committed.
     """
     found = _lock_runs(database, tx, batches)
-    key_ids = intern_keys(database, tx, {key for item in batches for key in (*item.points, *item.params, *item.tags)})
+    key_ids = intern_keys(
+        database, tx, {key for item in batches for key in (*_metrics(item), *item.params, *item.tags)}
+    )
     outcome: list[LoopwrightError | None] = []
     params = stored_params(tx, key_ids, _seqs(batches, found)) if any(item.params for item in batches) else {}
     fresh: dict[int, dict[str, str]] = {}
     tags: dict[int, dict[str, str]] = {}
     points: dict[Place, list[Points]] = {}
+    mixed: dict[int, list[Pieces]] = {}
     for item in batches:
         seq = found[item.project, _id_of(item)]
         refused = seq if isinstance(seq, LoopwrightError) else _refusal(item.params, params.get(seq, {}))
@@ -65,11 +69,28 @@ def write_batches(database: Database, tx: Connection, batches: Sequence[Batch]) 
             params.setdefault(seq, {}).update(item.params)
             fresh.setdefault(seq, {}).update(item.params)
             tags.setdefault(seq, {}).update(item.tags)
-            for key, some in item.points.items():
-                points.setdefault((seq, key_ids[key]), []).append(some)
+            for key, some in _of_one_key(item.points, key_ids, mixed.setdefault(seq, [])):
+                points.setdefault((seq, key), []).append(some)
     put_texts(database, tx, key_ids, fresh, tags)
-    write_points(database, tx, {place: _together(parts) for place, parts in points.items()})
+    write_points(database, tx, {place: _together(parts) for place, parts in points.items()}, mixed)
     return outcome
+
+
+def _metrics(item: Batch) -> Iterable[str]:
+    return item.points.keys if isinstance(item.points, Mixed) else item.points
+
+
+def _of_one_key(
+    given: Mapping[str, Points] | Mixed, key_ids: Mapping[str, int], pieces: list[Pieces]
+) -> Iterable[tuple[int, Points]]:
+    """The points of each key by its number; what is mixed of keys with few points goes to `pieces`."""
+    if not isinstance(given, Mixed):
+        return [(key_ids[key], some) for key, some in given.items()]
+    numbers = np.fromiter([key_ids[key] for key in given.keys], np.int64, len(given.keys))
+    many, rest = split(Pieces(numbers[given.names], given.points))
+    if len(rest.points):
+        pieces.append(rest)
+    return many.items()
 
 
 def _lock_runs(

@@ -113,9 +113,12 @@ def add_points(database: Database, tx: Connection, rows: Sequence[tuple[int, int
     _many(database, tx, _ADD_POINTS, rows)
 
 
-def advance_series(database: Database, tx: Connection, lasts: Mapping[Place, StoredPoint]) -> int:
-    """Move the last points of series forward, where these are later; how many were moved."""
-    rows = [(*last, comparable(last[2]), *place) for place, last in lasts.items()]
+def advance_series(database: Database, tx: Connection, rows: Sequence[tuple[float | None, ...]]) -> int:
+    """Move the last points of series forward, where these are later; how many were moved.
+
+    Args:
+        rows: of each series step, time, bits, the value that searches compare, run number and key number.
+    """
     if database.dialect == "sqlite":
         cursor = tx.connection.cursor()
         cursor.executemany(_ADVANCE_SERIES["sqlite"], [(*row, *row[:3]) for row in rows])

@@ -34,6 +34,17 @@ class Columns(msgspec.Struct, frozen=True, eq=False):
         return Columns(self.steps[chosen], self.times_us[chosen], self.values[chosen])
 
 
+class Mixed(msgspec.Struct, frozen=True, eq=False):
+    """Points of several metrics of one run, in no order: `names` says which of `keys` each one is of, by position."""
+
+    keys: tuple[str, ...]
+    names: Ints
+    points: Columns
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+
 def columns_of(steps: Any, times_us: Any, values: Any, key: str = "") -> Columns:
     """Columns from sequences of numbers.
 
@@ -71,14 +82,17 @@ def joined(parts: Iterable[Columns]) -> Columns:
     some = [part for part in parts if len(part)]
     if not some:
         return Columns(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float64))
-    if len(some) == 1:
-        return in_order(some[0])
-    return in_order(
-        Columns(
-            np.concatenate([part.steps for part in some]),
-            np.concatenate([part.times_us for part in some]),
-            np.concatenate([part.values for part in some]),
-        )
+    return in_order(together(some))
+
+
+def together(parts: Sequence[Columns]) -> Columns:
+    """All points of several columns, one after the other."""
+    if len(parts) == 1:
+        return parts[0]
+    return Columns(
+        np.concatenate([part.steps for part in parts]),
+        np.concatenate([part.times_us for part in parts]),
+        np.concatenate([part.values for part in parts]),
     )
 
 

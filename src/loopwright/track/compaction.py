@@ -10,16 +10,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
-from sqlalchemy import Connection, and_, delete, or_, select
+from sqlalchemy import Connection, and_, bindparam, delete, or_, select
 
 from loopwright.track.blocks import BLOCK_POINTS, pack, unpack
 from loopwright.track.columns import Columns, from_rows, in_order, joined
+from loopwright.track.keys import ByNumbers
 from loopwright.track.tables import run_blocks, run_points
 
 TAIL_LIMIT = 1_024
 _SMALL = BLOCK_POINTS // 2
 _MAX_OVERLAPPED = 4
 _CHUNK = 500
+_INSERT = run_blocks.insert()
 _MAX_TAIL_TAKEN = 4 * BLOCK_POINTS
 
 
@@ -45,7 +47,7 @@ def add_blocks(tx: Connection, points: Mapping[int, Columns]) -> None:
         for block in pack(joined([*old.get(series_id, []), found]))
     ]
     if rows:
-        tx.execute(run_blocks.insert(), rows)
+        tx.execute(_INSERT, rows)
 
 
 def choose(new: Extent, stored: Sequence[Extent]) -> list[Extent]:
@@ -91,27 +93,39 @@ def _extent_of(points: Columns) -> Extent:
     return Extent(0, int(points.steps[0]), int(points.steps[-1]), len(points))
 
 
+_BLOCKS = run_blocks.c
+_NEAR = ByNumbers(
+    select(_BLOCKS.series_id, _BLOCKS.id, _BLOCKS.first_step, _BLOCKS.last_step, _BLOCKS.count).where(
+        or_(
+            _BLOCKS.count < _SMALL,
+            and_(_BLOCKS.last_step >= bindparam("lowest"), _BLOCKS.first_step <= bindparam("highest")),
+        )
+    ),
+    _BLOCKS.series_id,
+)
+_TAKE = (
+    delete(run_blocks)
+    .where(_BLOCKS.id.in_(bindparam("ids", expanding=True)))
+    .returning(_BLOCKS.series_id, _BLOCKS.points)
+)
+
+
 def _near(tx: Connection, new: Mapping[int, Extent]) -> dict[int, list[Extent]]:
     """By series, the blocks that new points may be merged with: the small ones, and those that may overlap."""
-    columns = run_blocks.c
     found: dict[int, list[Extent]] = {}
     for some in _chunks(sorted(new)):
         lowest = min(new[series_id].first_step for series_id in some)
         highest = max(new[series_id].last_step for series_id in some)
-        overlaps = and_(columns.last_step >= lowest, columns.first_step <= highest)
-        query = select(columns.series_id, columns.id, columns.first_step, columns.last_step, columns.count)
-        for row in tx.execute(query.where(columns.series_id.in_(some), or_(columns.count < _SMALL, overlaps))):
+        for row in _NEAR.rows(tx, some, lowest=lowest, highest=highest):
             found.setdefault(row[0], []).append(Extent(*row[1:]))
     return found
 
 
 def _take(tx: Connection, blocks: Sequence[Extent]) -> dict[int, list[Columns]]:
     """Remove blocks; their points by series."""
-    columns = run_blocks.c
     found: dict[int, list[Columns]] = {}
     for some in _chunks([block.id for block in blocks]):
-        removed = delete(run_blocks).where(columns.id.in_(some)).returning(columns.series_id, columns.points)
-        for row in tx.execute(removed):
+        for row in tx.execute(_TAKE, {"ids": some}):
             found.setdefault(row.series_id, []).append(unpack(row.points))
     return found
 

@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import Connection, delete, func, select
+from sqlalchemy import Connection, bindparam, delete, func, select
 
 from loopwright.core import Corrupt
-from loopwright.track.bulk import StoredPoint
-from loopwright.track.columns import Columns, Ints, floats_of
+from loopwright.track.columns import Columns, Ints
 from loopwright.track.tables import run_frames
 
 FRAME_FROM = 256
@@ -65,21 +64,29 @@ class Frame:
         return Columns(steps, times, np.frombuffer(self._data, "<f8", end - start, self._values_at + 8 * start))
 
 
-def pack_frame(points: Mapping[int, Sequence[StoredPoint]]) -> bytes:
-    """The frame of points by the number of their key."""
-    key_ids = sorted(points)
-    table = np.array([point for key_id in key_ids for point in points[key_id]], np.int64).reshape(-1, 3)
-    step, steps = _packed(table[:, 0])
-    time, times = _packed(table[:, 1])
-    ends = np.cumsum([len(points[key_id]) for key_id in key_ids])
-    header = _HEADER.pack(0, _FORMAT, steps.itemsize, times.itemsize, len(key_ids), len(table), step, time)
+def pack_frame(key_ids: Ints, points: Columns) -> bytes:
+    """The frame of points with the number of each one's key, sorted by that."""
+    starts = group_starts(key_ids)
+    step, steps = _packed(points.steps)
+    time, times = _packed(points.times_us)
+    header = _HEADER.pack(0, _FORMAT, steps.itemsize, times.itemsize, len(starts), len(points), step, time)
     body = b"".join(
         (
-            *(header[4:], np.array(key_ids, "<i8").tobytes(), ends.astype("<u4").tobytes()),
-            *(floats_of(table[:, 2]).astype("<f8").tobytes(), steps.tobytes(), times.tobytes()),
+            *(header[4:], key_ids[starts].astype("<i8").tobytes(), group_ends(starts, key_ids).astype("<u4").tobytes()),
+            *(points.values.astype("<f8").tobytes(), steps.tobytes(), times.tobytes()),
         )
     )
     return zlib.crc32(body).to_bytes(4, "little") + body
+
+
+def group_starts(sorted_ids: Ints) -> npt.NDArray[np.intp]:
+    """Where each group of equal numbers begins."""
+    return np.flatnonzero(np.concatenate(([True], sorted_ids[1:] != sorted_ids[:-1])))
+
+
+def group_ends(starts: npt.NDArray[np.intp], sorted_ids: Ints) -> npt.NDArray[np.intp]:
+    """Where each group ends: behind its last number."""
+    return np.append(starts[1:], len(sorted_ids))
 
 
 def read_frames(connection: Connection, run_seq: int) -> list[Frame]:
@@ -88,12 +95,14 @@ def read_frames(connection: Connection, run_seq: int) -> list[Frame]:
     return [Frame(data) for data in connection.execute(query).scalars()]
 
 
-def add_frame(tx: Connection, run_seq: int, points: Mapping[int, Sequence[StoredPoint]]) -> bool:
+_INSERT = run_frames.insert()
+_TOTALS = select(func.count(), func.sum(run_frames.c.count)).where(run_frames.c.run_seq == bindparam("run_seq"))
+
+
+def add_frame(tx: Connection, run_seq: int, key_ids: Ints, points: Columns) -> bool:
     """Store a frame of a run that this transaction holds; whether the run has enough of them to be unpacked."""
-    row = {"run_seq": run_seq, "count": sum(map(len, points.values())), "points": pack_frame(points)}
-    tx.execute(run_frames.insert(), row)
-    totals = select(func.count(), func.sum(run_frames.c.count)).where(run_frames.c.run_seq == run_seq)
-    frames, count = tx.execute(totals).one()
+    tx.execute(_INSERT, {"run_seq": run_seq, "count": len(points), "points": pack_frame(key_ids, points)})
+    frames, count = tx.execute(_TOTALS, {"run_seq": run_seq}).one()
     return bool(frames >= MAX_FRAMES or count >= MAX_FRAME_POINTS)
 
 

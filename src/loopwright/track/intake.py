@@ -15,7 +15,7 @@ import msgspec
 from loopwright.core import LoopwrightError, Unavailable
 from loopwright.store import Stores
 from loopwright.track.batches import Batch, check_texts, write_batches
-from loopwright.track.columns import Columns, columns_of
+from loopwright.track.columns import Columns, Mixed, columns_of
 from loopwright.track.metrics import Points, prepare, prepare_timed
 from loopwright.track.model import MetricPoint, TimedPoint
 from loopwright.track.values import check_key, to_micros
@@ -105,7 +105,7 @@ class MetricIntake:
         self, project: str, run_id: str, points: Given, params: Mapping[str, str], tags: Mapping[str, str]
     ) -> Batch:
         check_texts(params, tags)
-        prepared: Mapping[str, Points]
+        prepared: Mapping[str, Points] | Mixed
         if isinstance(points, Mapping):
             prepared = {
                 check_key("metric", key): columns_of(some.steps, some.times_us, some.values, key)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Collection, Iterable, Sequence
-from typing import Any, cast
+from typing import Any
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import (
@@ -52,8 +52,13 @@ class ByNumbers:
         self._query, self._columns = query, columns
         self._made: dict[str, Select[Any]] = {}
 
-    def rows(self, connection: Connection, *numbers: Collection[int]) -> Sequence[Any]:
-        """The rows, all at once, as row by row costs a call each. `numbers` are those of each column, in order."""
+    def rows(self, connection: Connection, *numbers: Collection[int], **more: Any) -> Sequence[Any]:
+        """The rows, all at once, as row by row costs a call each.
+
+        Args:
+            numbers: those of each column, in order.
+            more: what else the query takes.
+        """
         dialect = connection.dialect.name
         if dialect not in self._made:
             given = (_is_given(dialect, column, f"given{place}") for place, column in enumerate(self._columns))
@@ -62,12 +67,12 @@ class ByNumbers:
             f"given{place}": list(some) if dialect == "postgresql" else f"[{','.join(map(str, some))}]"
             for place, some in enumerate(numbers)
         }
-        return connection.execute(self._made[dialect], values).all()
+        return connection.execute(self._made[dialect], {**values, **more}).all()
 
 
 def _is_given(dialect: str, column: ColumnElement[Any], name: str) -> ColumnElement[bool]:
     if dialect == "postgresql":
-        return cast("ColumnElement[bool]", column == any_(bindparam(name, type_=ARRAY(BigInteger))))
+        return column == any_(bindparam(name, type_=ARRAY(BigInteger)))
     each = func.json_each(bindparam(name, type_=Text)).table_valued(sql_column("value", Integer))
     return column.in_(select(each.c.value))
 

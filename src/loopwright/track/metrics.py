@@ -7,16 +7,17 @@ that of its highest step; among equal steps the latest time counts, then the hig
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
+import numpy as np
 from sqlalchemy import Connection
 
 from loopwright.store import Database
 from loopwright.track import bulk
 from loopwright.track.bulk import Place, Series, StoredPoint
-from loopwright.track.columns import Columns, from_rows, in_order, order_bits, to_rows
+from loopwright.track.columns import Columns, Ints, Mixed, from_rows, in_order, joined, order_bits, to_rows, together
 from loopwright.track.compaction import TAIL_LIMIT, add_blocks, take_tail
-from loopwright.track.frames import FRAME_FROM, add_frame, take_frames
+from loopwright.track.frames import FRAME_FROM, add_frame, group_ends, group_starts, take_frames
 from loopwright.track.model import MetricPoint, TimedPoint
 from loopwright.track.values import check_key, check_step, check_value, list_of_bits, to_micros
 
@@ -45,12 +46,14 @@ def prepare(points: Iterable[MetricPoint], now_us: int) -> dict[str, list[Stored
     return found
 
 
-def prepare_timed(points: Sequence[TimedPoint]) -> dict[str, list[StoredPoint]]:
-    """The same for points that come in bulk.
+def prepare_timed(points: Sequence[TimedPoint]) -> dict[str, list[StoredPoint]] | Mixed:
+    """The same for points that come in bulk: many of them as columns.
 
     Raises:
         Invalid: a key or step cannot be stored.
     """
+    if len(points) >= FRAME_FROM:
+        return _mixed(points)
     found: dict[str, list[StoredPoint]] = {}
     for point, value in zip(points, list_of_bits([point.value for point in points]), strict=True):
         key = point.key
@@ -61,35 +64,106 @@ def prepare_timed(points: Sequence[TimedPoint]) -> dict[str, list[StoredPoint]]:
     return found
 
 
-def write_points(database: Database, tx: Connection, points: Mapping[Place, Points]) -> None:
-    """Store prepared points of runs that this transaction holds, by run number and key number."""
+def _mixed(points: Sequence[TimedPoint]) -> Mixed:
+    many = len(points)
+    places: dict[str, int] = {}
+    names = np.fromiter([places.setdefault(point.key, len(places)) for point in points], np.int64, many)
+    for key in places:
+        check_key("metric", key)
+    try:
+        steps = np.fromiter([point.step for point in points], np.int64, many)
+    except (OverflowError, TypeError, ValueError):
+        for point in points:
+            check_step(point.key, point.step)
+        raise
+    times = np.fromiter([point.at_us for point in points], np.int64, many)
+    values = np.fromiter([point.value for point in points], np.float64, many)
+    return Mixed(tuple(places), names, Columns(steps, times, values))
+
+
+class Pieces(NamedTuple):
+    """Points of several metrics of one run, with the number of each one's key."""
+
+    key_ids: Ints
+    points: Columns
+
+
+def split(pieces: Pieces) -> tuple[dict[int, Columns], Pieces]:
+    """The points of keys that have many, by key number, and the rest."""
+    order = np.argsort(pieces.key_ids, kind="stable")
+    key_ids, points = pieces.key_ids[order], pieces.points.part(order)
+    starts = group_starts(key_ids)
+    ends = group_ends(starts, key_ids)
+    many = np.flatnonzero(ends - starts >= BLOCK_FROM)
+    if not len(many):
+        return {}, Pieces(key_ids, points)
+    found = {int(key_ids[starts[n]]): points.part(slice(starts[n], ends[n])) for n in many.tolist()}
+    rest = np.repeat(ends - starts < BLOCK_FROM, ends - starts)
+    return found, Pieces(key_ids[rest], points.part(rest))
+
+
+def write_points(
+    database: Database,
+    tx: Connection,
+    points: Mapping[Place, Points],
+    mixed: Mapping[int, Sequence[Pieces]] | None = None,
+) -> None:
+    """Store prepared points of runs that this transaction holds.
+
+    Args:
+        points: by run number and key number.
+        mixed: more of them by run number, of keys that have few here.
+    """
     given = {place: _as_stored(found) for place, found in points.items() if len(found)}
-    framed = _framed(given)
-    for run_seq, found in framed.items():
-        _write_frame(database, tx, run_seq, found)
-    rest = {place: found for place, found in given.items() if place[0] not in framed or isinstance(found, Columns)}
+    small: dict[int, dict[int, list[StoredPoint]]] = {}
+    for (run_seq, key_id), found in given.items():
+        if isinstance(found, list):
+            small.setdefault(run_seq, {})[key_id] = found
+    rest: dict[Place, Points] = {place: found for place, found in given.items() if isinstance(found, Columns)}
+    for run_seq in sorted(small.keys() | (mixed or {}).keys()):
+        frame = _framed(small.get(run_seq, {}), (mixed or {}).get(run_seq, ()))
+        if frame is not None:
+            _write_frame(database, tx, run_seq, frame)
+            continue
+        for key_id, found in _by_key(small.get(run_seq, {}), (mixed or {}).get(run_seq, ())).items():
+            many = rest.get((run_seq, key_id))
+            rest[run_seq, key_id] = joined([many, from_rows(found)]) if isinstance(many, Columns) else found
     if rest:
         _write_series(database, tx, rest)
 
 
-def _framed(given: Mapping[Place, Points]) -> dict[int, dict[int, list[StoredPoint]]]:
-    """What is stored as frames, by run and key: the small pieces of runs that bring many of them."""
-    pieces: dict[int, dict[int, list[StoredPoint]]] = {}
-    for (run_seq, key_id), found in given.items():
-        if isinstance(found, list):
-            pieces.setdefault(run_seq, {})[key_id] = found
-    return {
-        run_seq: found
-        for run_seq, found in pieces.items()
-        if len(found) > 1 and sum(map(len, found.values())) >= FRAME_FROM
-    }
+def _framed(small: Mapping[int, list[StoredPoint]], mixed: Sequence[Pieces]) -> Pieces | None:
+    """What is stored as a frame: the small pieces of a run that brings many of them, sorted; None for any other."""
+    if len(small) + sum(len(some.points) for some in mixed) < 2:
+        return None
+    if sum(map(len, small.values())) + sum(len(some.points) for some in mixed) < FRAME_FROM:
+        return None
+    parts = list(mixed)
+    if small:
+        key_ids = np.repeat(np.fromiter(small, np.int64, len(small)), [len(found) for found in small.values()])
+        parts.append(Pieces(key_ids, from_rows([point for found in small.values() for point in found])))
+    key_ids, points = np.concatenate([part.key_ids for part in parts]), together([part.points for part in parts])
+    order = np.lexsort((order_bits(points.values), points.times_us, points.steps, key_ids))
+    return Pieces(key_ids[order], points.part(order))
 
 
-def _write_frame(database: Database, tx: Connection, run_seq: int, points: Mapping[int, list[StoredPoint]]) -> None:
-    lasts = {(run_seq, key_id): _last(found) for key_id, found in sorted(points.items())}
-    if bulk.advance_series(database, tx, lasts) < len(lasts):
-        _ensure_series(database, tx, lasts)
-    if add_frame(tx, run_seq, points):
+def _by_key(small: Mapping[int, list[StoredPoint]], mixed: Sequence[Pieces]) -> dict[int, list[StoredPoint]]:
+    found = {key_id: list(rows) for key_id, rows in small.items()}
+    for some in mixed:
+        for key_id, row in zip(some.key_ids.tolist(), to_rows(some.points), strict=True):
+            found.setdefault(key_id, []).append(row)
+    return found
+
+
+def _write_frame(database: Database, tx: Connection, run_seq: int, frame: Pieces) -> None:
+    ends = group_ends(group_starts(frame.key_ids), frame.key_ids) - 1
+    keys, last = frame.key_ids[ends].tolist(), frame.points.part(ends)
+    compared = [None if value != value else value for value in last.values.tolist()]
+    lasts = to_rows(last)
+    rows = [(*point, value, run_seq, key) for point, value, key in zip(lasts, compared, keys, strict=True)]
+    if bulk.advance_series(database, tx, rows) < len(rows):
+        _ensure_series(database, tx, {(run_seq, key): point for key, point in zip(keys, lasts, strict=True)})
+    if add_frame(tx, run_seq, *frame):
         taken = take_frames(tx, run_seq)
         series = bulk.find_series(database, tx, [(run_seq, key_id) for key_id in sorted(taken)])
         add_blocks(tx, {series[run_seq, key_id].id: columns for key_id, columns in taken.items()})
