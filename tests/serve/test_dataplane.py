@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from tests.serve.conftest import Plane, adding_bundle, failing_bundle
 
-from loopwright.core import Invalid, LoopwrightError, NotFound
+from loopwright.core import Invalid, LoopwrightError, NotFound, Unavailable
 from loopwright.models import Bundle, ModelFailed
 from loopwright.serve import LogPolicy, Variant, read_predictions
 from loopwright.serve.dataplane import Limits
@@ -275,3 +278,116 @@ def test_an_unknown_endpoint_is_named_with_those_that_are_served(make_plane: Mak
     made.serve((variant("champion"), plus(1)))
     with pytest.raises(NotFound, match=r"no endpoint 'x' is served here \(served: e\)"):
         made.plane.endpoint("x")
+
+
+def test_arrays_are_answered_as_lists_are_and_logged_the_same(make_plane: MakePlane, plus: Any) -> None:
+    made = make_plane()
+    endpoint = made.serve((variant("champion", 1, 0.5), plus(100)), (variant("candidate", 2, 0.5), plus(200)))
+    keys = [f"key{number % 7}" for number in range(30)]
+    block = endpoint.intake.block({"x": np.arange(30, dtype=np.float32)})
+
+    async def both() -> Any:
+        reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        made.plane.submit(Query("e", block, reply.set_result, keys=keys), endpoint)
+        return await asyncio.gather(reply, ask(made, endpoint, list(range(30)), keys=keys))
+
+    arrays, lists = run(both())
+    assert arrays.outputs == lists.outputs
+    assert arrays.variants == lists.variants
+    np.testing.assert_array_equal(arrays.arrays()["value"], np.array(lists.outputs["value"], dtype=np.float32))
+    logged = {item.id: item for item in read_predictions(made.folder / "journal")[0]}
+    told = [[(logged[at].features, logged[at].outputs, logged[at].key) for at in one.ids] for one in (arrays, lists)]
+    assert told[0] == told[1]
+
+
+class Blocking:
+    """A predictor that may not be called on the event loop; it answers when it is let go."""
+
+    inline = False
+
+    def __init__(self, bundle: Bundle) -> None:
+        self._inner = bundle.predictor()
+        self.signature, self.manifest = self._inner.signature, self._inner.manifest
+        self.go, self.threads, self.sizes = threading.Event(), set[str](), list[int]()
+
+    def predict_rows(self, rows: list[Any]) -> Any:
+        self.threads.add(threading.current_thread().name)
+        self.sizes.append(len(rows))
+        assert self.go.wait(10)
+        return self._inner.predict_rows(rows)
+
+
+def blocking(made: Plane, bundle: Bundle) -> tuple[LoadedEndpoint, Blocking]:
+    """An endpoint `slow` whose model blocks."""
+    endpoint = made.serve((variant("champion"), bundle), name="slow")
+    predictor = endpoint.live[0].predictor = Blocking(bundle)  # type: ignore[assignment]  # of the same shape
+    return endpoint, predictor  # type: ignore[return-value]
+
+
+async def ask_slow(made: Plane, endpoint: LoadedEndpoint, value: float, **settings: Any) -> Any:
+    reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    query = Query("slow", endpoint.intake.rows([("x", [value])]), reply.set_result, **settings)
+    made.plane.submit(query, endpoint)
+    return await reply
+
+
+def test_a_model_that_blocks_has_a_thread_of_its_own_and_the_others_go_on(make_plane: MakePlane, plus: Any) -> None:
+    made = make_plane()
+    quick = made.serve((variant("champion"), plus(1)))
+    slow, predictor = blocking(made, plus(2))
+
+    async def work() -> Any:
+        waiting = [asyncio.ensure_future(ask_slow(made, slow, float(n))) for n in range(5)]
+        await asyncio.sleep(0.05)
+        answer = await ask(made, quick, [1.0])
+        held = [one.done() for one in waiting]
+        predictor.go.set()
+        return answer, held, await asyncio.gather(*waiting)
+
+    answer, held, answers = run(work())
+    assert answer.outputs["value"] == [2.0]
+    assert not any(held)
+    assert [one.outputs["value"] for one in answers] == [[n + 2.0] for n in range(5)]
+    assert predictor.threads == {"loopwright-model:m@1"}
+    assert sum(predictor.sizes) == 5
+    assert len(predictor.sizes) <= 2, "what waits behind a run is answered by the next one, together"
+    assert made.metrics.queued_rows == 0
+    assert {item.id for item in read_predictions(made.folder / "journal")[0]} >= {one.ids[0] for one in answers}
+
+
+def test_what_waits_for_a_model_that_hangs_is_answered_at_its_deadline_and_never_run(
+    make_plane: MakePlane, plus: Any
+) -> None:
+    made = make_plane(limits=Limits(wait_s=0.2, lane_rows=4))
+    slow, predictor = blocking(made, plus(2))
+
+    async def work() -> Any:
+        hanging = [asyncio.ensure_future(ask_slow(made, slow, 0.0))]
+        await asyncio.sleep(0.05)
+        soon = time.monotonic_ns() + 20_000_000
+        hanging += [asyncio.ensure_future(ask_slow(made, slow, 1.0, deadline_ns=soon)) for _ in range(3)]
+        await asyncio.sleep(0)
+        shed = await asyncio.gather(ask_slow(made, slow, 2.0), return_exceptions=True)
+        answers = await asyncio.gather(*hanging)
+        predictor.go.set()
+        return answers, shed, await ask_slow(made, slow, 3.0)
+
+    answers, shed, after = run(work())
+    assert [isinstance(one, Unavailable) and "deadline" in str(one) for one in answers] == [True] * 4
+    assert "4 rows wait already" in str(shed[0])
+    assert after.outputs["value"] == [5.0]
+    assert predictor.sizes == [1, 1], "those whose time was up were not run"
+    assert made.metrics.queued_rows == 0
+    assert [item.features for item in read_predictions(made.folder / "journal")[0]] == [[3.0]]
+
+
+def test_a_deadline_that_has_passed_when_its_turn_comes_is_told(make_plane: MakePlane, plus: Any) -> None:
+    made = make_plane()
+    endpoint = made.serve((variant("champion"), plus(1)))
+
+    async def work() -> Any:
+        return await asyncio.gather(ask(made, endpoint, [1.0], deadline_ns=1), ask(made, endpoint, [2.0]))
+
+    late, good = run(work())
+    assert isinstance(late, Unavailable)
+    assert good.outputs["value"] == [3.0]

@@ -15,7 +15,7 @@ from loopwright.core.errors import (
     Unavailable,
     missing_extra,
 )
-from loopwright.core.ids import is_id, new_id, time_of
+from loopwright.core.ids import is_id, new_id, new_ids, time_of
 from loopwright.core.names import check_model_name, check_name, check_path
 from loopwright.core.operations import Effect, Operation, operation, operations_of
 from loopwright.core.plugins import Registry
@@ -69,6 +69,7 @@ __all__ = [
     "locate",
     "missing_extra",
     "new_id",
+    "new_ids",
     "new_request",
     "operation",
     "operations_of",

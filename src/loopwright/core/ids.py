@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import struct
 import threading
 import time
 from datetime import UTC, datetime
@@ -18,14 +19,31 @@ def new_id() -> str:
 
     48 bits of Unix milliseconds, 12 bits of the millisecond's fraction (RFC 9562 §6.2 method 3), 62 random bits.
     """
-    global _last_ticks
-    ticks = time.time_ns() * 4096 // 1_000_000
-    with _lock:
-        ticks = max(ticks, _last_ticks + 1)
-        _last_ticks = ticks
+    ticks = _reserve(1)
     milliseconds, fraction = divmod(ticks, 4096)
     random = int.from_bytes(os.urandom(8), "big") & ((1 << 62) - 1)
     return f"{(milliseconds << 80) | (7 << 76) | (fraction << 64) | (2 << 62) | random:032x}"
+
+
+def new_ids(count: int) -> list[str]:
+    """So many new ids in order, as `new_id` makes them, at a fraction of the cost for each."""
+    first = _reserve(count)
+    halves = [0] * (2 * count)
+    halves[::2] = [(tick >> 12 << 16) | 0x7000 | (tick & 0xFFF) for tick in range(first, first + count)]
+    random = struct.unpack(f">{count}Q", os.urandom(8 * count))
+    halves[1::2] = [(number >> 2) | (2 << 62) for number in random]
+    digits = struct.pack(f">{2 * count}Q", *halves).hex()
+    return [digits[start : start + 32] for start in range(0, 32 * count, 32)]
+
+
+def _reserve(count: int) -> int:
+    """The first of so many ticks (a 4096th of a millisecond each) that no other id has."""
+    global _last_ticks
+    ticks = time.time_ns() * 4096 // 1_000_000
+    with _lock:
+        first = max(ticks, _last_ticks + 1)
+        _last_ticks = first + count - 1
+    return first
 
 
 def is_id(text: str) -> bool:

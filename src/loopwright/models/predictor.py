@@ -82,7 +82,12 @@ class ModelFailed(LoopwrightError):
 
 
 class Predictor:
-    """Answers rows. Thread-safe: any number of threads may ask at once."""
+    """Answers rows. Thread-safe: any number of threads may ask at once.
+
+    `inline` says that a call computes and returns, and so may be made where waiting is not allowed.
+    """
+
+    inline = True
 
     def __init__(self, manifest: BundleManifest, graph: bytes, threads: int = 1) -> None:
         """Args:
@@ -174,6 +179,16 @@ class Predictor:
             for (_, tensor, rank), array in zip(group, arrays, strict=True):
                 feed[tensor] = _shaped(array, rank)
         return self.run(feed)
+
+    def predict_matrix(self, matrix: Array) -> dict[str, Array]:
+        """Answer rows given as one matrix of float32 [rows, inputs], where the graph takes its inputs so.
+
+        The matrix is trusted to have the signature's width; a missing number is NaN.
+
+        Raises:
+            ModelFailed: the model cannot answer.
+        """
+        return self.run({self._tensors[0][1]: matrix})
 
     def run(self, feed: dict[str, Array]) -> dict[str, Array]:
         """Run the graph on its own tensors.

@@ -81,7 +81,7 @@ class Pass:
         place = place_of(self._stores.db, READER)
         labels, after_labels = feedback.read(self._stores, place.cursor("feedback"), _FEEDBACK_AT_ONCE)
         groups, count, after_rows = self._read_predictions(place.cursor("predictions"))
-        behind = count == _PREDICTIONS_AT_ONCE
+        behind = count >= _PREDICTIONS_AT_ONCE
         if behind:
             labels, after_labels = [], place.cursor("feedback")
         if not count and not labels:

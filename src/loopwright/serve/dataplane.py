@@ -1,25 +1,33 @@
 """The data plane: queries in, answers out. It knows no transport and no encoding; fronts translate.
 
 What arrives in one turn of the event loop is answered by one run of each model (same-tick micro-batching): no timer,
-no waiting, and the busier the process the larger the batches. A batch is written to the prediction log with one call
+no waiting, and the busier the process the larger the batches. A model that may block (in a process of its own) and
+very large requests have lanes of their own, each with a thread. A batch is written to the prediction log with one call
 before any of its answers is given.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+import sys
+import time
+import traceback
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
 from loopwright.core import Invalid, LoopwrightError, NotFound, Unavailable
+from loopwright.models import ModelFailed
+from loopwright.serve.batch_record import BatchRecord
+from loopwright.serve.block import Block, merge
+from loopwright.serve.intake import Rows
+from loopwright.serve.lanes import Lane
 from loopwright.serve.loaded import LoadedEndpoint, LoadedVariant, predict
 from loopwright.serve.metrics import Metrics
-from loopwright.serve.prediction_log import PredictionLog, Record
-from loopwright.serve.query import Answer, Part, Query
-from loopwright.serve.recording import record_query
+from loopwright.serve.parts import in_batches, parts_of, settled
+from loopwright.serve.prediction_log import PredictionLog
+from loopwright.serve.query import Answer, Batch, Part, Query
+from loopwright.serve.recording import record_queries
 from loopwright.serve.shadow import Shadows
 
 
@@ -32,6 +40,8 @@ class Limits(msgspec.Struct, frozen=True):
         batch_rows: how many rows a model answers at once.
         inline_rows: a request with more is large: it is answered on a thread, so that small ones need not wait.
         large_rows: how many rows of large requests may wait; they have a queue of their own.
+        lane_rows: how many rows may wait for a model that has a lane of its own.
+        wait_s: how long a request may wait for a lane when it says nothing of it.
     """
 
     queue_rows: int = 16_384
@@ -39,6 +49,8 @@ class Limits(msgspec.Struct, frozen=True):
     batch_rows: int = 2_048
     inline_rows: int = 4_096
     large_rows: int = 131_072
+    lane_rows: int = 16_384
+    wait_s: float = 30.0
 
 
 class DataPlane:
@@ -48,16 +60,20 @@ class DataPlane:
         self.endpoints: dict[str, LoadedEndpoint] = {}
         self.metrics = metrics
         self._log, self._limits = log, limits or Limits()
-        self._lanes: dict[LoadedVariant, list[Part]] = {}
+        self._turn: dict[LoadedVariant, list[Part]] = {}  # what this turn of the event loop answers
         self._scheduled = False
-        self._waiting = {False: 0, True: 0}  # rows that wait, of small and of large requests
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="loopwright-large-requests")
+        self._waiting = 0  # rows of this turn
+        self._lanes: dict[object, Lane] = {}  # by predictor
+        self._large = self._lane("large-requests", self._limits.large_rows, 1)
         self._shadows = Shadows(log, metrics, self._limits.queue_rows)
 
     def replace(self, endpoints: Iterable[LoadedEndpoint], revision: int) -> None:
         """Serve these endpoints from now on. Queries under way end with the models that they started with."""
         self.endpoints = {endpoint.spec.name: endpoint for endpoint in endpoints}
         self.metrics.revision = revision
+        served = {item.predictor for endpoint in self.endpoints.values() for item in endpoint.variants}
+        for predictor in [predictor for predictor in self._lanes if predictor not in served]:
+            self._lanes.pop(predictor).close()
 
     def endpoint(self, name: str) -> LoadedEndpoint:
         """The endpoint of that name.
@@ -72,7 +88,7 @@ class DataPlane:
         return found
 
     def submit(self, query: Query, endpoint: LoadedEndpoint) -> None:
-        """Take a query; its `reply` is called in the next turn of the event loop, or later for very large ones.
+        """Take a query; its `reply` is called in the next turn of the event loop, or when its lane has answered.
 
         Args:
             query: rows that the endpoint's intake made.
@@ -87,19 +103,19 @@ class DataPlane:
         if count > self._limits.request_rows:
             raise Invalid(f"the request has {count} rows; at most {self._limits.request_rows} are taken at once")
         query.is_large = count > self._limits.inline_rows
-        waiting = self._waiting[query.is_large]
-        if waiting + count > (self._limits.large_rows if query.is_large else self._limits.queue_rows):
-            self.metrics.shed += 1
-            raise Unavailable(f"{waiting} rows wait already", next_step="try again in a second")
-        parts = _parts(query, endpoint)
+        parts = query.parts = parts_of(query, endpoint)
+        lanes = [self._lane_of(part) for part in parts]
+        for lane, part in zip(lanes, parts, strict=True):
+            waiting, most = (self._waiting, self._limits.queue_rows) if lane is None else (lane.rows, lane.most_rows)
+            if waiting + len(part.rows) > most:
+                self.metrics.shed += 1
+                raise Unavailable(f"{waiting} rows wait already", next_step="try again in a second")
         query.waiting = len(parts)
-        self._waiting[query.is_large] += count
         self.metrics.queued_rows += count
-        for part in parts:
-            self._lanes.setdefault(part.loaded, []).append(part)
-        if not self._scheduled:
-            self._scheduled = True
-            asyncio.get_running_loop().call_soon(self._flush)
+        for lane, part in zip(lanes, parts, strict=True):
+            self._enqueue(part, lane)
+        if any(lanes):
+            self._watch_deadline(query)
 
     @property
     def idle(self) -> bool:
@@ -107,143 +123,138 @@ class DataPlane:
         return not self.metrics.queued_rows
 
     def close(self) -> None:
-        """Stop the helper thread and close the log. Nothing may be waiting."""
-        self._pool.shutdown()
+        """End the lanes and close the log. Nothing may be waiting."""
+        for lane in (self._large, *self._lanes.values()):
+            lane.close()
+        self._shadows.close()
         self._log.close()
 
+    def _enqueue(self, part: Part, lane: Lane | None) -> None:
+        if lane is not None:
+            lane.offer(part)
+            return
+        self._waiting += len(part.rows)
+        self._turn.setdefault(part.loaded, []).append(part)
+        if not self._scheduled:
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self._flush)
+
+    def _lane_of(self, part: Part) -> Lane | None:
+        """The lane that a part goes to; None where it is answered in this turn."""
+        predictor = part.loaded.predictor
+        if predictor.inline:
+            return self._large if part.query.is_large else None
+        lane = self._lanes.get(predictor)
+        if lane is None:
+            name = part.loaded.variant.model
+            lane = self._lanes[predictor] = self._lane(name, self._limits.lane_rows, self._limits.batch_rows)
+        return lane
+
+    def _lane(self, name: str, most_rows: int, batch_rows: int) -> Lane:
+        return Lane(name, self._answer, self._settle, most_rows, batch_rows)
+
     def _flush(self) -> None:
-        """Answer all that waits."""
-        lanes, self._lanes = self._lanes, {}
+        """Answer all that arrived in this turn."""
+        turn, self._turn = self._turn, {}
         self._scheduled = False
+        self._waiting = 0
         finished: list[Query] = []
-        for loaded, parts in lanes.items():
-            for batch in _batches(parts, self._limits.batch_rows):
-                if batch[0].query.is_large:
-                    self._answer_aside(loaded, batch[0])
-                else:
-                    self._answer(loaded, batch)
-                    finished.extend(_settled(batch))
+        for loaded, parts in turn.items():
+            for batch in in_batches(parts, self._limits.batch_rows):
+                if some := self._in_time(batch):
+                    self._answer(loaded, some)
+                finished.extend(settled(batch))
         if finished:
             self._finish(finished)
 
-    def _answer(self, loaded: LoadedVariant, batch: list[Part]) -> None:
-        """Run the model once on the rows of all parts; where that fails, once for each part."""
-        rows = batch[0].rows if len(batch) == 1 else [row for part in batch for row in part.rows]
-        try:
-            outputs = predict(loaded, rows)
-        except LoopwrightError as error:
-            if len(batch) == 1:
-                batch[0].failure = error
-                return
-            for part in batch:
-                self._answer(loaded, [part])
-            return
-        self.metrics.batch.observe(len(rows))
-        if len(batch) == 1:
-            batch[0].outputs = outputs
-            return
+    def _in_time(self, parts: list[Part]) -> list[Part]:
+        """The parts whose deadline has not passed; the others fail."""
+        if not any(part.query.deadline_ns for part in parts):
+            return parts
+        now_ns = time.monotonic_ns()
+        for part in parts:
+            if 0 < part.query.deadline_ns <= now_ns:
+                part.failure = _too_late()
+        return [part for part in parts if part.failure is None]
+
+    def _answer(self, loaded: LoadedVariant, parts: list[Part]) -> None:
+        """Run the model once on the rows of all parts; where that fails, on either half of the parts, and so on."""
+        batch = Batch(parts, _merged(parts))
         start = 0
-        for part in batch:
-            end = start + len(part.rows)
-            part.outputs = {name: values[start:end] for name, values in outputs.items()}
-            start = end
+        for part in parts:
+            part.batch, part.start = batch, start
+            start += len(part.rows)
+        try:
+            batch.arrays = predict(loaded, batch.rows)
+        except Exception as error:  # noqa: BLE001  (whatever a model does, those who wait are told)
+            if len(parts) == 1:
+                parts[0].failure = _failure(error)
+                return
+            middle = len(parts) // 2
+            self._answer(loaded, parts[:middle])
+            self._answer(loaded, parts[middle:])
+            return
+        self.metrics.batch.observe(start)
 
-    def _answer_aside(self, loaded: LoadedVariant, part: Part) -> None:
-        """Answer a very large part on a thread, so that small requests need not wait for it."""
+    def _settle(self, parts: list[Part]) -> None:
+        """On the event loop: what a lane has answered."""
+        if finished := settled(parts):
+            self._finish(finished)
 
-        def done(future: asyncio.Future[None]) -> None:
-            future.result()
-            if settled := _settled([part]):
-                self._finish(settled)
-
+    def _watch_deadline(self, query: Query) -> None:
         loop = asyncio.get_running_loop()
-        loop.run_in_executor(self._pool, self._answer, loaded, [part]).add_done_callback(done)
+        left_s = (query.deadline_ns - time.monotonic_ns()) * 1e-9 if query.deadline_ns else self._limits.wait_s
+        query.timer = loop.call_later(max(0.0, left_s), self._expire, query)
+
+    def _expire(self, query: Query) -> None:
+        """Answer a query whose time is up, whatever its lanes are doing."""
+        if query.waiting:
+            query.waiting = 0
+            query.failure = _too_late()
+            self._finish([query])
 
     def _finish(self, queries: list[Query]) -> None:
         """Log what was answered, then answer."""
-        answers: list[tuple[Query, Answer | LoopwrightError]] = []
-        records: list[Record] = []
-        for query in queries:
-            self._waiting[query.is_large] -= len(query.rows)
+        ids, records = record_queries(queries, self.metrics)
+        is_logged = not records or self._append(records)
+        for query, mine in zip(queries, ids, strict=True):
             self.metrics.queued_rows -= len(query.rows)
-            ids = record_query(query, records, self.metrics)
-            answers.append((query, query.failure or _assemble(query, ids)))
-        if records and not self._append(records):
-            for _, answer in answers:
-                if isinstance(answer, Answer):
-                    answer.ids = [""] * len(answer.ids)
-        for query, answer in answers:
+            if query.timer is not None:
+                query.timer.cancel()
+            if query.failure is not None:
+                query.reply(query.failure)
+                continue
+            answer = Answer(query, mine if is_logged else [""] * len(mine))
             query.reply(answer)
-            if isinstance(answer, Answer):
-                self._shadows.offer(answer)
+            self._shadows.offer(answer)
 
-    def _append(self, records: list[Record]) -> bool:
+    def _append(self, records: Sequence[BatchRecord]) -> bool:
         try:
             self._log.append(records)
         except (LoopwrightError, OverflowError, TypeError):
             # Serving goes on without the log (DESIGN §6, never in the way): such answers carry no prediction id.
-            self.metrics.unlogged += len(records)
+            self.metrics.unlogged += sum(map(len, records))
             return False
         return True
 
 
-def _parts(query: Query, endpoint: LoadedEndpoint) -> list[Part]:
-    """The query's rows, by the variant that answers them."""
-    if query.version or len(endpoint.live) == 1:
-        loaded = endpoint.at_version(query.version) if query.version else endpoint.live[0]
-        return [Part(query, endpoint, loaded, loaded.projection.project(query.rows), None)]
-    keys = query.keys if query.keys is not None else [""] * len(query.rows)
-    places: dict[LoadedVariant, list[int]] = {}
-    for place, key in enumerate(keys):
-        places.setdefault(endpoint.choose(key), []).append(place)
-    if len(places) == 1:
-        loaded = next(iter(places))
-        return [Part(query, endpoint, loaded, loaded.projection.project(query.rows), None)]
-    return [
-        Part(query, endpoint, loaded, loaded.projection.project([query.rows[place] for place in chosen]), chosen)
-        for loaded, chosen in places.items()
-    ]
+def _merged(parts: list[Part]) -> Rows:
+    """The rows of all parts, which have one form."""
+    if len(parts) == 1:
+        return parts[0].rows
+    blocks = [part.rows for part in parts if isinstance(part.rows, Block)]
+    if blocks:
+        return merge(blocks)
+    return [row for part in parts if not isinstance(part.rows, Block) for row in part.rows]
 
 
-def _batches(parts: list[Part], most: int) -> Iterator[list[Part]]:
-    """Parts in groups of at most `most` rows, or of one part; parts of large queries stay alone."""
-    batch: list[Part] = []
-    size = 0
-    for part in parts:
-        if batch and (size + len(part.rows) > most or part.query.is_large or batch[-1].query.is_large):
-            yield batch
-            batch, size = [], 0
-        batch.append(part)
-        size += len(part.rows)
-    yield batch
+def _too_late() -> Unavailable:
+    return Unavailable("the deadline passed before a model could answer", next_step="allow more time, or send less")
 
 
-def _settled(parts: list[Part]) -> list[Query]:
-    """The queries of which these were the last parts."""
-    settled = []
-    for part in parts:
-        query = part.query
-        query.parts.append(part)
-        if part.failure is not None:
-            query.failure = part.failure
-        query.waiting -= 1
-        if not query.waiting:
-            settled.append(query)
-    return settled
-
-
-def _assemble(query: Query, ids: list[str]) -> Answer:
-    """The parts' answers in the order of the query's rows."""
-    first = query.parts[0]
-    count = len(query.rows)
-    if len(query.parts) == 1:
-        variant = first.loaded.variant
-        return Answer(query, ids, [variant.name] * count, [variant.model] * count, first.outputs)
-    variants, models = [""] * count, [""] * count
-    outputs: dict[str, list[Any]] = {name: [None] * count for part in query.parts for name in part.outputs}
-    for part in query.parts:
-        for number, place in enumerate(part.places or ()):
-            variants[place], models[place] = part.loaded.variant.name, part.loaded.variant.model
-            for name, values in part.outputs.items():
-                outputs[name][place] = values[number]
-    return Answer(query, ids, variants, models, outputs)
+def _failure(error: Exception) -> LoopwrightError:
+    """What a caller is told; an error that nobody raised on purpose is reported in full."""
+    if isinstance(error, LoopwrightError):
+        return error
+    traceback.print_exception(error, file=sys.stderr)
+    return ModelFailed(f"the model failed: {type(error).__name__}")

@@ -6,91 +6,19 @@ and one that is missing is missed only by a variant that needs it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from types import NoneType
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from loopwright.core import DType, Invalid
+import numpy as np
+
+from loopwright.core import Invalid
 from loopwright.models import Input, Signature
+from loopwright.serve.block import Array, Block
+from loopwright.serve.column import ABSENT, TYPES, Column
 
 Row = list[Any]
-ABSENT: Any = type("Absent", (), {"__slots__": (), "__repr__": lambda _: "absent"})()
-"""Stands in a row for an input that the request did not name."""
-
-_TYPES: dict[DType, frozenset[type]] = {
-    DType.BOOL: frozenset({bool}),
-    DType.INT64: frozenset({int}),
-    DType.FLOAT32: frozenset({float, int}),
-    DType.FLOAT64: frozenset({float, int}),
-    DType.STRING: frozenset({str}),
-}
-_WORDS = {
-    DType.BOOL: "true or false",
-    DType.INT64: "a whole number",
-    DType.FLOAT32: "a number",
-    DType.FLOAT64: "a number",
-    DType.STRING: "a string",
-}
-_INT64_LIMIT = 1 << 63
-
-
-class Column:
-    """One input: which values it takes."""
-
-    __slots__ = ("allowed", "dtype", "is_whole", "name", "nullable", "plain")
-
-    def __init__(self, item: Input) -> None:
-        self.name, self.dtype, self.nullable = item.name, item.dtype, item.nullable
-        self.allowed = _TYPES[item.dtype] | ({NoneType} if item.nullable else set())
-        self.is_whole = item.dtype is DType.INT64
-        self.plain = self.allowed - {int}  # needs no second look
-
-    def check_all(self, values: Sequence[Any]) -> Sequence[Any]:
-        """The values, in the column's type.
-
-        Raises:
-            Invalid: one has another type; the column and the row are named.
-        """
-        if set(map(type, values)) <= self.plain:
-            return values
-        return [self.check(value, row) for row, value in enumerate(values)]
-
-    def check(self, value: Any, row: int) -> Any:
-        """One value, in the column's type.
-
-        A whole number becomes a float where the column has floats; a float that is whole passes for a whole number, and
-        0 and 1 pass for truth values.
-
-        Raises:
-            Invalid: it has another type.
-        """
-        kind = value.__class__
-        if kind in self.plain:
-            return value
-        if kind is int and kind in self.allowed:
-            return self._whole(value, row)
-        if self.is_whole and kind is float and value.is_integer():
-            return self.check(int(value), row)
-        if self.dtype is DType.BOOL and kind is int and value in (0, 1):
-            return bool(value)
-        if value is None:
-            raise self._refusal(row, "is missing (null), and training never saw it missing")
-        if value is ABSENT:
-            raise self._refusal(row, "is not in the request")
-        raise self._refusal(row, f"takes {_WORDS[self.dtype]}, not {_shown(value)}")
-
-    def _whole(self, value: int, row: int) -> int | float:
-        if self.is_whole:
-            if -_INT64_LIMIT <= value < _INT64_LIMIT:
-                return value
-            raise self._refusal(row, f"{_shown(value)} does not fit 64 bits")
-        try:
-            return float(value)
-        except OverflowError:
-            raise self._refusal(row, "is too large for a number") from None
-
-    def _refusal(self, row: int, fact: str) -> Invalid:
-        return Invalid(f"input {self.name!r}, row {row}: {fact}")
+Rows = list[Row] | Block
+"""Rows as a query holds them: lists of plain values, or a block of arrays."""
 
 
 class Intake:
@@ -101,7 +29,9 @@ class Intake:
         self.names = tuple(column.name for column in self.columns)
         self.positions = {name: position for position, name in enumerate(self.names)}
         self.uniform = all(_rules(signature) == _rules(signatures[0]) for signature in signatures)
-        self.numeric = all(column.dtype is not DType.STRING for column in self.columns)
+        self.numeric = all(column.kind != "s" for column in self.columns)
+        self.kinds = "".join(column.kind for column in self.columns)
+        self.floats = set(self.kinds) == {"f"}
 
     def rows(self, columns: Sequence[tuple[str, Sequence[Any]]]) -> list[Row]:
         """Rows from named columns of equal length.
@@ -134,6 +64,56 @@ class Intake:
         Raises:
             Invalid: it has another width, or holds a value of another type.
         """
+        self._check_width(name, width)
+        rows = [list(values[start : start + width]) for start in range(0, len(values), width)]
+        for number, row in enumerate(rows):
+            for position, column in enumerate(self.columns):
+                value = row[position]
+                if value.__class__ not in column.plain:
+                    row[position] = column.check(value, number)
+        return rows
+
+    def block(self, columns: Mapping[str, Array]) -> Block:
+        """Rows from named arrays of equal length, each of shape [rows] or [rows, 1].
+
+        A missing number is NaN (also among whole numbers, given as floats then), a missing string None.
+
+        Raises:
+            Invalid: an input is unknown, missing, of another length, or holds a value that it does not take.
+        """
+        given: list[Array | None] = [None] * len(self.columns)
+        count = -1
+        for name, values in columns.items():
+            position = self.positions.get(name)
+            if position is None:
+                raise self._unknown(name)
+            flat = _flat(name, values)
+            if count not in (-1, len(flat)):
+                raise Invalid(f"input {name!r} has {len(flat)} values, where {next(iter(columns))!r} has {count}")
+            count = len(flat)
+            given[position] = self.columns[position].check_array(flat)
+        if count <= 0:
+            raise Invalid("the request has no rows", next_step=f"the model takes {self._listed()}")
+        self._check_whole(given)
+        return Block(self.kinds, count, columns=given)
+
+    def block_of_matrix(self, name: str, matrix: Array) -> Block:
+        """Rows from one array [rows, inputs] that holds all inputs, in order.
+
+        Raises:
+            Invalid: it has another width, or holds a value that its input does not take.
+        """
+        self._check_width(name, matrix.shape[1])
+        if not len(matrix):
+            raise Invalid(f"the tensor {name!r} has no rows")
+        if not self.floats or matrix.dtype.kind != "f" or matrix.dtype.itemsize < 4:
+            return self.block({column.name: matrix[:, at] for at, column in enumerate(self.columns)})
+        if not np.isfinite(matrix).all():
+            for at, column in enumerate(self.columns):
+                column.check_array(matrix[:, at])
+        return Block(self.kinds, len(matrix), matrix=matrix)
+
+    def _check_width(self, name: str, width: int) -> None:
         if not self.numeric:
             raise Invalid(
                 f"the tensor {name!r} cannot hold all inputs, as some are strings",
@@ -144,22 +124,20 @@ class Intake:
                 f"the tensor {name!r} has {width} values a row; the model takes {len(self.columns)}",
                 next_step=f"in this order: {', '.join(self.names)}",
             )
-        rows = [list(values[start : start + width]) for start in range(0, len(values), width)]
-        for number, row in enumerate(rows):
-            for position, column in enumerate(self.columns):
-                value = row[position]
-                if value.__class__ not in column.plain:
-                    row[position] = column.check(value, number)
-        return rows
 
-    def _fill_absent(self, given: list[Any], count: int) -> None:
+    def _check_whole(self, given: Sequence[Any]) -> None:
+        """Refuse a request that lacks an input, where all variants take it."""
         absent = [name for name, values in zip(self.names, given, strict=True) if values is None]
-        if self.uniform:
+        if absent and self.uniform:
             raise Invalid(
                 f"the request lacks the input(s) {', '.join(absent)}", next_step=f"the model takes {self._listed()}"
             )
-        for name in absent:
-            given[self.positions[name]] = [ABSENT] * count
+
+    def _fill_absent(self, given: list[Any], count: int) -> None:
+        self._check_whole(given)
+        for position, values in enumerate(given):
+            if values is None:
+                given[position] = [ABSENT] * count
 
     def _unknown(self, name: str) -> Invalid:
         return Invalid(f"there is no input {name!r}", next_step=f"the model takes {self._listed()}")
@@ -174,16 +152,19 @@ class Projection:
     def __init__(self, intake: Intake, signature: Signature) -> None:
         self._columns = [Column(item) for item in signature.inputs]
         self._positions = [intake.positions[item.name] for item in signature.inputs]
+        self._kinds = "".join(column.kind for column in self._columns)
         self.is_identity = intake.uniform
 
-    def project(self, rows: list[Row]) -> list[Row]:
-        """The variant's inputs of each row.
+    def project(self, rows: Rows) -> Rows:
+        """The variant's inputs of each row, in the form in which they came.
 
         Raises:
             Invalid: one that it needs is absent, missing, or of another type.
         """
         if self.is_identity:
             return rows
+        if isinstance(rows, Block):
+            return rows.select(self._positions, lambda at, values: self._columns[at].check_array(values), self._kinds)
         pairs = list(zip(self._columns, self._positions, strict=True))
         return [[column.check(row[at], number) for column, at in pairs] for number, row in enumerate(rows)]
 
@@ -194,7 +175,7 @@ def _united(signatures: Sequence[Signature]) -> list[Input]:
     for signature in signatures:
         for item in signature.inputs:
             known = found.setdefault(item.name, item)
-            if _TYPES[item.dtype] > _TYPES[known.dtype]:
+            if TYPES[item.dtype] > TYPES[known.dtype]:
                 found[item.name] = Input(item.name, item.dtype, nullable=known.nullable or item.nullable)
             elif item.nullable and not known.nullable:
                 found[item.name] = Input(item.name, known.dtype, nullable=True)
@@ -202,9 +183,13 @@ def _united(signatures: Sequence[Signature]) -> list[Input]:
 
 
 def _rules(signature: Signature) -> list[tuple[str, frozenset[type], bool]]:
-    return [(item.name, _TYPES[item.dtype], item.nullable) for item in signature.inputs]
+    return [(item.name, TYPES[item.dtype], item.nullable) for item in signature.inputs]
 
 
-def _shown(value: Any) -> str:
-    text = hex(value) if value.__class__ is int and abs(value) >= _INT64_LIMIT else repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+def _flat(name: str, values: Array) -> Array:
+    if values.ndim == 2 and values.shape[1] == 1:
+        return values[:, 0]
+    if values.ndim != 1:
+        shape = list(values.shape)
+        raise Invalid(f"input {name!r} has shape {shape}; a column has shape {shape[:1]} or {[*shape[:1], 1]}")
+    return values

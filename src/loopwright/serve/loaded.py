@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
 
-from loopwright.core import NotFound
-from loopwright.models import Predictor
-from loopwright.serve.intake import Intake, Projection, Row
+import numpy as np
+
+from loopwright.core import Invalid, NotFound
+from loopwright.models import Layout, ModelFailed, Predictor
+from loopwright.serve.block import Array, Block
+from loopwright.serve.intake import Intake, Projection, Rows
 from loopwright.serve.model import ServedEndpoint, Variant
 from loopwright.serve.sticky import assign
 
@@ -80,11 +82,37 @@ class LoadedEndpoint:
         return random.choices(self.live, self._weights)[0]
 
 
-def predict(loaded: LoadedVariant, rows: list[Row]) -> dict[str, list[Any]]:
-    """The model's outputs for rows in the order of its inputs, as plain values.
+def predict(loaded: LoadedVariant, rows: Rows) -> dict[str, Array]:
+    """The model's outputs for rows in the order of its inputs: an array per output, with a row per row.
 
     Raises:
         Invalid: a number is out of the range of its type.
         ModelFailed: the model cannot answer.
+        Unavailable: the model's own process is not there at the moment.
     """
-    return {name: values.tolist() for name, values in loaded.predictor.predict_rows(rows).items()}
+    outputs = _run(loaded.predictor, rows)
+    for name, values in outputs.items():
+        if len(values) != len(rows):
+            raise ModelFailed(f"the model gave {len(values)} values of {name!r} for {len(rows)} rows")
+    return outputs
+
+
+def _run(predictor: Predictor, rows: Rows) -> dict[str, Array]:
+    if not isinstance(rows, Block):
+        return predictor.predict_rows(rows)
+    names = predictor.signature.names
+    if predictor.manifest.layout is Layout.MATRIX:
+        return predictor.predict_matrix(_float32(rows.matrix, names))
+    columns = {name: column for name, column in zip(names, rows.columns, strict=True) if column is not None}
+    return predictor.predict(columns)
+
+
+def _float32(matrix: Array, names: Sequence[str]) -> Array:
+    if matrix.dtype == np.float32:
+        return np.ascontiguousarray(matrix)
+    with np.errstate(over="ignore"):
+        found = matrix.astype(np.float32)
+    if np.isinf(found).any():
+        row, column = np.argwhere(np.isinf(found))[0].tolist()
+        raise Invalid(f"input {names[column]!r}, row {row}: a number is too large for float32 (beyond ±3.4e38)")
+    return found

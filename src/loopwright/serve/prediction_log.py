@@ -1,8 +1,8 @@
 """The prediction log: every answer is in a journal before it is sent.
 
-A record is a row in MessagePack. The names of its columns, which are the same for each row of a model, are kept once:
-in a file of the folder `columns/` beside the journal's segments, named by their digest and written before the first
-record that refers to it.
+A record is in MessagePack: the rows of one run of a model (`batch_record.BatchRecord`) or a single row (`Record`).
+The names of its columns, which are the same for each row of a model, are kept once: in a file of the folder `columns/`
+beside the journal's segments, named by their digest and written before the first record that refers to it.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from loopwright.core import Corrupt, Unavailable, decode, digest_value, encode, new_id
+from loopwright.serve.batch_record import KIND, BatchRecord, predictions_of
 from loopwright.serve.model import Prediction, PredictionStatus
 from loopwright.store import Cursor, JournalReader, JournalWriter
 
@@ -41,6 +42,9 @@ class Record(msgspec.Struct, frozen=True, array_like=True, gc=False):
     shadow_of: str = ""
     rollout: str = ""
     error: str = ""
+
+    def __len__(self) -> int:
+        return 1
 
 
 class PredictionLog:
@@ -78,14 +82,14 @@ class PredictionLog:
             raise Unavailable(f"the prediction log {self._folder} cannot be written: {error.strerror}") from error
         return key
 
-    def append(self, records: list[Record]) -> None:
-        """Write records, all or none; when this returns they outlive the process.
+    def append(self, records: Sequence[Record | BatchRecord]) -> None:
+        """Write records, all or none, with one call; when this returns they outlive the process.
 
         Raises:
             Unavailable: the disk is full, read-only or failing.
         """
         self._writer.append_many(list(map(self._encode, records)))
-        self.records += len(records)
+        self.records += sum(map(len, records))
 
     def close(self) -> None:
         """Put everything on the disk and finish the segment."""
@@ -102,7 +106,7 @@ class NoPredictionLog(PredictionLog):
         """No key: no record will refer to it."""
         return ""
 
-    def append(self, records: list[Record]) -> None:
+    def append(self, records: Sequence[Record | BatchRecord]) -> None:
         """Keep nothing."""
 
     def close(self) -> None:
@@ -112,14 +116,22 @@ class NoPredictionLog(PredictionLog):
 def read_predictions(
     folder: Path, cursor: Cursor | None = None, limit: int = 10_000
 ) -> tuple[list[Prediction], Cursor]:
-    """Up to `limit` predictions that the cursor has not passed, in each writer's order, and the cursor behind them.
+    """Predictions that the cursor has not passed, in each writer's order, and the cursor behind them.
+
+    There are `limit` of them, or a few more: what was answered at once is read at once. Fewer are all that there are.
 
     Raises:
         Corrupt: a record was damaged after it was written.
     """
-    batch, behind = JournalReader(folder).read_batch(cursor or Cursor(), limit)
     columns = _Columns(folder)
-    return [_prediction(payload, columns) for _, payload in batch], behind
+    found: list[Prediction] = []
+
+    def enough(payload: bytes) -> bool:
+        found.extend(_predictions(payload, columns))
+        return len(found) >= limit
+
+    _, behind = JournalReader(folder).read_batch(cursor or Cursor(), limit, enough)
+    return found, behind
 
 
 def predictions_between(folder: Path, after: Cursor, until: Cursor) -> Iterator[Prediction]:
@@ -132,7 +144,7 @@ def predictions_between(folder: Path, after: Cursor, until: Cursor) -> Iterator[
     columns = _Columns(folder)
     for at, payload in JournalReader(folder).read(after, limit=_ALL):
         if at.offset < until.offsets.get(at.segment, 0):
-            yield _prediction(payload, columns)
+            yield from _predictions(payload, columns)
 
 
 class _Columns(dict[str, tuple[str, ...]]):
@@ -152,14 +164,22 @@ class _Columns(dict[str, tuple[str, ...]]):
         return names
 
 
-_decode_record = msgspec.msgpack.Decoder(Record).decode
+_decode_row = msgspec.msgpack.Decoder(Record).decode
+_decode_batch = msgspec.msgpack.Decoder(BatchRecord).decode
 
 
-def _prediction(payload: bytes, columns: _Columns) -> Prediction:
+def _predictions(payload: bytes, columns: _Columns) -> list[Prediction]:
+    """The rows of one record. A batch begins with its kind, a small number, where a row begins with its id."""
     try:
-        r = _decode_record(payload)
-    except msgspec.MsgspecError as error:
+        if payload[1] == KIND:
+            record = _decode_batch(payload)
+            return predictions_of(record, columns[record.by.columns])
+        return [_prediction(_decode_row(payload), columns)]
+    except (msgspec.MsgspecError, ValueError, IndexError) as error:
         raise Corrupt(f"a record of the prediction log cannot be read: {error}") from None
+
+
+def _prediction(r: Record, columns: _Columns) -> Prediction:
     return Prediction(
         r.id,
         r.endpoint,

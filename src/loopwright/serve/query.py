@@ -2,32 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from loopwright.core import LoopwrightError
-from loopwright.serve.intake import Row
+from loopwright.serve.block import Array
+from loopwright.serve.intake import Rows
 from loopwright.serve.loaded import LoadedEndpoint, LoadedVariant
-
-
-class Answer:
-    """The answer to a query: a value per row in each list.
-
-    `ids` is empty for a row that is not in the log; `variants` and `models` say who answered it.
-    """
-
-    __slots__ = ("ids", "models", "outputs", "query", "variants")
-
-    def __init__(
-        self,
-        query: Query,
-        ids: list[str],
-        variants: list[str],
-        models: list[str],
-        outputs: dict[str, list[Any]],
-    ) -> None:
-        self.query, self.ids, self.variants, self.models, self.outputs = query, ids, variants, models, outputs
 
 
 class Query:
@@ -35,15 +18,18 @@ class Query:
 
     Args:
         endpoint: its name.
-        rows: values in the order of the endpoint's inputs, from its Intake.
+        rows: from the endpoint's Intake: a block of arrays, or values in the order of its inputs.
+        reply: is called once, with the answer or the reason why there is none.
         keys: what each row is assigned by; None where the caller gave none.
         event_times: microseconds since 1970, per row; None for now.
         version: answer with this model version, whatever the traffic says; empty for the traffic's choice.
         started_ns: when the request had arrived, on the monotonic clock; now by default.
-        reply: is called once, with the answer or the reason why there is none.
+        deadline_ns: past it, on the monotonic clock, rows that no model has answered yet are answered with
+            Unavailable; 0 for the data plane's own limit.
     """
 
     __slots__ = (
+        "deadline_ns",
         "endpoint",
         "event_times",
         "failure",
@@ -54,6 +40,7 @@ class Query:
         "reply",
         "rows",
         "started_ns",
+        "timer",
         "version",
         "waiting",
     )
@@ -61,20 +48,23 @@ class Query:
     def __init__(
         self,
         endpoint: str,
-        rows: list[Row],
+        rows: Rows,
         reply: Callable[[Answer | LoopwrightError], None],
         *,
         keys: Sequence[str] | None = None,
         event_times: Sequence[int] | None = None,
         version: str = "",
         started_ns: int = 0,
+        deadline_ns: int = 0,
     ) -> None:
         self.endpoint, self.rows, self.reply = endpoint, rows, reply
         self.keys, self.event_times, self.version = keys, event_times, version
         self.started_ns = started_ns or time.monotonic_ns()
+        self.deadline_ns = deadline_ns
         self.received_at_us = time.time_ns() // 1000
         self.waiting = 0
         self.is_large = False
+        self.timer: asyncio.TimerHandle | None = None
         self.parts: list[Part] = []
         self.failure: LoopwrightError | None = None
 
@@ -82,12 +72,116 @@ class Query:
 class Part:
     """The rows of one query that one variant answers, in the order of the variant's inputs."""
 
-    __slots__ = ("endpoint", "failure", "loaded", "outputs", "places", "query", "rows")
+    __slots__ = ("batch", "endpoint", "failure", "loaded", "places", "query", "rows", "start")
 
     def __init__(
-        self, query: Query, endpoint: LoadedEndpoint, loaded: LoadedVariant, rows: list[Row], places: list[int] | None
+        self, query: Query, endpoint: LoadedEndpoint, loaded: LoadedVariant, rows: Rows, places: list[int] | None
     ) -> None:
         self.query, self.endpoint, self.loaded, self.rows = query, endpoint, loaded, rows
         self.places = places  # where the rows stand in the query; None for all of them
-        self.outputs: dict[str, list[Any]] = {}
+        self.batch: Batch | None = None  # the run that answered it, whose row number `start` is its first
+        self.start = 0
         self.failure: LoopwrightError | None = None
+
+    def slice(self) -> slice:
+        """Its rows within its batch."""
+        return slice(self.start, self.start + len(self.rows))
+
+
+class Batch:
+    """One run of a model: the parts that it answered, their rows together, and what it gave.
+
+    `lists` holds the same values as `arrays`, as Python's own; made once for all parts, when the first asks.
+    """
+
+    __slots__ = ("_lists", "arrays", "parts", "rows")
+
+    def __init__(self, parts: list[Part], rows: Rows) -> None:
+        self.parts, self.rows = parts, rows
+        self.arrays: dict[str, Array] = {}
+        self._lists: dict[str, list[Any]] | None = None
+
+    @property
+    def lists(self) -> dict[str, list[Any]]:
+        """A value per row for each output."""
+        if self._lists is None:
+            self._lists = {name: values.tolist() for name, values in self.arrays.items()}
+        return self._lists
+
+
+class Answer:
+    """The answer to a query, row by row.
+
+    Attributes:
+        ids: the prediction's id for each row; empty for a row that is not in the log.
+    """
+
+    __slots__ = ("_outputs", "ids", "query")
+
+    def __init__(self, query: Query, ids: list[str]) -> None:
+        self.query, self.ids = query, ids
+        self._outputs: dict[str, list[Any]] | None = None
+
+    @property
+    def outputs(self) -> dict[str, list[Any]]:
+        """A value per row for each output, as Python's own values."""
+        if self._outputs is None:
+            self._outputs = self._gathered()
+        return self._outputs
+
+    def arrays(self) -> dict[str, Array]:
+        """An array per output, with a row per row."""
+        import numpy as np
+
+        parts = self.query.parts
+        if len(parts) == 1:
+            part, batch = parts[0], parts[0].batch
+            assert batch is not None, "an answered query has been run"
+            if len(batch.parts) == 1:
+                return batch.arrays
+            return {name: values[part.slice()] for name, values in batch.arrays.items()}
+        order = np.argsort([place for part in parts for place in part.places or ()])
+        pieces: dict[str, list[Array]] = {}
+        for part in parts:
+            for name, values in part.batch.arrays.items() if part.batch else ():
+                pieces.setdefault(name, []).append(values[part.slice()])
+        if len({len(found) for found in pieces.values()}) > 1:  # variants with other outputs: some rows lack some
+            return {name: np.array(values, dtype=object) for name, values in self.outputs.items()}
+        return {name: np.concatenate(found)[order] for name, found in pieces.items()}
+
+    @property
+    def variants(self) -> list[str]:
+        """The name of the variant that answered, for each row."""
+        return self._of_each(lambda loaded: loaded.variant.name)
+
+    @property
+    def models(self) -> list[str]:
+        """The ref of the model version that answered, for each row."""
+        return self._of_each(lambda loaded: loaded.variant.model)
+
+    def _of_each(self, told: Callable[[LoadedVariant], str]) -> list[str]:
+        parts, count = self.query.parts, len(self.query.rows)
+        if len(parts) == 1:
+            return [told(parts[0].loaded)] * count
+        found = [""] * count
+        for part in parts:
+            for place in part.places or ():
+                found[place] = told(part.loaded)
+        return found
+
+    def _gathered(self) -> dict[str, list[Any]]:
+        parts, count = self.query.parts, len(self.query.rows)
+        if len(parts) == 1:
+            part, batch = parts[0], parts[0].batch
+            assert batch is not None, "an answered query has been run"
+            if len(batch.parts) == 1:
+                return batch.lists
+            end = part.start + count
+            return {name: values[part.start : end] for name, values in batch.lists.items()}
+        outputs: dict[str, list[Any]] = {}
+        for part in parts:
+            for name, values in part.batch.lists.items() if part.batch else ():
+                whole = outputs.setdefault(name, [None] * count)
+                for number, place in enumerate(part.places or (), part.start):
+                    whole[place] = values[number]
+        return outputs

@@ -15,7 +15,8 @@ import msgspec
 
 from loopwright.core import Invalid, LoopwrightError
 from loopwright.models import DATATYPES, Output
-from loopwright.serve.intake import ABSENT, Intake, Row
+from loopwright.serve.column import ABSENT
+from loopwright.serve.intake import Intake, Row
 from loopwright.serve.loaded import LoadedEndpoint
 from loopwright.serve.query import Answer
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from loopwright.core import Corrupt, NotFound
@@ -36,10 +36,15 @@ class JournalReader:
         for position, payload, _end in self._walk(after, limit):
             yield position, payload
 
-    def read_batch(self, cursor: Cursor, limit: int = 10_000) -> tuple[list[tuple[Position, bytes]], Cursor]:
+    def read_batch(
+        self, cursor: Cursor, limit: int = 10_000, enough: Callable[[bytes], bool] | None = None
+    ) -> tuple[list[tuple[Position, bytes]], Cursor]:
         """Up to `limit` records that the cursor has not passed, and the cursor behind them.
 
         The new cursor has forgotten segments that are gone.
+
+        Args:
+            enough: is shown each record in turn, and ends the batch behind it by True.
 
         Raises:
             Corrupt: a record was damaged after it was written.
@@ -50,6 +55,8 @@ class JournalReader:
         for position, payload, end in self._walk(cursor, limit):
             batch.append((position, payload))
             offsets[position.segment] = end
+            if enough is not None and enough(payload):
+                break
         return batch, Cursor(offsets)
 
     def get(self, position: Position) -> bytes:

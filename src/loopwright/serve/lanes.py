@@ -1,0 +1,109 @@
+"""Lanes: threads of their own for models that block and for very large requests, so that nobody else waits for them."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable
+
+from loopwright.serve.loaded import LoadedVariant
+from loopwright.serve.parts import form_of
+from loopwright.serve.query import Part
+
+_CLOSE_S = 5.0
+
+
+class Lane:
+    """A queue of parts and the thread that answers them. Its owner bounds the queue by `rows`.
+
+    A model that hangs keeps its own lane only: what waits behind it is answered by its deadline, not by the model.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        answer: Callable[[LoadedVariant, list[Part]], None],
+        settle: Callable[[list[Part]], None],
+        most_rows: int,
+        batch_rows: int,
+    ) -> None:
+        """Args:
+        name: of the thread.
+        answer: is called on the thread, with parts of one variant; must not raise.
+        settle: is called on the event loop when they are answered.
+        most_rows: how many rows may wait.
+        batch_rows: how many are answered at once.
+        """
+        self.most_rows = most_rows
+        self.rows = 0  # that wait or are being answered; the event loop's
+        self._name, self._answer, self._settle, self._batch_rows = name, answer, settle, batch_rows
+        self._parts: queue.SimpleQueue[Part | None] = queue.SimpleQueue()
+        self._kept: Part | None = None  # taken from the queue, but of another batch
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+
+    def offer(self, part: Part) -> None:
+        """On the event loop: have a part answered."""
+        if self._thread is None:
+            self._loop = asyncio.get_running_loop()
+            self._thread = threading.Thread(target=self._run, name=f"loopwright-{self._name}", daemon=True)
+            self._thread.start()
+        self.rows += len(part.rows)
+        self._parts.put(part)
+
+    def close(self) -> None:
+        """End the thread behind what waits. One that hangs is left to the end of the process."""
+        self._parts.put(None)
+
+    def join(self) -> None:
+        """Wait a few seconds for the thread to end."""
+        if self._thread is not None:
+            self._thread.join(_CLOSE_S)
+
+    def _run(self) -> None:
+        while (first := self._next()) is not None:
+            batch, dropped = self._batch(first)
+            if batch:
+                self._answer(batch[0].loaded, batch)
+            assert self._loop is not None, "a lane's thread starts on an event loop"
+            self._loop.call_soon_threadsafe(self._done, batch, dropped)
+
+    def _next(self) -> Part | None:
+        kept, self._kept = self._kept, None
+        return kept if kept is not None else self._parts.get()
+
+    def _batch(self, first: Part) -> tuple[list[Part], list[Part]]:
+        """What is answered together with a part: all that waits behind it, is like it, and fits; and what is dropped,
+        because its time was up while it waited."""
+        batch: list[Part] = []
+        dropped: list[Part] = []
+        size = 0
+        part: Part | None = first
+        while part is not None:
+            if not part.query.waiting:
+                dropped.append(part)
+            elif batch and not self._fits(part, batch[0], size):
+                self._kept = part
+                break
+            else:
+                batch.append(part)
+                size += len(part.rows)
+            try:
+                part = self._parts.get_nowait()
+            except queue.Empty:
+                break
+            if part is None:
+                self.close()  # again, for the next look
+        return batch, dropped
+
+    def _fits(self, part: Part, first: Part, size: int) -> bool:
+        return (
+            part.loaded is first.loaded
+            and form_of(part) is form_of(first)
+            and size + len(part.rows) <= self._batch_rows
+        )
+
+    def _done(self, batch: list[Part], dropped: list[Part]) -> None:
+        self.rows -= sum(len(part.rows) for part in (*batch, *dropped))
+        self._settle(batch)

@@ -1,0 +1,75 @@
+"""How queries are cut into the parts that single variants answer, put into batches, and found to be settled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from loopwright.serve.block import Block
+from loopwright.serve.intake import Rows
+from loopwright.serve.loaded import LoadedEndpoint, LoadedVariant
+from loopwright.serve.query import Part, Query
+
+
+def parts_of(query: Query, endpoint: LoadedEndpoint) -> list[Part]:
+    """The query's rows, by the variant that answers them.
+
+    Raises:
+        NotFound: the version asked for is not served.
+        Invalid: the variant that should answer lacks an input.
+    """
+    if query.version or len(endpoint.live) == 1:
+        loaded = endpoint.at_version(query.version) if query.version else endpoint.live[0]
+        return [_whole(query, endpoint, loaded)]
+    keys = query.keys if query.keys is not None else [""] * len(query.rows)
+    places: dict[LoadedVariant, list[int]] = {}
+    for place, key in enumerate(keys):
+        places.setdefault(endpoint.choose(key), []).append(place)
+    if len(places) == 1:
+        return [_whole(query, endpoint, next(iter(places)))]
+    return [
+        Part(query, endpoint, loaded, loaded.projection.project(_taken(query.rows, chosen)), chosen)
+        for loaded, chosen in places.items()
+    ]
+
+
+def _whole(query: Query, endpoint: LoadedEndpoint, loaded: LoadedVariant) -> Part:
+    return Part(query, endpoint, loaded, loaded.projection.project(query.rows), None)
+
+
+def _taken(rows: Rows, places: Sequence[int]) -> Rows:
+    return rows.take(places) if isinstance(rows, Block) else [rows[place] for place in places]
+
+
+def in_batches(parts: list[Part], most: int) -> Iterator[list[Part]]:
+    """Parts in groups of at most `most` rows, or of one part; those of a group have their rows in one form."""
+    batch: list[Part] = []
+    size, form = 0, None
+    for part in parts:
+        rows, own = len(part.rows), form_of(part)
+        if batch and (size + rows > most or own is not form):
+            yield batch
+            batch, size = [], 0
+        batch.append(part)
+        size += rows
+        form = own
+    yield batch
+
+
+def form_of(part: Part) -> type:
+    """The form of a part's rows."""
+    return part.rows.__class__
+
+
+def settled(parts: list[Part]) -> list[Query]:
+    """The queries of which these were the last parts."""
+    found = []
+    for part in parts:
+        query = part.query
+        if not query.waiting:  # its time was up
+            continue
+        if part.failure is not None:
+            query.failure = part.failure
+        query.waiting -= 1
+        if not query.waiting:
+            found.append(query)
+    return found
