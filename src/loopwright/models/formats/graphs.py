@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from loopwright.core import Invalid
+from loopwright.models.graph_bounds import check_bounds
 from loopwright.models.model import Task
 
 if TYPE_CHECKING:
     import onnx
 
-STANDARD_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "ai.onnx.training"})
 RESERVED = ("label", "probability", "probabilities", "value")
 _FLOATS = (1, 11)  # onnx.TensorProto.FLOAT, DOUBLE
 _LABELS = (6, 7, 8)  # INT32, INT64, STRING
@@ -20,21 +20,9 @@ def check_graph(graph: onnx.ModelProto) -> None:
     """Refuse a graph that reaches outside itself.
 
     Raises:
-        Invalid: it has operators of a domain that is not ONNX's own, or weights in other files.
+        Invalid: it has operators of a domain that is not ONNX's own, weights in other files, or an absurd size.
     """
-    foreign = sorted({item.domain for item in graph.opset_import} - STANDARD_DOMAINS)
-    used = {node.domain for node in graph.graph.node} - STANDARD_DOMAINS
-    if used:
-        raise Invalid(
-            f"the graph uses operators of the domain {', '.join(sorted(used))}",
-            next_step=f"a bundle holds ONNX's own operators only (imported: {', '.join(foreign)})",
-        )
-    for tensor in graph.graph.initializer:
-        if tensor.data_location == 1 or tensor.external_data:
-            raise Invalid(
-                f"the weights of {tensor.name!r} lie in another file",
-                next_step="save the model with its weights inside (save_as_external_data=False)",
-            )
+    check_bounds(graph)
 
 
 def name_outputs(graph: onnx.ModelProto, task: Task, classes: tuple[str | int, ...] = ()) -> None:

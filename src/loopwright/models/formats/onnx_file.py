@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from loopwright.core import DType, Invalid, NotFound
 from loopwright.models.formats.contract import FORMATS, Converted
 from loopwright.models.formats.graphs import check_graph, name_outputs, tensors_of
+from loopwright.models.graph_bounds import check_bounds
 from loopwright.models.model import Input, Layout, Task
 
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ def _read(path: Path) -> onnx.ModelProto:
         raise Invalid(f"{path} has {path.stat().st_size} bytes; an ONNX file holds at most {MAX_FILE_BYTES}")
     try:
         graph: onnx.ModelProto = onnx.load(str(path), load_external_data=False)
+        if check_bounds(graph, path.parent):  # before anything else looks at it
+            onnx.load_external_data_for_model(graph, str(path.parent))
         onnx.checker.check_model(graph)
     except (DecodeError, onnx.checker.ValidationError) as error:
         raise Invalid(f"{path} is not a valid ONNX file: {str(error).splitlines()[0]}") from error
