@@ -16,7 +16,9 @@ _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 @command("gc")
 @click.option("--dry-run", is_flag=True, help="Change nothing; say what would go, and why the rest stays.")
-@click.option("--older-than", default=30.0, metavar="DAYS", help="Runs and experiments deleted longer ago go (30).")
+@click.option(
+    "--older-than", default=30.0, metavar="DAYS", help="Runs, experiments and models deleted longer ago go (30)."
+)
 @click.option("--grace", default=3600.0, metavar="SECONDS", help="Objects that were put later stay (3600).")
 def gc(session: Session, dry_run: bool, older_than: float, grace: float) -> None:
     """Remove for good what was deleted long ago, and the objects that nothing reachable holds."""
@@ -52,7 +54,8 @@ def release_hold(session: Session, id: str, reason: str) -> None:
 
 def _print(found: Collection) -> None:
     would = "would go" if found.dry_run else "went"
-    click.echo(f"{found.runs:,} runs and {found.experiments:,} experiments {would}")
+    gone = f"{found.runs:,} runs, {found.experiments:,} experiments, {found.versions:,} model versions"
+    click.echo(f"{gone} and {found.logged_models:,} logged models {would}")
     for portion in found.portions:
         verb = would if portion.goes else "stay"
         click.echo(f"{_size(portion.size_bytes):>10}  {portion.objects:>9,} objects {verb}: {portion.reason}")

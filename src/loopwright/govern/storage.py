@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from types import ModuleType
@@ -14,11 +15,12 @@ from sqlalchemy import Connection, select, update
 from loopwright.core import Conflict, Invalid, NotFound, Scope, new_id, operation, parse_ref
 from loopwright.govern.model import EVERY_PROJECT
 from loopwright.govern.tables import holds
-from loopwright.store import Doomed, Holding, Reach, Stores, find_reach, removable
+from loopwright.store import Doomed, Holding, Lapsed, Reach, Stores, find_reach, removable
 
 _DAY_S = 86_400.0
 _RUNS_AT_ONCE = 100
 _MOST_LISTED = 1000
+_REMOVED = {"model": "model.version_removed", "logged_model": "logged_model.removed"}
 _LONGEST_RUN = timedelta(days=7)
 
 
@@ -56,6 +58,8 @@ class Collection(msgspec.Struct, frozen=True):
     dry_run: bool
     runs: int
     experiments: int
+    versions: int
+    logged_models: int
     portions: tuple[Portion, ...]
     kept: tuple[Kept, ...]
 
@@ -63,6 +67,24 @@ class Collection(msgspec.Struct, frozen=True):
     def freed_bytes(self) -> int:
         """The size of the objects that go."""
         return sum(portion.size_bytes for portion in self.portions if portion.goes)
+
+
+class _Plan(msgspec.Struct, frozen=True):
+    """What is to go; what was deleted long ago and stays; and by project what holds and roots need."""
+
+    runs: list[Doomed]
+    lapsed: list[Lapsed]
+    kept: list[Kept]
+    needed: dict[str, set[str]]
+
+    @property
+    def doomed(self) -> frozenset[str]:
+        """What rows of a holding may belong to that go."""
+        return frozenset([run.id for run in self.runs] + [item.key for item in self.lapsed])
+
+    def is_protected(self, project: str, ref: str) -> bool:
+        """Whether a ref is reachable from a hold or a root."""
+        return ref in self.needed.get(project, ())
 
 
 class StorageService:
@@ -115,11 +137,12 @@ class StorageService:
     def gc(self, dry_run: bool = False, older_than_days: float = 30.0, grace_s: float = 3600.0) -> Collection:
         """Remove for good what was deleted long ago, and the objects that nothing reachable holds.
 
-        Runs and experiments of this project (in the project `*`, of all) go when they were deleted more than
-        `older_than_days` ago, unless a model version or a hold needs them. Objects, which all projects share, go when
-        no row of any room names them and they were put more than `grace_s` ago and before every run that is running:
-        a writer puts an object first and names it later. A collection that is killed leaves each run whole or gone;
-        the next one goes on.
+        Runs, experiments, logged models and model versions of this project (in the project `*`, of all) go when they
+        were deleted more than `older_than_days` ago, unless something living needs them: a model version, an endpoint,
+        a rollout, an approval that is asked for, a run that read them, a hold. Objects, which all projects share, go
+        when no row of any room names them and they were put more than `grace_s` ago and before every run that is
+        running: a writer puts an object first and names it later. A collection that is killed leaves each of them
+        whole or gone; the next one goes on.
 
         Raises:
             Invalid: a time is negative.
@@ -129,13 +152,24 @@ class StorageService:
         before_s = time.time() - grace_s
         deleted_before = self.stores.clock.now() - timedelta(seconds=older_than_days * _DAY_S)
         with self.stores.db.read() as connection:
-            runs, kept = self._expired(connection, deleted_before)
-            doomed = frozenset(run.id for run in runs)
-            planned = find_reach(connection, self.stores.objects, self._holdings(), doomed)
-        gone = 0 if dry_run else self._remove_runs(runs)
-        experiments = 0 if dry_run else self._remove_experiments(deleted_before)
+            plan = self._plan(connection, deleted_before)
+            planned = find_reach(connection, self.stores.objects, self._holdings(), plan.doomed)
+            experiments = self._experiments("expire_experiments", connection, deleted_before, plan)
+        lapsed, runs = plan.lapsed, len(plan.runs)
+        if not dry_run:
+            lapsed, runs = self._remove_lapsed(plan.lapsed), self._remove_runs(plan.runs)
+            experiments = self._remove_experiments(deleted_before)
         portions = self._sweep(planned, before_s, dry_run)
-        return Collection(dry_run, len(runs) if dry_run else gone, experiments, portions, kept[:_MOST_LISTED])
+        kinds = Counter(item.kind for item in lapsed)
+        return Collection(
+            dry_run,
+            runs,
+            len(experiments),
+            kinds["model"],
+            kinds["logged_model"],
+            portions,
+            tuple(plan.kept[:_MOST_LISTED]),
+        )
 
     def _sweep(self, planned: Reach, before_s: float, dry_run: bool) -> tuple[Portion, ...]:
         """Look at every object; unless this is a trial, remove those that nothing holds now."""
@@ -153,29 +187,49 @@ class StorageService:
         found = (Portion(reason, goes, *sums[reason, goes]) for reason, goes in sums)
         return tuple(sorted(found, key=lambda portion: (not portion.goes, -portion.size_bytes, portion.reason)))
 
-    def _expired(self, connection: Connection, before: datetime) -> tuple[list[Doomed], tuple[Kept, ...]]:
-        needed = self._needed(connection)
-
-        def is_protected(project: str, ref: str) -> bool:
-            return ref in needed.get(project, ())
-
-        runs: list[Doomed] = []
-        kept: list[Kept] = []
+    def _plan(self, connection: Connection, before: datetime) -> _Plan:
+        plan = _Plan([], [], [], self._needed(connection))
+        for lapse in reversed(self._hooks("lapse")):
+            found = lapse(connection, self._project, before, plan.is_protected)
+            plan.lapsed.extend(found.going)
+            plan.kept.extend(Kept(ref, reason) for ref, reason in found.kept)
+            self._reach_up(connection, found.needs, plan.needed)
         for expire in self._hooks("expire"):
-            found = expire(connection, self._project, before, is_protected)
-            runs += found.runs
-            kept += [Kept(ref, reason) for ref, reason in found.kept]
-        return runs, tuple(kept)
+            found = expire(connection, self._project, before, plan.is_protected)
+            plan.runs.extend(found.runs)
+            plan.kept.extend(Kept(ref, reason) for ref, reason in found.kept)
+        return plan
 
     def _needed(self, connection: Connection) -> dict[str, set[str]]:
         """By project: what holds and rooms' roots name, and all that it came from."""
-        named: dict[str, set[str]] = {}
-        for row in connection.execute(select(holds.c.project, holds.c.ref).where(holds.c.released_at.is_(None))):
-            named.setdefault(row.project, set()).add(row.ref)
-        for roots in self._hooks("roots"):
-            for project, ref in roots(connection):
-                named.setdefault(project, set()).add(ref)
-        return {project: self.stores.lineage.ancestors(connection, refs, project) for project, refs in named.items()}
+        held = connection.execute(select(holds.c.project, holds.c.ref).where(holds.c.released_at.is_(None))).all()
+        named = [(row.project, row.ref) for row in held]
+        named += [found for roots in self._hooks("roots") for found in roots(connection)]
+        needed: dict[str, set[str]] = {}
+        self._reach_up(connection, named, needed)
+        return needed
+
+    def _reach_up(self, connection: Connection, named: Iterable[tuple[str, str]], needed: dict[str, set[str]]) -> None:
+        """Add things, and all that they came from, to what is needed."""
+        by_project: dict[str, set[str]] = {}
+        for project, ref in named:
+            by_project.setdefault(project, set()).add(ref)
+        for project, refs in by_project.items():
+            reached = self.stores.lineage.ancestors(connection, refs, project)
+            needed.setdefault(project, set()).update(reached)
+
+    def _remove_lapsed(self, lapsed: Sequence[Lapsed]) -> list[Lapsed]:
+        gone: list[Lapsed] = []
+        for start in range(0, len(lapsed), _RUNS_AT_ONCE):
+            some = lapsed[start : start + _RUNS_AT_ONCE]
+            with self.stores.db.begin() as tx:
+                for forget in self._hooks("forget_lapsed"):
+                    removed: list[Lapsed] = forget(self.stores, tx, some)
+                    for item in removed:
+                        scope = Scope(item.project, self.scope.actor, self.scope.cause)
+                        self.stores.events.append(tx, _REMOVED[item.kind], item.ref, scope, {})
+                    gone += removed
+        return gone
 
     def _remove_runs(self, runs: Sequence[Doomed]) -> int:
         gone = 0
@@ -192,15 +246,21 @@ class StorageService:
                 gone += len(some)
         return gone
 
-    def _remove_experiments(self, before: datetime) -> int:
+    def _remove_experiments(self, before: datetime) -> list[tuple[str, str]]:
         with self.stores.db.begin() as tx:
-            needed = self._needed(tx)
-            removed: list[tuple[str, str]] = []
-            for forget in self._hooks("forget_experiments"):
-                removed += forget(tx, self._project, before, lambda project, ref: ref in needed.get(project, ()))
+            plan = _Plan([], [], [], self._needed(tx))
+            removed = self._experiments("forget_experiments", tx, before, plan)
             for _, id in removed:
                 self.stores.events.append(tx, "experiment.removed", f"experiment:{id}", self.scope, {})
-        return len(removed)
+        return removed
+
+    def _experiments(self, hook: str, connection: Connection, before: datetime, plan: _Plan) -> list[tuple[str, str]]:
+        """The project and id of each experiment that a hook names, or removes: those with no run but the doomed."""
+        doomed = frozenset(run.seq for run in plan.runs)
+        found: list[tuple[str, str]] = []
+        for ask in self._hooks(hook):
+            found += ask(connection, self._project, before, plan.is_protected, doomed)
+        return found
 
     def _busy_since(self, connection: Connection, default: float) -> float:
         at_least = self.stores.clock.now() - _LONGEST_RUN

@@ -36,8 +36,8 @@ def _refuse_taken(tx: Connection, project: str, name: str) -> None:
     row = tx.execute(select(models).where(models.c.project == project, models.c.name == name)).first()
     if row is not None and row.deleted_at is None:
         raise Conflict(f"there is a model {name!r} already", next_step="choose another name")
-    held = model_versions.c.project == project, model_versions.c.name == name
-    if tx.execute(select(model_versions.c.version).where(*held).limit(1)).first() is not None:
+    # A name that was given up took its versions, and their numbers, along.
+    if row is not None and row.latest and not row.renamed_to:
         raise Conflict(
             f"{name!r} was the name of a model that was deleted, and its version numbers are taken",
             next_step="choose another name",

@@ -31,7 +31,19 @@ if TYPE_CHECKING:
     )
     from loopwright.store.online import OnlineStore, open_online
     from loopwright.store.outgoing import Outgoing, Reply
-    from loopwright.store.reach import Doomed, Expiry, Holding, Reach, Room, find_reach, of_run, removable
+    from loopwright.store.reach import (
+        Doomed,
+        Expiry,
+        Holding,
+        Lapse,
+        Lapsed,
+        Reach,
+        Room,
+        find_reach,
+        of_ref,
+        of_run,
+        removable,
+    )
     from loopwright.store.stores import Stores, open_stores
     from loopwright.store.tables import TableStore
 
@@ -58,7 +70,19 @@ _HOMES = {
     ),
     "online": ("OnlineStore", "open_online"),
     "outgoing": ("Outgoing", "Reply"),
-    "reach": ("Doomed", "Expiry", "Holding", "Reach", "Room", "find_reach", "of_run", "removable"),
+    "reach": (
+        "Doomed",
+        "Expiry",
+        "Holding",
+        "Lapse",
+        "Lapsed",
+        "Reach",
+        "Room",
+        "find_reach",
+        "of_ref",
+        "of_run",
+        "removable",
+    ),
     "stores": ("Stores", "open_stores"),
     "tables": ("TableStore",),
 }
@@ -78,6 +102,8 @@ __all__ = [
     "JournalReader",
     "JournalWriter",
     "Json",
+    "Lapse",
+    "Lapsed",
     "Lineage",
     "Node",
     "ObjectAge",
@@ -101,6 +127,7 @@ __all__ = [
     "find_reach",
     "fsck",
     "metadata",
+    "of_ref",
     "of_run",
     "open_objects",
     "open_online",

@@ -19,7 +19,7 @@ from loopwright.store.objects import ObjectAge, ObjectStore, is_tree, parse_tree
 _DIGEST = re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
 _ROWS_AT_ONCE = 2000
 _HEAD_BYTES = 32
-_OF_RUN = "of_run"
+_OF_RUN, _OF_REF = "of_run", "of_ref"
 
 
 def of_run(column: ColumnElement[str]) -> Any:
@@ -27,12 +27,17 @@ def of_run(column: ColumnElement[str]) -> Any:
     return column.label(_OF_RUN)
 
 
+def of_ref(project: ColumnElement[str], ref: ColumnElement[str]) -> Any:
+    """The column of a holding with the thing, other than a run, that a row belongs to and would go with."""
+    return (project + " " + ref).label(_OF_REF)
+
+
 class Holding(msgspec.Struct, frozen=True):
     """Rows of a room that hold objects.
 
     Args:
         reason: what they are, for people, such as `files of runs`.
-        rows: selects the columns that name digests, anywhere in their text; perhaps also one given to `of_run`.
+        rows: selects the columns that name digests, anywhere in their text; perhaps also `of_run` and `of_ref`.
         trees: whether one of the digests may be a tree's.
     """
 
@@ -49,14 +54,46 @@ class Doomed(msgspec.Struct, frozen=True):
     seq: int
 
 
+class Lapsed(msgspec.Struct, frozen=True):
+    """A thing other than a run that was deleted and may be removed for good."""
+
+    ref: str
+    project: str
+
+    @property
+    def kind(self) -> str:
+        """The ref's kind, such as `model`."""
+        return self.ref.partition(":")[0]
+
+    @property
+    def key(self) -> str:
+        """What `of_ref` makes of it."""
+        return f"{self.project} {self.ref}"
+
+
+class Lapse(msgspec.Struct, frozen=True):
+    """What a room would give up besides runs.
+
+    `kept` are refs that it keeps though they were deleted long ago, and why; `needs` the (project, ref) of what its
+    deleted things need as long as they stay.
+    """
+
+    going: tuple[Lapsed, ...]
+    kept: tuple[tuple[str, str], ...] = ()
+    needs: tuple[tuple[str, str], ...] = ()
+
+
 class Room(Protocol):
     """What a room's module `holding` says. Only `HOLDINGS` is required; of the functions a room has those that apply.
 
     roots(connection): (project, ref) of what must never lose what it came from.
+    lapse(connection, project, before, is_protected): a `Lapse`, the things other than runs that were deleted before a
+        time and may go. The rooms above are asked first, since what they give up may free what lies below.
+    forget_lapsed(stores, tx, lapsed): remove those of them that are the room's and still deleted; returns these.
     forget_runs(stores, tx, runs): remove the room's rows that belong to runs which are being removed, in the same
         transaction, so that no row leads to a run that is gone.
-    Tracking, whose runs and experiments go, says more: `expire`, `still_deleted`, `forget_experiments` and
-    `running_since`.
+    Tracking, whose runs and experiments go, says more: `expire`, `still_deleted`, `expire_experiments`,
+    `forget_experiments` and `running_since`.
     """
 
     HOLDINGS: Sequence[Holding]
@@ -70,7 +107,7 @@ class Expiry(msgspec.Struct, frozen=True):
 
 
 class Reach:
-    """What is held: digest to reason; and what only doomed runs hold."""
+    """What is held: digest to reason; and what only doomed things hold."""
 
     def __init__(self) -> None:
         self.held: dict[str, str] = {}
@@ -82,16 +119,16 @@ class Reach:
 
 
 def find_reach(
-    connection: Connection, objects: ObjectStore, holdings: Iterable[Holding], doomed_runs: frozenset[str] = frozenset()
+    connection: Connection, objects: ObjectStore, holdings: Iterable[Holding], doomed: frozenset[str] = frozenset()
 ) -> Reach:
-    """What rows and trees hold now, as if the doomed runs were gone.
+    """What rows and trees hold now, as if the doomed (ids of runs, and keys of `Lapsed`) were gone.
 
     Memory: some hundred bytes for each object that is held.
     """
     found, trees = Reach(), set[str]()
     for holding in holdings:
-        for digest, run in _named(connection, holding):
-            into = found.doomed if run in doomed_runs else found.held
+        for digest, owners in _named(connection, holding):
+            into = found.held if doomed.isdisjoint(owners) else found.doomed
             into.setdefault(digest, holding.reason)
             if holding.trees:
                 trees.add(digest)
@@ -104,14 +141,14 @@ def find_reach(
     return found
 
 
-def _named(connection: Connection, holding: Holding) -> Iterator[tuple[str, str]]:
+def _named(connection: Connection, holding: Holding) -> Iterator[tuple[str, tuple[str, ...]]]:
     rows = connection.execution_options(yield_per=_ROWS_AT_ONCE).execute(holding.rows)
     for row in rows:
-        run = row._mapping.get(_OF_RUN) or ""
+        owners = tuple(owner for name in (_OF_RUN, _OF_REF) if (owner := row._mapping.get(name)))
         for name, value in zip(row._fields, row, strict=True):
-            if name != _OF_RUN and isinstance(value, str):
+            if name not in (_OF_RUN, _OF_REF) and isinstance(value, str):
                 for digest in _DIGEST.findall(value):
-                    yield digest, run
+                    yield digest, owners
 
 
 def _parts(objects: ObjectStore, digest: str) -> frozenset[str]:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         autolog_on,
         autologged,
     )
+    from loopwright.track.collecting import refs_in_use
     from loopwright.track.columns import Columns, columns_of
     from loopwright.track.deliveries import Delivery, Receipt, Recorded, deliver
     from loopwright.track.experiments import ExperimentService
@@ -97,6 +98,7 @@ _HOMES = {
         "autologged",
     ),
     "artifacts": ("files_to_keep",),
+    "collecting": ("refs_in_use",),
     "columns": ("Columns", "columns_of"),
     "deliveries": ("Delivery", "Receipt", "Recorded", "deliver"),
     "intake": ("MetricIntake",),
@@ -236,6 +238,7 @@ __all__ = [
     "left_behind",
     "parse_filter",
     "parse_owner",
+    "refs_in_use",
     "spool_about",
 ]
 

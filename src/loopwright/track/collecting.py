@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, exists, select
+from sqlalchemy import Connection, select
 
 from loopwright.store import Doomed, Expiry, Stores, metadata
-from loopwright.track.files.tables import kept_files
-from loopwright.track.logged.tables import logged_metrics, logged_models, logged_params, logged_tags
+from loopwright.track.logged.collecting import forget_models
+from loopwright.track.logged.tables import logged_metrics, logged_models
 from loopwright.track.tables import (
     experiment_tags,
     experiments,
     run_datasets,
+    run_inputs,
     run_series,
     runs,
 )
@@ -22,6 +23,8 @@ from loopwright.track.traces.tables import trace_runs, traces
 from loopwright.track.traces.writing import drop_traces
 
 Protected = Callable[[str, str], bool]
+_CHUNK = 500
+_ROWS_AT_ONCE = 2000
 
 
 def expire(connection: Connection, project: str | None, before: datetime, is_protected: Protected) -> Expiry:
@@ -81,7 +84,8 @@ def forget_runs(stores: Stores, tx: Connection, doomed: Sequence[Doomed]) -> Non
     series = select(run_series.c.id).where(run_series.c.run_seq.in_(seqs))
     for table in _tables_with("series_id"):
         tx.execute(table.delete().where(table.c.series_id.in_(series)))
-    _forget_models(tx, ids)
+    forget_models(tx, select(logged_models.c.id).where(logged_models.c.source_run.in_(ids)))
+    tx.execute(logged_metrics.delete().where(logged_metrics.c.run.in_(ids)))
     drop_traces(tx, select(traces.c.id).where(traces.c.run.in_(ids)))
     tx.execute(trace_runs.delete().where(trace_runs.c.run.in_(ids)))
     tx.execute(experiments.update().where(experiments.c.baseline.in_(ids)).values(baseline=""))
@@ -97,35 +101,68 @@ def _tables_with(column: str) -> list[Any]:
     return [table for name, table in sorted(metadata.tables.items()) if column in table.c and name.startswith("run_")]
 
 
-def _forget_models(tx: Connection, run_ids: Sequence[str]) -> None:
-    mine = select(logged_models.c.id).where(logged_models.c.source_run.in_(run_ids))
-    owners = select("model:" + logged_models.c.id).where(logged_models.c.source_run.in_(run_ids))
-    tx.execute(kept_files.delete().where(kept_files.c.owner.in_(owners)))
-    for table, column in ((logged_params, "model"), (logged_tags, "model"), (logged_metrics, "model")):
-        tx.execute(table.delete().where(table.c[column].in_(mine)))
-    tx.execute(logged_metrics.delete().where(logged_metrics.c.run.in_(run_ids)))
-    tx.execute(logged_models.delete().where(logged_models.c.source_run.in_(run_ids)))
+def expire_experiments(
+    connection: Connection,
+    project: str | None,
+    before: datetime,
+    is_protected: Protected,
+    doomed: Collection[int] = frozenset(),
+) -> list[tuple[str, str]]:
+    """The project and id of each experiment that was deleted before a time and has no run but the doomed.
+
+    Args:
+        doomed: the numbers of runs that are to be removed before.
+    """
+    columns = experiments.c
+    query = select(columns.id, columns.project, columns.name).where(columns.deleted_at < before)
+    rows = connection.execute(query if project is None else query.where(columns.project == project)).all()
+    living = _with_other_runs(connection, [row.id for row in rows], doomed)
+    return [
+        (row.project, row.id)
+        for row in rows
+        if row.id not in living
+        and not any(is_protected(row.project, f"experiment:{word}") for word in (row.id, row.name))
+        and not is_protected(row.project, f"project:{row.project}")
+    ]
+
+
+def _with_other_runs(connection: Connection, ids: Sequence[str], doomed: Collection[int]) -> set[str]:
+    """Those of the experiments that have a run which is not doomed."""
+    found: set[str] = set()
+    for start in range(0, len(ids), _CHUNK):
+        mine = runs.c.experiment_id.in_(ids[start : start + _CHUNK])
+        query = select(runs.c.experiment_id, runs.c.seq).where(mine).execution_options(yield_per=_ROWS_AT_ONCE)
+        found.update(row.experiment_id for row in connection.execute(query) if row.seq not in doomed)
+    return found
 
 
 def forget_experiments(
-    tx: Connection, project: str | None, before: datetime, is_protected: Protected
+    tx: Connection,
+    project: str | None,
+    before: datetime,
+    is_protected: Protected,
+    doomed: Collection[int] = frozenset(),
 ) -> list[tuple[str, str]]:
-    """Remove deleted experiments that have no run left, with their traces; returns the project and id of each."""
-    empty = ~exists().where(runs.c.experiment_id == experiments.c.id)
-    query = select(experiments).where(experiments.c.deleted_at < before, empty)
-    rows = tx.execute(query if project is None else query.where(experiments.c.project == project)).all()
-    going = [
-        row
-        for row in rows
-        if not any(is_protected(row.project, f"experiment:{word}") for word in (row.id, row.name))
-        and not is_protected(row.project, f"project:{row.project}")
-    ]
-    ids = [row.id for row in going]
-    drop_traces(tx, select(traces.c.id).where(traces.c.experiment_id.in_(ids)))
-    for table in (experiment_tags, run_datasets):
-        tx.execute(table.delete().where(table.c.experiment_id.in_(ids)))
-    tx.execute(experiments.delete().where(experiments.c.id.in_(ids)))
-    return [(row.project, row.id) for row in going]
+    """Remove the experiments that `expire_experiments` names, with their traces; returns the same."""
+    going = expire_experiments(tx, project, before, is_protected, doomed)
+    for start in range(0, len(going), _CHUNK):
+        ids = [id for _, id in going[start : start + _CHUNK]]
+        drop_traces(tx, select(traces.c.id).where(traces.c.experiment_id.in_(ids)))
+        for table in (experiment_tags, run_datasets):
+            tx.execute(table.delete().where(table.c.experiment_id.in_(ids)))
+        tx.execute(experiments.delete().where(experiments.c.id.in_(ids)))
+    return going
+
+
+def refs_in_use(connection: Connection, project: str, refs: Sequence[str]) -> set[str]:
+    """Those of the refs that a run of the project which is not deleted names as an input."""
+    found: set[str] = set()
+    for start in range(0, len(refs), _CHUNK):
+        mine = run_inputs.c.ref.in_(refs[start : start + _CHUNK])
+        query = select(run_inputs.c.ref).join(runs, runs.c.seq == run_inputs.c.run_seq)
+        query = query.where(mine, runs.c.project == project, runs.c.deleted_at.is_(None))
+        found.update(connection.execute(query).scalars())
+    return found
 
 
 def running_since(connection: Connection, at_least: datetime) -> datetime | None:

@@ -4,14 +4,32 @@ from __future__ import annotations
 
 from sqlalchemy import func, select
 
-from loopwright.store import Holding, of_run
-from loopwright.track.collecting import expire, forget_experiments, forget_runs, running_since, still_deleted
+from loopwright.store import Holding, of_ref, of_run
+from loopwright.track.collecting import (
+    expire,
+    expire_experiments,
+    forget_experiments,
+    forget_runs,
+    running_since,
+    still_deleted,
+)
 from loopwright.track.files.tables import kept_files, upload_parts
+from loopwright.track.logged.collecting import forget_lapsed, lapse
 from loopwright.track.logged.tables import logged_models
 from loopwright.track.tables import run_artifacts, runs
 from loopwright.track.traces.tables import traces
 
-__all__ = ["HOLDINGS", "expire", "forget_experiments", "forget_runs", "running_since", "still_deleted"]
+__all__ = [
+    "HOLDINGS",
+    "expire",
+    "expire_experiments",
+    "forget_experiments",
+    "forget_lapsed",
+    "forget_runs",
+    "lapse",
+    "running_since",
+    "still_deleted",
+]
 
 HOLDINGS = (
     Holding(
@@ -21,7 +39,11 @@ HOLDINGS = (
     ),
     Holding(
         "files of logged models and traces",
-        select(kept_files.c.digest, of_run(func.coalesce(logged_models.c.source_run, traces.c.run)))
+        select(
+            kept_files.c.digest,
+            of_run(func.coalesce(logged_models.c.source_run, traces.c.run)),
+            of_ref(logged_models.c.project, "logged_model:" + logged_models.c.id),
+        )
         .outerjoin(logged_models, "model:" + logged_models.c.id == kept_files.c.owner)
         .outerjoin(traces, "trace:" + traces.c.id == kept_files.c.owner),
         trees=False,
