@@ -79,13 +79,13 @@ def test_what_is_deleted_is_restored_or_removed_for_good(ws: Workspace) -> None:
     assert run in ran("runs", "list", "--view", "deleted").out
     ran("runs", "restore", run)
     ran("experiments", "delete", "digits")
-    assert "1 runs and 0 experiments would go" in ran("gc", "--dry-run", "--older-than", "0").out
+    assert "1 runs, 1 experiments, 0 model versions" in ran("gc", "--dry-run", "--older-than", "0").out
     held = json.loads(ran("hold", f"run:{run}", "--reason", "case 14", "--json").out)
     assert "case 14" in ran("holds").out
     assert f"kept, though deleted: run:{run}" in ran("gc", "--older-than", "0").out
     ran("release-hold", held["id"])
     gone = ran("gc", "--older-than", "0", "--grace", "0").out
-    assert "1 runs and 1 experiments went" in gone
+    assert "1 runs, 1 experiments, 0 model versions and 0 logged models went" in gone
     assert "2.0 KiB" in gone
     assert run_here("runs", "show", run).code == 3
 
