@@ -17,6 +17,13 @@ CONFIG_TYPES = {
     DType.FLOAT64: "TYPE_FP64",
     DType.STRING: "TYPE_STRING",
 }
+TENSORFLOW_TYPES = {
+    DType.BOOL: "DT_BOOL",
+    DType.INT64: "DT_INT64",
+    DType.FLOAT32: "DT_FLOAT",
+    DType.FLOAT64: "DT_DOUBLE",
+    DType.STRING: "DT_STRING",
+}
 
 
 def versions_of(endpoint: LoadedEndpoint) -> list[str]:
@@ -85,3 +92,19 @@ def statistics_of(endpoint: LoadedEndpoint, metrics: Metrics, version: str = "")
         stats = {"success": success, "fail": {"count": bad, "ns": 0}}
         found.append({"name": name, "version": number, "inference_count": rows, "inference_stats": stats})
     return found
+
+
+def signature_of(endpoint: LoadedEndpoint) -> dict[str, Any]:
+    """The endpoint as a signature of TensorFlow: a tensor of one value per row for each input."""
+    inputs = {column.name: _tensor_info(column.name, column.dtype, ()) for column in endpoint.intake.columns}
+    outputs = {
+        item.name: _tensor_info(item.name, item.dtype, item.shape)
+        for item in endpoint.live[0].predictor.signature.outputs
+    }
+    return {"inputs": inputs, "outputs": outputs, "method_name": "tensorflow/serving/predict"}
+
+
+def _tensor_info(name: str, dtype: DType, shape: tuple[int, ...]) -> dict[str, Any]:
+    dims = [{"size": str(size), "name": ""} for size in (-1, *shape)]
+    kind = TENSORFLOW_TYPES[dtype]
+    return {"dtype": kind, "tensor_shape": {"dim": dims, "unknown_rank": False}, "name": name}

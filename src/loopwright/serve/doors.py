@@ -1,6 +1,9 @@
-"""Where the inference process answers: HTTP, alone or on a socket that it shares with others."""
+"""Where the inference process answers: HTTP, alone or on a socket that it shares with others, and gRPC."""
 
 from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -9,6 +12,9 @@ from loopwright.serve.arguments import ProcessSettings
 from loopwright.serve.dataplane import DataPlane
 from loopwright.serve.rest import App, HttpServer
 from loopwright.serve.workers.member import Member
+
+if TYPE_CHECKING:
+    from loopwright.serve.grpc import GrpcServer
 
 
 class Address(msgspec.Struct, frozen=True):
@@ -22,10 +28,11 @@ class Doors:
     """Opens them together, and closes them so that what is under way is answered."""
 
     def __init__(self, settings: ProcessSettings, plane: DataPlane, app: App) -> None:
-        self._settings, self._app = settings, app
+        self._settings, self._plane, self._app = settings, plane, app
         self._server = HttpServer(app)
         app.connections = lambda: self._server.connections
         self._member: Member | None = None
+        self._grpc: GrpcServer | None = None
         if settings.member is not None:
             self._member = Member(settings.member, app.own_figures, lambda: self._server.connections)
             app.figures = self._member.figures
@@ -35,16 +42,20 @@ class Doors:
 
         Raises:
             Conflict: the port is taken.
+            Unavailable: that of gRPC is taken.
+            Invalid: gRPC is asked for, and its library is not installed.
         """
+        grpc_port = await self._listen_grpc()
         port = await self._listen()
-        host = self._settings.host
-        return Address(f"http://{f'[{host}]' if ':' in host else host}:{port}")
+        host = f"[{self._settings.host}]" if ":" in self._settings.host else self._settings.host
+        return Address(f"http://{host}:{port}", "" if grpc_port is None else f"{host}:{grpc_port}")
 
     async def close(self, timeout_s: float) -> None:
         """Take nothing new, answer what is under way, for `timeout_s` at most."""
         if self._member is not None:
             self._member.stop_accepting()
-        await self._server.drain(timeout_s)
+        grpc = [self._grpc.drain(timeout_s)] if self._grpc is not None else []
+        await asyncio.gather(self._server.drain(timeout_s), *grpc)
         if self._member is not None:
             await self._member.close()
 
@@ -59,3 +70,13 @@ class Doors:
                 f"cannot listen on {host}:{port}: {error.strerror or error}",
                 next_step="stop what uses the port, or give another with --port (0 takes any that is free)",
             ) from error
+
+    async def _listen_grpc(self) -> int | None:
+        settings, app = self._settings, self._app
+        if settings.grpc_port is None:
+            return None
+        from loopwright.serve.grpc import GrpcServer
+
+        shared = self._member is not None
+        self._grpc = GrpcServer(self._plane, lambda: app.repository, lambda: app.ready, shared=shared)
+        return await self._grpc.listen(settings.host, settings.grpc_port)

@@ -25,7 +25,7 @@ from loopwright.serve.doors import Address, Doors
 from loopwright.serve.follower import Follower, fetch_from
 from loopwright.serve.metrics import Metrics
 from loopwright.serve.prediction_log import NoPredictionLog, PredictionLog
-from loopwright.serve.rest import App
+from loopwright.serve.rest import App, contract_from
 
 DRAIN_S = 10.0
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
@@ -67,7 +67,7 @@ async def serve(settings: ProcessSettings) -> None:
     log = PredictionLog(settings.journal) if settings.journal is not None else NoPredictionLog()
     plane = DataPlane(log, Metrics())
     follower = Follower(settings.state, plane, log, _fetch(settings), _say, settings.threads)
-    app = App(plane, _LOOPBACK_HOSTS if settings.host in _LOOPBACK else None)
+    app = App(plane, _LOOPBACK_HOSTS if settings.host in _LOOPBACK else None, contract_from(os.environ))
     # Before the first caller can connect, so that none meets an endpoint that is not there yet.
     await (_first_state(follower, plane, stop) if settings.await_state else follower.refresh())
     doors = Doors(settings, plane, app)

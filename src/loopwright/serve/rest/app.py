@@ -8,11 +8,17 @@ from loopwright.core import Forbidden
 from loopwright.serve.dataplane import DataPlane
 from loopwright.serve.repository import PlaneRepository, Repository
 from loopwright.serve.rest import v2
+from loopwright.serve.rest.azureml import AzureMl
+from loopwright.serve.rest.contract import Contract
 from loopwright.serve.rest.desk import Desk
 from loopwright.serve.rest.http import Exchange
 from loopwright.serve.rest.infer import Infer
+from loopwright.serve.rest.invocations import Invocations
+from loopwright.serve.rest.multi_model import MultiModel
 from loopwright.serve.rest.routing import Handler, Refusal, Route, Router, Values
+from loopwright.serve.rest.tfserving import TensorFlowServing
 from loopwright.serve.rest.v2_models import V2Models
+from loopwright.serve.rest.vertex import Vertex
 
 _TEXT = b"text/plain; version=0.0.4; charset=utf-8"
 _MOST_PATHS = 1024
@@ -29,11 +35,14 @@ class App:
         repository: the models that the process knows.
     """
 
-    def __init__(self, plane: DataPlane, hosts: frozenset[bytes] | None = None) -> None:
+    def __init__(
+        self, plane: DataPlane, hosts: frozenset[bytes] | None = None, contract: Contract | None = None
+    ) -> None:
         """Args:
         plane: what answers.
         hosts: the values of Host, without the port, that are taken; None takes any. A process that is bound to the
             loopback takes loopback names only, so that no page of another site can reach it by a name of its own.
+        contract: what the platform asks of this process.
         """
         self.ready = False
         self.connections: Callable[[], int] = lambda: 0
@@ -41,7 +50,7 @@ class App:
         self.repository: Repository = PlaneRepository(plane)
         self._plane, self._hosts = plane, hosts
         self._desk = Desk(plane)
-        self._router = Router(self._routes())
+        self._router = Router(self._routes(contract or Contract()))
         self._posts: dict[bytes, _Found] = {}
 
     def __call__(self, exchange: Exchange) -> None:
@@ -60,11 +69,17 @@ class App:
         self._plane.metrics.connections = self.connections()
         return self._plane.metrics.render()
 
-    def _routes(self) -> list[Route]:
+    def _routes(self, contract: Contract) -> list[Route]:
+        invocations = Invocations(self._desk, contract, lambda: self.ready)
         return [
             *Infer(self._desk).routes(),
             *V2Models(self._desk, lambda: self.repository, lambda: self.ready).routes(),
             Route("GET", "/metrics", self._metrics, v2.refusal),
+            *invocations.routes(),
+            *MultiModel(self._desk, invocations, lambda: self.repository).routes(),
+            *Vertex(self._desk, contract).routes(),
+            *AzureMl(self._desk, contract).routes(),
+            *TensorFlowServing(self._desk).routes(),  # behind those of the contract, which may choose such a path
         ]
 
     def _find(self, exchange: Exchange) -> _Found:

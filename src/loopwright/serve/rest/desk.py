@@ -9,9 +9,9 @@ import traceback
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
-from loopwright.core import LoopwrightError
+from loopwright.core import Invalid, LoopwrightError
 from loopwright.serve.dataplane import DataPlane
-from loopwright.serve.intake import Row
+from loopwright.serve.intake import Rows
 from loopwright.serve.loaded import LoadedEndpoint
 from loopwright.serve.query import Answer, Query
 from loopwright.serve.rest.http import JSON, Exchange
@@ -27,11 +27,28 @@ class Desk:
         self.plane = plane
         self._tasks: set[asyncio.Task[None]] = set()
 
+    def endpoint(self, name: str) -> LoadedEndpoint:
+        """The endpoint of that name; the only one where a request names none.
+
+        Raises:
+            NotFound: there is none.
+            Invalid: there are several, and the request says not which.
+        """
+        served = self.plane.endpoints
+        if name or not served:
+            return self.plane.endpoint(name)
+        if len(served) > 1:
+            raise Invalid(
+                f"{len(served)} models are served here, and the request names none",
+                next_step=f"name one of {', '.join(sorted(served)[:20])}, or set LOOPWRIGHT_DEFAULT_MODEL",
+            )
+        return next(iter(served.values()))
+
     def ask(
         self,
         exchange: Exchange,
         endpoint: LoadedEndpoint,
-        rows: list[Row],
+        rows: Rows,
         write: Callable[[Answer], tuple[bytes, bytes]],
         refusal: Refusal,
         *,

@@ -1,4 +1,8 @@
-"""HTTP/1.1 on asyncio, by httptools: connections, requests in order (pipelined or not), limits, a graceful end."""
+"""HTTP/1.1 on asyncio: connections, requests in order (pipelined or not), limits, a graceful end.
+
+A request that arrives whole, with a head like one that was seen before, is cut out of the bytes as it is; anything else
+goes through httptools: bodies in pieces or chunks, heads in pieces, whatever is unusual or wrong.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,8 @@ from typing import cast
 
 import httptools
 import msgspec
+
+from loopwright.serve.rest.heads import Head, Heads
 
 _REASONS = {
     200: b"OK",
@@ -56,26 +62,28 @@ class HttpLimits(msgspec.Struct, frozen=True):
 class Exchange:
     """One request and the place of its response in its connection's order."""
 
-    __slots__ = (
-        "_connection",
-        "_keep_alive",
-        "body",
-        "endpoint",
-        "headers",
-        "method",
-        "path",
-        "response",
-        "started_ns",
-    )
+    __slots__ = ("_connection", "body", "endpoint", "head", "response", "started_ns")
 
-    def __init__(self, connection: HttpConnection, method: bytes, path: bytes, headers: dict[bytes, bytes]) -> None:
-        self._connection = connection
-        self.method, self.path, self.headers = method, path, headers
-        self.body = b""
+    def __init__(self, connection: HttpConnection, head: Head, body: bytes) -> None:
+        self._connection, self.head, self.body = connection, head, body
         self.response: bytes | None = None
-        self.started_ns = 0
+        self.started_ns = time.monotonic_ns()
         self.endpoint = ""  # the app's, for its counts
-        self._keep_alive = True
+
+    @property
+    def method(self) -> bytes:
+        """Such as `POST`."""
+        return self.head.method
+
+    @property
+    def path(self) -> bytes:
+        """As it was sent, with its query."""
+        return self.head.path
+
+    @property
+    def headers(self) -> dict[bytes, bytes]:
+        """By name in small letters; not to be changed."""
+        return self.head.headers
 
     def respond(self, status: int, body: bytes, content_type: bytes = JSON, extra: bytes = b"") -> None:
         """Answer, once. Responses leave in the order of their requests, whatever the order of these calls.
@@ -83,16 +91,19 @@ class Exchange:
         Args:
             extra: further header lines, each ended by CRLF.
         """
-        keep = self._keep_alive and not self._connection.server.draining
-        self.response = b"HTTP/1.1 %d %b\r\ncontent-type: %b\r\ncontent-length: %d\r\n%b%b\r\n%b" % (
-            status,
-            _REASONS.get(status, b""),
-            content_type,
-            len(body),
-            extra,
-            b"" if keep else b"connection: close\r\n",
-            b"" if self.method == b"HEAD" else body,
-        )
+        keep = self.head.keep_alive and not self._connection.server.draining
+        if status == 200 and keep and content_type is JSON and not extra and self.head.method != b"HEAD":
+            self.response = _GOOD % (len(body), body)
+        else:
+            self.response = b"HTTP/1.1 %d %b\r\ncontent-type: %b\r\ncontent-length: %d\r\n%b%b\r\n%b" % (
+                status,
+                _REASONS.get(status, b""),
+                content_type,
+                len(body),
+                extra,
+                b"" if keep else b"connection: close\r\n",
+                b"" if self.head.method == b"HEAD" else body,
+            )
         self._connection.send_ready(keep)
 
 
@@ -109,6 +120,7 @@ class HttpConnection(asyncio.Protocol):
         self._body: list[bytes] = []
         self._head_size = self._body_size = 0
         self._refused = False
+        self._last = False  # the client will send nothing more that counts
         self._closing = False
         self._paused = False
         self._since = time.monotonic()
@@ -128,6 +140,11 @@ class HttpConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._closing:
             return
+        if not self._in_request and not self._refused:
+            taken = self._take_whole(data)
+            if taken == len(data) or self._last:
+                return
+            data = data[taken:]
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -135,6 +152,27 @@ class HttpConnection(asyncio.Protocol):
         except httptools.HttpParserError as error:
             if not self._refused:
                 self._refuse(400, f"this is no HTTP/1.1 request: {error}")
+
+    def _take_whole(self, data: bytes) -> int:
+        """Hand on the requests that are whole at the beginning of some bytes; how many bytes they have."""
+        heads, start = self.server.heads, 0
+        while (end := data.find(_END_OF_HEAD, start) + 4) > 3:
+            raw = data[start:end]
+            head = heads.known(raw) or heads.learn(raw)
+            if head is None or len(data) < end + head.length or self._last:
+                break
+            start = end + head.length
+            self._hand_on(Exchange(self, head, data[end:start]))
+            if start == len(data):
+                break
+        return start
+
+    def _hand_on(self, exchange: Exchange) -> None:
+        self._last = not exchange.head.keep_alive
+        self._waiting.append(exchange)
+        if len(self._waiting) > self.server.limits.pipelined:
+            self._pause()
+        self.server.handle(exchange)
 
     def eof_received(self) -> bool:
         return bool(self._waiting)  # keep the writing side open for answers under way
@@ -160,9 +198,8 @@ class HttpConnection(asyncio.Protocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         self._grow_head(len(name) + len(value) + 4)
         lowered = name.lower()
-        if lowered in _KEPT_HEADERS:
-            self._headers[lowered] = value
-        elif lowered == b"content-length" and len(value) <= 18 and value.isdigit():
+        self._headers[lowered] = value
+        if lowered == b"content-length" and len(value) <= 18 and value.isdigit():
             if int(value) > self.server.limits.body_bytes:
                 self._refuse(413, f"the body may have {self.server.limits.body_bytes} bytes at most")
         elif lowered == b"expect" and value.lower() == b"100-continue" and self._transport and not self._waiting:
@@ -179,15 +216,10 @@ class HttpConnection(asyncio.Protocol):
         self._in_request = False
         if self._refused:
             return
-        exchange = Exchange(self, self._parser.get_method(), self._url, self._headers)
-        exchange.body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
-        exchange.started_ns = time.monotonic_ns()
-        exchange._keep_alive = self._parser.should_keep_alive()
+        body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         self._body = []
-        self._waiting.append(exchange)
-        if len(self._waiting) > self.server.limits.pipelined:
-            self._pause()
-        self.server.handle(exchange)
+        method, keep_alive = self._parser.get_method(), self._parser.should_keep_alive()
+        self._hand_on(Exchange(self, Head(method, self._url, self._headers, keep_alive, len(body)), body))
 
     # the server's side
 
@@ -227,8 +259,7 @@ class HttpConnection(asyncio.Protocol):
         if self._refused or self._transport is None:
             return
         self._refused, self._in_request = True, False
-        exchange = Exchange(self, b"POST", self._url, {})
-        exchange._keep_alive = False
+        exchange = Exchange(self, Head(b"POST", self._url, {}, False, 0), b"")
         self._waiting.append(exchange)
         exchange.respond(status, msgspec.json.encode({"error": message}))
 
@@ -257,6 +288,7 @@ class HttpServer:
         """
         self.handle = app
         self.limits = limits or HttpLimits()
+        self.heads = Heads(self.limits.head_bytes, self.limits.body_bytes)
         self.draining = False
         self.now = time.monotonic()
         self._connections: set[HttpConnection] = set()

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from loopwright import __version__
-from loopwright.core import Invalid, NotFound
+from loopwright.core import Invalid
 from loopwright.serve.describing import config_of, metadata_of, statistics_of
 from loopwright.serve.loaded import LoadedEndpoint
 from loopwright.serve.repository import ModelState, Repository
@@ -49,6 +49,13 @@ class V2Models:
             ("POST", "/v2/repository/models/{model}/load", self._load),
             ("POST", "/v2/repository/models/{model}/unload", self._unload),
         ]
+        for kind in ("systemsharedmemory", "cudasharedmemory"):
+            rows += [
+                ("GET", f"/v2/{kind}/status", _no_regions),
+                ("POST", f"/v2/{kind}/region/{{region}}/register", _refuse_region),
+                ("POST", f"/v2/{kind}/unregister", _nothing),
+                ("POST", f"/v2/{kind}/region/{{region}}/unregister", _nothing),
+            ]
         for path in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
             rows += [
                 ("GET", path, self._metadata),
@@ -130,6 +137,13 @@ def _refuse_parameters(body: bytes) -> None:
         )
 
 
-def no_shared_memory(_exchange: Exchange, _values: Values) -> None:
-    """Refuse Triton's shared memory."""
-    raise NotFound("shared memory is not offered here", next_step="send tensors in the request, as JSON or binary")
+def _no_regions(exchange: Exchange, _values: Values) -> None:
+    exchange.respond(200, b"[]")
+
+
+def _nothing(exchange: Exchange, _values: Values) -> None:
+    exchange.respond(200, b"")
+
+
+def _refuse_region(_exchange: Exchange, _values: Values) -> None:
+    raise Invalid("shared memory is not offered here", next_step="send tensors in the request, as JSON or binary")

@@ -1,0 +1,90 @@
+"""What every service over gRPC needs: a query asked and awaited, an error told by its code."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+import traceback
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import grpc
+
+from loopwright.core import LoopwrightError
+from loopwright.serve.dataplane import DataPlane
+from loopwright.serve.intake import Rows
+from loopwright.serve.loaded import LoadedEndpoint
+from loopwright.serve.query import Answer, Query
+
+Behaviour = Callable[[Any, Any], Awaitable[Any]]
+_CODES = {
+    "invalid": grpc.StatusCode.INVALID_ARGUMENT,
+    "unauthorized": grpc.StatusCode.UNAUTHENTICATED,
+    "forbidden": grpc.StatusCode.PERMISSION_DENIED,
+    "not_found": grpc.StatusCode.NOT_FOUND,
+    "conflict": grpc.StatusCode.FAILED_PRECONDITION,
+    "unavailable": grpc.StatusCode.UNAVAILABLE,
+    "corrupt": grpc.StatusCode.DATA_LOSS,
+}
+
+
+async def ask(
+    plane: DataPlane, endpoint: LoadedEndpoint, rows: Rows, started_ns: int, deadline_ns: int = 0, **given: Any
+) -> Answer:
+    """Ask the data plane.
+
+    Args:
+        given: keys, event_times and version, as a Query takes them.
+
+    Raises:
+        LoopwrightError: why there is no answer.
+    """
+    future: asyncio.Future[Answer | LoopwrightError] = asyncio.get_running_loop().create_future()
+
+    def reply(answer: Answer | LoopwrightError) -> None:
+        if not future.done():  # the caller may have gone
+            future.set_result(answer)
+
+    name = endpoint.spec.name
+    query = Query(name, rows, reply, started_ns=started_ns, deadline_ns=deadline_ns, **given)
+    plane.submit(query, endpoint)
+    answer = await future
+    if isinstance(answer, LoopwrightError):
+        raise answer
+    return answer
+
+
+def count(plane: DataPlane, name: str, status: int, started_ns: int) -> None:
+    """Count a request to infer, under the HTTP status of the same outcome."""
+    metrics = plane.metrics
+    metrics.requests[name, status] += 1
+    if status == 200:
+        metrics.latency[name].observe((time.monotonic_ns() - started_ns) * 1e-9)
+
+
+def told(behaviour: Behaviour) -> Behaviour:
+    """The behaviour, with each error told to the caller by its code; one that is a fault of ours is reported here."""
+
+    async def answered(request: Any, context: Any) -> Any:
+        try:
+            return await behaviour(request, context)
+        except Exception as error:  # noqa: BLE001  (answered by its code)
+            code, text = code_of(error)
+            await context.abort(code, text)
+
+    return answered
+
+
+def code_of(error: Exception) -> tuple[grpc.StatusCode, str]:
+    """An error's code and text; one that nobody raised on purpose is reported in full, and not shown to the caller."""
+    if isinstance(error, LoopwrightError):
+        return _CODES.get(error.code, grpc.StatusCode.INTERNAL), str(error)
+    traceback.print_exception(error, file=sys.stderr)
+    return grpc.StatusCode.INTERNAL, "the server failed on this request"
+
+
+def deadline_of(context: Any, started_ns: int) -> int:
+    """When the caller stops waiting, on the monotonic clock in nanoseconds; 0 if it waits for ever."""
+    remaining_s = context.time_remaining()
+    return 0 if remaining_s is None or remaining_s > 1e6 else started_ns + int(remaining_s * 1e9)

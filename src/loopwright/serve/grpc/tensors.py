@@ -1,0 +1,208 @@
+"""Tensors of the Open Inference Protocol V2 over gRPC: requests into rows, answers into tensors. Pure.
+
+A tensor's values are in its `contents`, or packed little-endian in the request's `raw_input_contents`; what came raw is
+answered raw.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Sequence
+from math import isfinite, prod
+from typing import Any
+
+import numpy as np
+
+from loopwright.core import Invalid
+from loopwright.models import DATATYPES, Output
+from loopwright.serve.block import Array
+from loopwright.serve.intake import Intake, Rows
+from loopwright.serve.query import Answer
+
+_FEW = 8  # rows: below it plain values cost less than arrays
+_TYPES = {
+    "BOOL": ("?", "bool_contents"),
+    "INT8": ("b", "int_contents"),
+    "INT16": ("h", "int_contents"),
+    "INT32": ("i", "int_contents"),
+    "INT64": ("q", "int64_contents"),
+    "UINT8": ("B", "uint_contents"),
+    "UINT16": ("H", "uint_contents"),
+    "UINT32": ("I", "uint_contents"),
+    "UINT64": ("Q", "uint64_contents"),
+    "FP16": ("e", ""),
+    "FP32": ("f", "fp32_contents"),
+    "FP64": ("d", "fp64_contents"),
+    "BYTES": ("", "bytes_contents"),
+}
+_LENGTH = struct.Struct("<I")
+
+
+def rows_of(request: Any, intake: Intake) -> Rows:
+    """The request's rows in the order of an endpoint's inputs.
+
+    Either one tensor per input, of shape [rows] or [rows, 1], or one tensor of shape [rows, inputs] that holds all.
+
+    Raises:
+        Invalid: a tensor or value does not fit; the tensor and the row are named.
+    """
+    tensors, raw = request.inputs, request.raw_input_contents
+    if not tensors:
+        raise Invalid("the request has no inputs", next_step=f"the model takes {', '.join(intake.names)}")
+    if raw and len(raw) != len(tensors):
+        raise Invalid(f"the request has {len(tensors)} inputs and {len(raw)} raw contents")
+    first = tensors[0]
+    shape = list(first.shape)
+    if len(tensors) == 1 and len(shape) == 2 and (shape[1] != 1 or first.name not in intake.positions):
+        matrix = _array(first, shape, raw[0] if raw else None).reshape(shape)
+        return intake.block_of_matrix(first.name, matrix)
+    if shape and 0 < shape[0] <= _FEW:
+        plain = _plain_columns(tensors, raw)
+        if plain is not None:
+            return intake.rows(plain)
+    columns: dict[str, Array] = {}
+    for number, tensor in enumerate(tensors):
+        if tensor.name in columns:
+            raise Invalid(f"input {tensor.name!r} is in the request twice")
+        shape = _column_shape(tensor)
+        columns[tensor.name] = _array(tensor, shape, raw[number] if raw else None)
+    return intake.block(columns)
+
+
+def _plain_columns(tensors: Any, raw: Any) -> list[tuple[str, Sequence[Any]]] | None:
+    """Few rows as plain values; None where a number is not finite, which the arrays' checks tell better."""
+    columns: list[tuple[str, Sequence[Any]]] = []
+    for number, tensor in enumerate(tensors):
+        values = _values(tensor, _column_shape(tensor), raw[number] if raw else None)
+        if tensor.datatype[0] == "F" and not isfinite(sum(values)):
+            return None
+        columns.append((tensor.name, _texts(tensor.name, values) if tensor.datatype == "BYTES" else values))
+    return columns
+
+
+def _column_shape(tensor: Any) -> list[int]:
+    shape = list(tensor.shape)
+    if len(shape) != 1 and (len(shape) != 2 or shape[1] != 1):
+        rows = shape[0] if shape else 0
+        raise Invalid(f"input {tensor.name!r} has shape {shape}; a column has shape [{rows}] or [{rows}, 1]")
+    return shape
+
+
+def _values(tensor: Any, shape: list[int], raw: bytes | None) -> Sequence[Any]:
+    """The tensor's values, flat, as many as its shape says."""
+    code, field = _type(tensor)
+    count = _count(tensor, shape)
+    if raw is None:
+        values = getattr(tensor.contents, field) if field else ()
+        if len(values) != count:
+            raise Invalid(f"input {tensor.name!r} has shape {shape} and {len(values)} values of type {tensor.datatype}")
+        return list(values)
+    if not code:
+        return _unpacked_texts(tensor.name, raw, count)
+    _check_size(tensor, shape, raw, count * struct.calcsize(code))
+    return struct.unpack(f"<{count}{code}", raw)
+
+
+def _array(tensor: Any, shape: list[int], raw: bytes | None) -> Array:
+    """The tensor's values, flat, as an array."""
+    code, _ = _type(tensor)
+    if raw is None or not code:
+        values = _values(tensor, shape, raw)
+        if not code:
+            values = _texts(tensor.name, values)
+            found = np.empty(len(values), dtype=object)
+            found[:] = values
+            return found
+        return np.array(values, dtype=code)
+    _check_size(tensor, shape, raw, _count(tensor, shape) * struct.calcsize(code))
+    return np.frombuffer(raw, dtype=f"<{code}")
+
+
+def _type(tensor: Any) -> tuple[str, str]:
+    found = _TYPES.get(tensor.datatype)
+    if found is None:
+        raise Invalid(
+            f"input {tensor.name!r} has datatype {tensor.datatype!r}, which is not taken here",
+            next_step=f"use one of {', '.join(_TYPES)}",
+        )
+    return found
+
+
+def _count(tensor: Any, shape: list[int]) -> int:
+    if not shape or min(shape) <= 0:
+        raise Invalid(f"input {tensor.name!r} has shape {shape}, which holds no rows")
+    return prod(shape)
+
+
+def _check_size(tensor: Any, shape: list[int], raw: bytes, due: int) -> None:
+    if len(raw) != due:
+        raise Invalid(f"input {tensor.name!r} has {len(raw)} bytes; {tensor.datatype} of shape {shape} takes {due}")
+
+
+def _unpacked_texts(name: str, raw: bytes, count: int) -> list[bytes]:
+    """Strings, each behind its length in four bytes."""
+    found: list[bytes] = []
+    at = 0
+    while at < len(raw) and len(found) <= count:
+        end = at + 4
+        size = _LENGTH.unpack_from(raw, at)[0] if end <= len(raw) else 0
+        if end + size > len(raw):
+            raise Invalid(f"input {name!r}: string {len(found)} goes beyond the tensor's {len(raw)} bytes")
+        found.append(raw[end : end + size])
+        at = end + size
+    if len(found) != count:
+        raise Invalid(f"input {name!r} holds {'more' if len(found) > count else len(found)} strings; {count} are due")
+    return found
+
+
+def _texts(name: str, values: Iterable[bytes]) -> list[str]:
+    found = []
+    for row, value in enumerate(values):
+        try:
+            found.append(value.decode())
+        except UnicodeDecodeError:
+            raise Invalid(f"input {name!r}, row {row}: is not UTF-8") from None
+    return found
+
+
+def outputs_of(request: Any, answer: Answer) -> tuple[Output, ...]:
+    """The outputs that a request asks for; all of them if it names none.
+
+    Raises:
+        Invalid: there is no such output.
+    """
+    outputs: tuple[Output, ...] = answer.query.parts[0].loaded.predictor.signature.outputs
+    if not request.outputs:
+        return outputs
+    known = {output.name: output for output in outputs}
+    for item in request.outputs:
+        if item.name not in known:
+            raise Invalid(f"there is no output {item.name!r}", next_step=f"the model gives {', '.join(known)}")
+    return tuple(known[item.name] for item in request.outputs)
+
+
+def write_outputs(response: Any, answer: Answer, outputs: Sequence[Output], *, raw: bool) -> None:
+    """Add an answer's tensors to a response."""
+    arrays = answer.arrays()
+    count = len(answer.ids)
+    for output in outputs:
+        datatype = DATATYPES[output.dtype]
+        code, field = _TYPES[datatype]
+        tensor = response.outputs.add(name=output.name, datatype=datatype, shape=[count, *output.shape])
+        values = arrays[output.name]
+        if raw:
+            response.raw_output_contents.append(_packed(values, code))
+        elif code:
+            getattr(tensor.contents, field).extend(values.astype(f"<{code}", copy=False).ravel().tolist())
+        else:
+            tensor.contents.bytes_contents.extend(_encoded(values))
+
+
+def _packed(values: Array, code: str) -> bytes:
+    if code:
+        return values.astype(f"<{code}", copy=False).tobytes()
+    return b"".join(_LENGTH.pack(len(text)) + text for text in _encoded(values))
+
+
+def _encoded(values: Array) -> list[bytes]:
+    return [str(value).encode() for value in values.ravel().tolist()]
