@@ -14,9 +14,11 @@ import msgspec
 from sqlalchemy import Connection, insert, select, update
 
 from loopwright.core import Conflict, LoopwrightError, Ref, check_model_name, check_name
+from loopwright.models.findings import Scan
 from loopwright.models.model import Kind, ModelVersion, Stage, Task
 from loopwright.models.reading import aliases_of
 from loopwright.models.registry import Registry
+from loopwright.models.scanning import formats_by_name
 from loopwright.models.tables import model_versions, models
 from loopwright.models.tags import checked_tags
 from loopwright.models.writing import (
@@ -27,6 +29,7 @@ from loopwright.models.writing import (
     link_version,
     point_alias,
 )
+from loopwright.store import read_tree
 from loopwright.track import ArtifactService
 
 
@@ -126,9 +129,11 @@ class ModelAdoption(Registry):
                 change_version(tx, project, name, item.version, **words)
                 index_tags(tx, project, name, item.version, tags)
             return False
-        digest, size = "", 0
+        digest, size, scan = "", 0, Scan()
         if item.owner:
             digest, size = ArtifactService(self.stores, self.scope).tree(item.owner, item.folder)
+        if digest:
+            scan = Scan(formats_by_name(entry.path for entry in read_tree(self.stores.objects, digest).entries))
         version = ModelVersion(
             ref=str(Ref("model", name, str(item.version))),
             name=name,
@@ -136,6 +141,7 @@ class ModelAdoption(Registry):
             bundle=digest,
             task=Task.OTHER,
             size_bytes=size,
+            scan=scan,
             kind=Kind.MLFLOW if digest else Kind.ELSEWHERE,
             created_at=item.created_at,
             actor=item.actor,
@@ -174,4 +180,4 @@ class ModelAdoption(Registry):
             raise Conflict(f"the alias {alias!r} points at version {number}, which is not here")
 
 
-_NO_COLUMN = ("ref", "aliases")
+_NO_COLUMN = ("ref", "aliases", "signatures")

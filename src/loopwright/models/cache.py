@@ -4,24 +4,42 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from loopwright.core import Conflict, LoopwrightError, new_id
 from loopwright.models.bundle import Bundle
+from loopwright.models.signing import Trust, check_signed
 
 if TYPE_CHECKING:
     from loopwright.store import ObjectStore
 
+NO_TRUST = Trust()
 
-def fetch_bundle(objects: ObjectStore, digest: str, cache: Path) -> Bundle:
+
+def fetch_bundle(
+    objects: ObjectStore, digest: str, cache: Path, signatures: Iterable[str] = (), trust: Trust = NO_TRUST
+) -> Bundle:
     """The bundle with that digest, in a folder of the cache. Several processes may fetch the same one at once.
+
+    Args:
+        signatures: the digests of the signatures over it that are kept in the store.
+        trust: whose signatures count, and whether one is required; nobody's by default.
 
     Raises:
         NotFound: there is no such bundle.
-        Corrupt: its stored bytes are damaged.
+        Conflict: a signature is required, and none is of a trusted key.
+        Corrupt: its stored bytes are damaged, or are not what a trusted key signed.
         Unavailable: the store does not answer, or the disk is full.
     """
+    bundle = _fetched(objects, digest, cache)
+    if trust.asks:
+        check_signed(bundle.folder, [objects.get(item, verify=True) for item in signatures], trust)
+    return bundle
+
+
+def _fetched(objects: ObjectStore, digest: str, cache: Path) -> Bundle:
     from loopwright.store import checkout
 
     target = cache / digest

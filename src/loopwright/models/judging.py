@@ -59,6 +59,14 @@ _EXPECTED = frozenset(
         "torch._utils._rebuild_tensor_v2",
     }
 )
+# How cloudpickle carries functions and classes by value: code that can be read only by running it.
+_OWN_CODE = frozenset({"builtins.type"}) | frozenset(
+    f"cloudpickle.cloudpickle.{name}"
+    for name in (
+        "_builtin_type", "_class_setstate", "_fill_function", "_function_setstate", "_make_cell", "_make_empty_cell",
+        "_make_function", "_make_skel_func", "_make_skeleton_class", "_make_typevar", "subimport",
+    )
+)  # fmt: skip
 _NUMBERS = frozenset(
     f"numpy.{name}{bits}"
     for name in ("float", "int", "uint", "complex", "bool")
@@ -95,7 +103,7 @@ def judge(used: Iterable[Used], data: bytes = b"", name: str = "") -> dict[Used,
     """
     levels = {item: _level(item) for item in used}
     for item, dangerous in (_second_opinion(data, name) if data else {}).items():
-        level = Level.DANGEROUS if dangerous and str(item) not in _EXPECTED else _level(item)
+        level = Level.DANGEROUS if dangerous and str(item) not in _EXPECTED | _OWN_CODE else _level(item)
         levels[item] = max(level, levels.get(item, level), key=lambda found: found.weight)
     return levels
 
@@ -107,6 +115,8 @@ def _level(item: Used) -> Level:
         return Level.DANGEROUS
     if full in _EXPECTED or full in _NUMBERS:
         return Level.NOTE
+    if full in _OWN_CODE:
+        return Level.SUSPICIOUS
     if parts[0] in _DANGEROUS:
         return Level.DANGEROUS
     made_of_classes = all(part.lstrip("_")[:1].isupper() for part in item.name.split("."))

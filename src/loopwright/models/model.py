@@ -8,8 +8,12 @@ from enum import StrEnum
 import msgspec
 
 from loopwright.core import DType
+from loopwright.models.findings import Scan
 
 MANIFEST_FORMAT = 1
+CODE_MANIFEST_FORMAT = 2
+"""What a bundle says that holds a model in Python, or inputs with a shape: programs that know neither refuse it."""
+READABLE_FORMATS = (MANIFEST_FORMAT, CODE_MANIFEST_FORMAT)
 
 
 DATATYPES = {
@@ -103,10 +107,40 @@ class Parity(msgspec.Struct, frozen=True):
     passed: bool
 
 
+class Runner(StrEnum):
+    """How a model in Python is run, in a worker process of its own.
+
+    predictor: a class of the bundle's own source. mlflow: a folder of MLflow's, by its `pyfunc`. pickle: an object with
+    `predict`, unpickled in the worker.
+    """
+
+    PREDICTOR = "predictor"
+    MLFLOW = "mlflow"
+    PICKLE = "pickle"
+
+
+class Code(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What makes a bundle one that executes code.
+
+    Attributes:
+        runner: how it is run.
+        entry: `module:Class`, or the pickle's file; empty for MLflow.
+        pickles: the files that are pickles, as far as their names or first bytes tell.
+        memory_bytes, call_timeout_s: what a worker may use for it, as its builder said; 0 for the usual.
+    """
+
+    runner: Runner
+    entry: str = ""
+    pickles: tuple[str, ...] = ()
+    memory_bytes: int = 0
+    call_timeout_s: float = 0.0
+
+
 class BundleManifest(msgspec.Struct, frozen=True, kw_only=True):
     """`bundle.json`: everything about a bundle but its large files, which it names by digest.
 
-    `tensors` names the graph's tensor for each input, where there is one per input (Layout.COLUMNS).
+    `tensors` names the graph's tensor for each input, where there is one per input (Layout.COLUMNS). `code` is there
+    only where the model is Python instead of a graph.
     """
 
     manifest_format: int = MANIFEST_FORMAT
@@ -124,6 +158,12 @@ class BundleManifest(msgspec.Struct, frozen=True, kw_only=True):
     files: dict[str, str] = {}
     training_data: tuple[str, ...] = ()
     metrics: dict[str, float] = {}
+    code: Code | None = None
+
+    @property
+    def executes_code(self) -> bool:
+        """Whether answering runs code that the bundle brought: then a worker process does it."""
+        return self.code is not None
 
 
 class Kind(StrEnum):
@@ -147,6 +187,21 @@ class Stage(StrEnum):
     ARCHIVED = "Archived"
 
 
+class Signed(msgspec.Struct, frozen=True):
+    """A signature over a bundle.
+
+    Attributes:
+        key: the fingerprint of the key: the SHA-256 of its public half in PEM.
+        signature: the digest, in the object store, of the signature itself.
+        signed_at, actor: when it was brought here, and by whom.
+    """
+
+    key: str
+    signature: str
+    signed_at: datetime
+    actor: str = ""
+
+
 class ModelVersion(msgspec.Struct, frozen=True, kw_only=True):
     """One state of a registered name, of which `kind` says what it holds.
 
@@ -156,6 +211,8 @@ class ModelVersion(msgspec.Struct, frozen=True, kw_only=True):
         run_link: an address of the run, for a run that is not ours.
         model_id: the logged model (of MLflow 3) that it was made from.
         stage: MLflow's stage.
+        signatures: those over its bundle, by key; whose key is trusted is for the settings to say.
+        scan: what of it can run code when it is loaded, and what that would do.
     """
 
     ref: str
@@ -178,6 +235,8 @@ class ModelVersion(msgspec.Struct, frozen=True, kw_only=True):
     run_link: str = ""
     model_id: str = ""
     stage: Stage = Stage.NONE
+    signatures: tuple[Signed, ...] = ()
+    scan: Scan = Scan()
 
 
 class Model(msgspec.Struct, frozen=True):

@@ -6,11 +6,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import msgspec
 from sqlalchemy import Connection, Row, Select, func, select, tuple_
 
 from loopwright.core import NotFound, Ref
-from loopwright.models.model import Kind, Model, ModelVersion, Stage, Task
-from loopwright.models.tables import model_aliases, model_versions, models
+from loopwright.models.findings import Scan
+from loopwright.models.model import Kind, Model, ModelVersion, Signed, Stage, Task
+from loopwright.models.tables import model_aliases, model_signatures, model_versions, models
 
 _MAX_RENAMES = 20
 _CHUNK = 500
@@ -86,7 +88,20 @@ def with_aliases(connection: Connection, project: str, rows: Iterable[Row[Any]])
     for name, aliases in aliases_of(connection, project, sorted({row.name for row in listed})).items():
         for alias, version in sorted(aliases.items()):
             pointing[name, version].append(alias)
-    return [_record(row, tuple(pointing[row.name, row.version])) for row in listed]
+    signed = signatures_of(connection, project, sorted({row.bundle for row in listed if row.bundle}))
+    return [_record(row, tuple(pointing[row.name, row.version]), signed.get(row.bundle, ())) for row in listed]
+
+
+def signatures_of(connection: Connection, project: str, bundles: Sequence[str]) -> dict[str, tuple[Signed, ...]]:
+    """The signatures over each of the bundles, oldest first."""
+    found: dict[str, list[Signed]] = defaultdict(list)
+    columns = model_signatures.c
+    for start in range(0, len(bundles), _CHUNK):
+        some = columns.bundle.in_(bundles[start : start + _CHUNK])
+        query = select(model_signatures).where(columns.project == project, some)
+        for row in connection.execute(query.order_by(columns.signed_at, columns.key)):
+            found[row.bundle].append(Signed(row.key, row.signature, row.signed_at, row.actor))
+    return {bundle: tuple(signed) for bundle, signed in found.items()}
 
 
 def aliases_of(connection: Connection, project: str, names: Sequence[str]) -> dict[str, dict[str, int]]:
@@ -115,7 +130,7 @@ def models_of(connection: Connection, project: str, rows: Sequence[Row[Any]]) ->
     ]
 
 
-def _record(row: Row[Any], aliases: tuple[str, ...]) -> ModelVersion:
+def _record(row: Row[Any], aliases: tuple[str, ...], signatures: tuple[Signed, ...]) -> ModelVersion:
     return ModelVersion(
         ref=str(Ref("model", row.name, str(row.version))),
         name=row.name,
@@ -137,4 +152,6 @@ def _record(row: Row[Any], aliases: tuple[str, ...]) -> ModelVersion:
         run_link=row.run_link,
         model_id=row.model_id,
         stage=Stage(row.stage),
+        signatures=signatures,
+        scan=msgspec.convert(row.scan, Scan),
     )

@@ -60,6 +60,7 @@ model_versions = Table(
     Column("run_link", Text, nullable=False, server_default=""),
     Column("model_id", String(64), nullable=False, server_default=""),
     Column("stage", String(16), nullable=False, server_default="None"),
+    Column("scan", Json, nullable=False, server_default="{}"),
     PrimaryKeyConstraint("project", "name", "version"),
     Index("ix_model_versions_bundle", "project", "bundle"),
     Index("ix_model_versions_run", "project", "run"),
@@ -91,4 +92,17 @@ model_aliases = Table(
     Column("moved_at", UtcTime, nullable=False),
     Column("actor", String(200), nullable=False),
     PrimaryKeyConstraint("project", "name", "alias"),
+)
+
+# Signatures over bundles: whoever holds the bundle, by whatever name, holds them too.
+model_signatures = Table(
+    "model_signatures",
+    metadata,
+    Column("project", String(128), nullable=False),
+    Column("bundle", String(64), nullable=False),
+    Column("key", String(64), nullable=False),
+    Column("signature", String(64), nullable=False),
+    Column("signed_at", UtcTime, nullable=False),
+    Column("actor", String(200), nullable=False),
+    PrimaryKeyConstraint("project", "bundle", "key"),
 )

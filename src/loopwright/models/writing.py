@@ -15,6 +15,7 @@ from loopwright.models.tags import changed_tags
 from loopwright.store import Stores
 
 _HEAD = 100
+_NO_COLUMN = ("ref", "aliases", "signatures")
 
 
 def known_version(tx: Connection, project: str, draft: ModelVersion) -> int | None:
@@ -44,7 +45,7 @@ def add_version(
     version = msgspec.structs.replace(
         draft, version=number, ref=str(Ref("model", draft.name, str(number))), updated_at=draft.created_at
     )
-    row = {name: getattr(version, name) for name in ModelVersion.__struct_fields__ if name not in ("ref", "aliases")}
+    row = {name: getattr(version, name) for name in ModelVersion.__struct_fields__ if name not in _NO_COLUMN}
     tx.execute(insert(model_versions).values(project=scope.project, **row))
     index_tags(tx, scope.project, draft.name, number, version.tags)
     _tell(stores, tx, scope, version, manifest)
@@ -56,6 +57,7 @@ def copied(draft: ModelVersion, held: ModelVersion) -> ModelVersion:
     return msgspec.structs.replace(
         draft,
         kind=held.kind,
+        scan=held.scan,
         bundle=held.bundle,
         size_bytes=held.size_bytes,
         task=held.task,
