@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from tests.shape.source import Module, modules
+from tests.shape.source import Module, imports, modules
 
 HEAVY = {
     "alembic",
@@ -36,6 +36,9 @@ HEAVY = {
     "uvicorn",
 }
 UNSAFE = {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
+WORKER = "loopwright.models.isolated.worker"
+RUNS_CODE = "loopwright.models.isolated.runners"
+UNPICKLES = "loopwright.models.isolated.unpickling"
 NEEDS_NO_SQL = ("loopwright.serve", "loopwright.store.objects", "loopwright.store.journal", "loopwright.core")
 SQL_AND_PAGES = {"sqlalchemy", "alembic", "polars", "jinja2", "loopwright.track", "loopwright.ui", "loopwright.server"}
 
@@ -90,14 +93,22 @@ def test_the_front_has_few_names_and_each_is_there() -> None:
     assert [name for name in names if not hasattr(loopwright, name)] == []
 
 
-def test_nothing_of_ours_imports_a_pickle() -> None:
+def test_nothing_of_ours_imports_a_pickle_but_in_the_worker_process() -> None:
+    """The worker's modules are loaded by no other process: see the next test."""
     found = [
         f"{module.shown}:{line} imports {name}"
         for module in modules()
         for name, line in _foreign(module)
-        if name.split(".")[0] in UNSAFE
+        if name.split(".")[0] in UNSAFE and module.name != UNPICKLES
     ]
     assert found == []
+
+
+def test_what_unpickles_is_imported_by_the_worker_process_alone() -> None:
+    importers = {UNPICKLES: {RUNS_CODE}, RUNS_CODE: {WORKER}, WORKER: set()}
+    for target, allowed in importers.items():
+        found = {item.importer.name for item in imports() if item.target.startswith(target) and not item.typing_only}
+        assert found == allowed, target
 
 
 def test_nothing_of_ours_loads_code_from_data() -> None:

@@ -10,13 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from loopwright.models.adopting import AdoptedName, AdoptedVersion, ModelAdoption
-    from loopwright.models.bundle import Bundle, build_bundle
+    from loopwright.models.building import build_bundle
+    from loopwright.models.bundle import AnyPredictor, Bundle
     from loopwright.models.cache import fetch_bundle
+    from loopwright.models.custom import CustomPredictor
     from loopwright.models.formats import FORMATS, Converted, Format
     from loopwright.models.frames import columns_of, predict_frame
+    from loopwright.models.isolated.predictor import IsolatedPredictor
+    from loopwright.models.isolated.process import Limits
     from loopwright.models.model import (
         DATATYPES,
         BundleManifest,
+        Code,
         Input,
         Kind,
         Layout,
@@ -25,6 +30,7 @@ if TYPE_CHECKING:
         ModelVersion,
         Output,
         Parity,
+        Runner,
         Signature,
         Stage,
         Task,
@@ -35,13 +41,18 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "adopting": ("AdoptedName", "AdoptedVersion", "ModelAdoption"),
-    "bundle": ("Bundle", "build_bundle"),
+    "building": ("build_bundle",),
+    "bundle": ("AnyPredictor", "Bundle"),
     "cache": ("fetch_bundle",),
+    "custom": ("CustomPredictor",),
     "formats": ("FORMATS", "Converted", "Format"),
     "frames": ("columns_of", "predict_frame"),
+    "isolated.predictor": ("IsolatedPredictor",),
+    "isolated.process": ("Limits",),
     "model": (
         "DATATYPES",
         "BundleManifest",
+        "Code",
         "Input",
         "Kind",
         "Layout",
@@ -50,6 +61,7 @@ _HOMES = {
         "ModelVersion",
         "Output",
         "Parity",
+        "Runner",
         "Signature",
         "Stage",
         "Task",
@@ -65,13 +77,18 @@ __all__ = [
     "FORMATS",
     "AdoptedName",
     "AdoptedVersion",
+    "AnyPredictor",
     "Bundle",
     "BundleManifest",
+    "Code",
     "Converted",
+    "CustomPredictor",
     "Format",
     "Input",
+    "IsolatedPredictor",
     "Kind",
     "Layout",
+    "Limits",
     "Model",
     "ModelAdoption",
     "ModelFailed",
@@ -81,6 +98,7 @@ __all__ = [
     "Output",
     "Parity",
     "Predictor",
+    "Runner",
     "Signature",
     "Stage",
     "Task",

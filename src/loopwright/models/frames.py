@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import numpy as np
     import polars as pl
 
+    from loopwright.models.isolated.predictor import IsolatedPredictor
     from loopwright.models.predictor import Predictor
 
     Array = np.ndarray[Any, Any]
@@ -32,7 +33,7 @@ def columns_of(frame: pl.DataFrame, signature: Signature) -> dict[str, Array]:
     return {name: array_of(frame[name]) for name in signature.names}
 
 
-def predict_frame(predictor: Predictor, frame: pl.DataFrame) -> pl.DataFrame:
+def predict_frame(predictor: Predictor | IsolatedPredictor, frame: pl.DataFrame) -> pl.DataFrame:
     """The model's outputs for a frame, a column per output.
 
     Raises:

@@ -96,8 +96,8 @@ def _differences(expected: Outputs, found: Outputs, tolerance: float) -> tuple[A
     absolute, relative = np.zeros(count), np.zeros(count)
     for name, wanted in expected.items():
         got = found[name]
-        if name == "label":
-            gap = ((_text(wanted) != _text(got)) & ~_tied(expected, tolerance)).astype(np.float64)
+        if name == "label" or _is_text(wanted):
+            gap = _words_differ(name, expected, got, tolerance).astype(np.float64)
             absolute, relative = np.maximum(absolute, gap), np.maximum(relative, gap)
             continue
         left, right = wanted.reshape(count, -1).astype(np.float64), got.reshape(count, -1).astype(np.float64)
@@ -113,17 +113,30 @@ def _differs(expected: Outputs, found: Outputs, tolerance: float) -> Array:
     """Which rows differ. Labels count unless the scores agree: then the row is a tie, which either answer breaks."""
     import numpy as np
 
-    numeric = [name for name in expected if name != "label"]
     count = len(next(iter(expected.values())))
     differs = np.zeros(count, dtype=bool)
-    for name in numeric:
+    for name, wanted in expected.items():
+        if name == "label" or _is_text(wanted):
+            differs |= _words_differ(name, expected, found[name], tolerance)
+            continue
         left = expected[name].reshape(count, -1).astype(np.float64)
         right = found[name].reshape(count, -1).astype(np.float64)
         close = np.isclose(right, left, rtol=tolerance, atol=tolerance, equal_nan=True)
         differs |= ~close.all(axis=1)
-    if "label" in expected:
-        differs |= (_text(expected["label"]) != _text(found["label"])) & ~_tied(expected, tolerance)
     return differs
+
+
+def _is_text(values: Array) -> bool:
+    return values.dtype.kind in "OUS"
+
+
+def _words_differ(name: str, expected: Outputs, got: Array, tolerance: float) -> Array:
+    """Which rows have another label or text; a label that stands at a tie differs from none."""
+    import numpy as np
+
+    wanted = expected[name]
+    differs = np.asarray((_text(wanted) != _text(got)).reshape(len(wanted), -1).any(axis=1))
+    return differs & ~_tied(expected, tolerance) if name == "label" else differs
 
 
 def _tied(expected: Outputs, tolerance: float) -> Array:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from loopwright.core import Corrupt, Invalid, LoopwrightError, NotFound, decode, digest_bytes
-from loopwright.models.model import MANIFEST_FORMAT, BundleManifest, Input, Layout, Signature
+from loopwright.models.model import READABLE_FORMATS, BundleManifest, Input, Layout, Signature
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,9 +46,9 @@ def read_manifest(folder: Path) -> BundleManifest:
         ) from None
     try:
         version = msgspec.json.decode(data, type=dict[str, Any]).get("manifest_format")
-        if version != MANIFEST_FORMAT:
+        if version not in READABLE_FORMATS:
             raise Invalid(
-                f"the bundle has manifest format {version}, and this program knows {MANIFEST_FORMAT}",
+                f"the bundle has manifest format {version}, and this program knows {READABLE_FORMATS[-1]}",
                 where=str(path),
                 next_step="upgrade Loopwright",
             )

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import msgspec
+from typing import TYPE_CHECKING
 
 from loopwright.core import LoopwrightError, NotFound
-from loopwright.models import Bundle, Predictor, fetch_bundle
+from loopwright.models import Bundle, fetch_bundle
 from loopwright.serve.dataplane import DataPlane
-from loopwright.serve.loaded import LoadedEndpoint
-from loopwright.serve.model import ServedEndpoint, ServingState
-from loopwright.serve.prediction_log import PredictionLog
+from loopwright.serve.model import ServingState
+from loopwright.serve.residency import Residents
 from loopwright.serve.state import read_state
 
 if TYPE_CHECKING:
@@ -33,29 +29,15 @@ class Follower:
     that is missing or damaged changes nothing.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        plane: DataPlane,
-        log: PredictionLog,
-        fetch: Callable[[str], Bundle],
-        report: Callable[[str], None],
-        threads: int = 1,
-    ) -> None:
+    def __init__(self, path: Path, plane: DataPlane, residents: Residents, report: Callable[[str], None]) -> None:
         """Args:
         path: the document.
         plane: what is kept up to date.
-        log: is told the inputs' names of each model.
-        fetch: gives the bundle with a digest, on this machine.
+        residents: brings models into memory.
         report: is told, in one line, of what could not be loaded, and of each new revision.
-        threads: per prediction.
         """
-        self._path, self._plane, self._log, self._fetch = path, plane, log, fetch
-        self._report, self._threads = report, threads
+        self._path, self._plane, self._residents, self._report = path, plane, residents, report
         self._seen: tuple[int, int, int] | None = None
-        self._state = ServingState(0)
-        self._predictors: dict[str, Predictor] = {}
-        self._columns_keys: dict[str, str] = {}
         self._retry_at, self._retry_s = float("inf"), _FIRST_RETRY_S
         self._told = ""
 
@@ -63,6 +45,7 @@ class Follower:
         """Follow until cancelled."""
         while True:
             await self.refresh()
+            await self._residents.look_at_outs()
             await asyncio.sleep(POLL_S)
 
     async def refresh(self) -> None:
@@ -72,51 +55,22 @@ class Follower:
             return
         self._seen, self._retry_at = stamp, float("inf")
         try:
-            self._state = await asyncio.to_thread(read_state, self._path)
+            state = await asyncio.to_thread(read_state, self._path)
         except NotFound:
             return
         except LoopwrightError as error:
             self._failed(str(error))
             return
-        await self._apply(self._state)
+        await self._apply(state)
 
     async def _apply(self, state: ServingState) -> None:
-        loaded: list[LoadedEndpoint] = []
-        whole = True
-        for spec in state.endpoints:
-            try:
-                loaded.append(await self._load(spec))
-            except LoopwrightError as error:
-                whole = False
-                self._failed(f"endpoint {spec.name!r} stays as it was: {error}")
-                with contextlib.suppress(NotFound):
-                    loaded.append(self._plane.endpoint(spec.name))
-        if whole:
+        failed = await self._residents.apply(state)
+        for name, error in failed.items():
+            self._failed(f"endpoint {name!r} stays as it was: {error}")
+        if not failed:
             self._retry_s = _FIRST_RETRY_S
-        self._plane.replace(loaded, state.revision if whole else self._plane.metrics.revision)
-        self._forget(loaded)
-        if whole:
-            self._tell(f"serving revision {state.revision}: {', '.join(e.spec.name for e in loaded) or 'nothing'}")
-
-    async def _load(self, spec: ServedEndpoint) -> LoadedEndpoint:
-        for variant in (*spec.live, *spec.shadows):
-            if variant.bundle not in self._predictors:
-                predictor, key = await asyncio.to_thread(self._open, variant.bundle)
-                self._predictors[variant.bundle], self._columns_keys[variant.bundle] = predictor, key
-        return LoadedEndpoint(spec, self._predictors, self._columns_keys)
-
-    def _open(self, digest: str) -> tuple[Predictor, str]:
-        """On a thread: a predictor that has answered its own example."""
-        bundle = self._fetch(digest)
-        predictor = bundle.predictor(self._threads)
-        predictor.predict_rows([_example_row(bundle)])
-        return predictor, self._log.columns_key(predictor.signature.names)
-
-    def _forget(self, loaded: list[LoadedEndpoint]) -> None:
-        """Drop the models that nobody serves any more; queries under way hold on to theirs."""
-        used = {item.variant.bundle for endpoint in loaded for item in endpoint.variants}
-        for digest in [digest for digest in self._predictors if digest not in used]:
-            del self._predictors[digest], self._columns_keys[digest]
+            names = ", ".join(spec.name for spec in state.endpoints) or "nothing"
+            self._tell(f"serving revision {state.revision}: {names}")
 
     def _failed(self, why: str) -> None:
         self._plane.metrics.load_failures += 1
@@ -142,8 +96,3 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
     except OSError:
         return None
     return found.st_mtime_ns, found.st_ino, found.st_size
-
-
-def _example_row(bundle: Bundle) -> list[Any]:
-    request = msgspec.json.decode((bundle.folder / "example.json").read_bytes())
-    return [tensor["data"][0] for tensor in request["inputs"]]

@@ -42,7 +42,7 @@ class OnnxFile:
 
 def _read(path: Path) -> onnx.ModelProto:
     import onnx
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # has no stubs
+    from google.protobuf.message import DecodeError
 
     if not path.is_file():
         raise NotFound(f"there is no file {path}")
