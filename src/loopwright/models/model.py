@@ -8,6 +8,7 @@ from enum import StrEnum
 import msgspec
 
 from loopwright.core import DType
+from loopwright.models.findings import Scan
 
 MANIFEST_FORMAT = 1
 CODE_MANIFEST_FORMAT = 2
@@ -186,6 +187,21 @@ class Stage(StrEnum):
     ARCHIVED = "Archived"
 
 
+class Signed(msgspec.Struct, frozen=True):
+    """A signature over a bundle.
+
+    Attributes:
+        key: the fingerprint of the key: the SHA-256 of its public half in PEM.
+        signature: the digest, in the object store, of the signature itself.
+        signed_at, actor: when it was brought here, and by whom.
+    """
+
+    key: str
+    signature: str
+    signed_at: datetime
+    actor: str = ""
+
+
 class ModelVersion(msgspec.Struct, frozen=True, kw_only=True):
     """One state of a registered name, of which `kind` says what it holds.
 
@@ -195,6 +211,8 @@ class ModelVersion(msgspec.Struct, frozen=True, kw_only=True):
         run_link: an address of the run, for a run that is not ours.
         model_id: the logged model (of MLflow 3) that it was made from.
         stage: MLflow's stage.
+        signatures: those over its bundle, by key; whose key is trusted is for the settings to say.
+        scan: what of it can run code when it is loaded, and what that would do.
     """
 
     ref: str
@@ -217,6 +235,8 @@ class ModelVersion(msgspec.Struct, frozen=True, kw_only=True):
     run_link: str = ""
     model_id: str = ""
     stage: Stage = Stage.NONE
+    signatures: tuple[Signed, ...] = ()
+    scan: Scan = Scan()
 
 
 class Model(msgspec.Struct, frozen=True):
