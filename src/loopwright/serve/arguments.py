@@ -27,6 +27,7 @@ class ProcessSettings(msgspec.Struct, frozen=True):
         watch_parent: end when standard input is closed, or the parent is gone.
         bundle: a folder that holds the one bundle that is served, whatever digest the state names.
         await_state: be ready only when there is a state and all that it names is loaded; end if it cannot be.
+        memory_bytes: what models may take in memory; none for no bound.
         member: its place among the workers of one address.
     """
 
@@ -41,6 +42,7 @@ class ProcessSettings(msgspec.Struct, frozen=True):
     watch_parent: bool = False
     bundle: Path | None = None
     await_state: bool = False
+    memory_bytes: int | None = None
     member: Membership | None = None
 
     @property
@@ -51,7 +53,7 @@ class ProcessSettings(msgspec.Struct, frozen=True):
 
 def to_arguments(settings: ProcessSettings) -> list[str]:
     """The command line, without the program, that `from_arguments` reads."""
-    plain = ("state", "objects", "journal", "cache", "host", "port", "grpc_port", "threads", "bundle")
+    plain = ("state", "objects", "journal", "cache", "host", "port", "grpc_port", "threads", "bundle", "memory_bytes")
     given: list[str] = []
     for name in plain:
         value = getattr(settings, name)
@@ -84,6 +86,7 @@ def from_arguments(arguments: Sequence[str] | None) -> ProcessSettings:
         watch_parent=found.fd_parent_watch,
         bundle=found.bundle,
         await_state=found.await_state,
+        memory_bytes=found.memory_bytes,
         member=member,
     )
 
@@ -100,6 +103,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--grpc-port", type=int, help="answer gRPC there; 0 takes any that is free")
     add("--threads", type=int, default=1, help="threads per prediction")
     add("--bundle", type=Path, help="serve the bundle in this folder, whatever digest the state names")
+    add("--memory-bytes", type=int, help="what models may take in memory; those that do not fit are loaded on demand")
     add("--await-state", action="store_true", help="be ready when all that the state names is loaded, or end")
     add("--fd-parent-watch", action="store_true", help="end when standard input is closed")
     add("--workers-folder", type=Path, help="where the workers of one address meet")

@@ -12,7 +12,7 @@ import asyncio
 import sys
 import time
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
@@ -58,6 +58,7 @@ class DataPlane:
 
     def __init__(self, log: PredictionLog, metrics: Metrics, limits: Limits | None = None) -> None:
         self.endpoints: dict[str, LoadedEndpoint] = {}
+        self.absent: Callable[[str], LoopwrightError] = self._unknown  # why a name has no endpoint in memory
         self.metrics = metrics
         self._log, self._limits = log, limits or Limits()
         self._turn: dict[LoadedVariant, list[Part]] = {}  # what this turn of the event loop answers
@@ -80,12 +81,17 @@ class DataPlane:
 
         Raises:
             NotFound: none is served under it.
+            Loading: its models are on their way into memory.
+            Unavailable: they cannot be loaded, or were taken out.
         """
         found = self.endpoints.get(name)
         if found is None:
-            served = ", ".join(sorted(self.endpoints)) or "none"
-            raise NotFound(f"no endpoint {name!r} is served here", next_step=f"served: {served}")
+            raise self.absent(name)
         return found
+
+    def _unknown(self, name: str) -> LoopwrightError:
+        served = ", ".join(sorted(self.endpoints)) or "none"
+        return NotFound(f"no endpoint {name!r} is served here", next_step=f"served: {served}")
 
     def submit(self, query: Query, endpoint: LoadedEndpoint) -> None:
         """Take a query; its `reply` is called in the next turn of the event loop, or when its lane has answered.

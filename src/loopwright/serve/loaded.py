@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from loopwright.core import Invalid, NotFound
-from loopwright.models import Layout, ModelFailed, Predictor
+from loopwright.models import AnyPredictor, Layout, ModelFailed
 from loopwright.serve.block import Array, Block
 from loopwright.serve.intake import Intake, Projection, Rows
 from loopwright.serve.model import ServedEndpoint, Variant
@@ -20,7 +21,7 @@ class LoadedVariant:
 
     __slots__ = ("columns_key", "predictor", "projection", "variant", "version")
 
-    def __init__(self, variant: Variant, predictor: Predictor, projection: Projection, columns_key: str) -> None:
+    def __init__(self, variant: Variant, predictor: AnyPredictor, projection: Projection, columns_key: str) -> None:
         self.variant, self.predictor, self.projection = variant, predictor, projection
         self.columns_key, self.version = columns_key, variant.version
 
@@ -29,7 +30,7 @@ class LoadedEndpoint:
     """An endpoint that can answer: its inputs, its variants, and who answers whom."""
 
     def __init__(
-        self, spec: ServedEndpoint, predictors: Mapping[str, Predictor], columns_keys: Mapping[str, str]
+        self, spec: ServedEndpoint, predictors: Mapping[str, AnyPredictor], columns_keys: Mapping[str, str]
     ) -> None:
         """Args:
         spec: the endpoint as published.
@@ -50,6 +51,7 @@ class LoadedEndpoint:
         }
         self.live = [loaded[variant.name] for variant in spec.live]
         self.shadows = [loaded[variant.name] for variant in spec.shadows]
+        self.notes: dict[Any, Any] = {}  # what fronts keep for as long as this endpoint lives
         self._by_name = loaded
         self._by_version = {item.version: item for item in (*self.shadows, *self.live)}
         self._weights = [item.variant.weight for item in self.live]
@@ -97,7 +99,7 @@ def predict(loaded: LoadedVariant, rows: Rows) -> dict[str, Array]:
     return outputs
 
 
-def _run(predictor: Predictor, rows: Rows) -> dict[str, Array]:
+def _run(predictor: AnyPredictor, rows: Rows) -> dict[str, Array]:
     if not isinstance(rows, Block):
         return predictor.predict_rows(rows)
     names = predictor.signature.names

@@ -9,12 +9,14 @@ import os
 import time
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 LATENCY_BUCKETS_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 BATCH_BUCKETS_ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 _PREFIX = "loopwright_"
+Figure = tuple[str, str, str, float]
+"""A metric without labels: its name, kind and meaning, and its value now."""
 
 
 class Histogram:
@@ -60,6 +62,7 @@ class Metrics:
         self.revision = 0
         self.load_failures = 0
         self.started_at = time.time()
+        self.more: list[Callable[[], list[Figure]]] = []
 
     def render(self) -> str:
         """All of it in Prometheus' text format."""
@@ -85,8 +88,9 @@ class Metrics:
         yield "# TYPE process_resident_memory_bytes gauge"
         yield f"process_resident_memory_bytes {resident_bytes()}"
 
-    def _singles(self) -> list[tuple[str, str, str, float]]:
+    def _singles(self) -> list[Figure]:
         return [
+            *(figure for others in self.more for figure in others()),
             ("queued_rows", "gauge", "Rows that wait for a model.", self.queued_rows),
             ("connections", "gauge", "Open connections.", self.connections),
             ("shed_total", "counter", "Requests refused because too many rows waited.", self.shed),

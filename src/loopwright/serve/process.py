@@ -24,13 +24,16 @@ from loopwright.serve.dataplane import DataPlane
 from loopwright.serve.doors import Address, Doors
 from loopwright.serve.follower import Follower, fetch_from
 from loopwright.serve.metrics import Metrics
+from loopwright.serve.outs import Outs
 from loopwright.serve.prediction_log import NoPredictionLog, PredictionLog
+from loopwright.serve.residency import Residents
 from loopwright.serve.rest import App, contract_from
 
 DRAIN_S = 10.0
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 _LOOPBACK_HOSTS = frozenset({b"127.0.0.1", b"localhost", b"[::1]"})
 _LOOK_S = 0.01
+_OUTS = "outs.json"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -66,8 +69,10 @@ async def serve(settings: ProcessSettings) -> None:
         _watch_parent(stop)
     log = PredictionLog(settings.journal) if settings.journal is not None else NoPredictionLog()
     plane = DataPlane(log, Metrics())
-    follower = Follower(settings.state, plane, log, _fetch(settings), _say, settings.threads)
+    residents = _residents(settings, plane, log)
+    follower = Follower(settings.state, plane, residents, _say)
     app = App(plane, _LOOPBACK_HOSTS if settings.host in _LOOPBACK else None, contract_from(os.environ))
+    app.repository = residents
     # Before the first caller can connect, so that none meets an endpoint that is not there yet.
     await (_first_state(follower, plane, stop) if settings.await_state else follower.refresh())
     doors = Doors(settings, plane, app)
@@ -97,6 +102,13 @@ async def _first_state(follower: Follower, plane: DataPlane, stop: asyncio.Event
         if plane.metrics.revision:
             return
         await asyncio.sleep(_LOOK_S)
+
+
+def _residents(settings: ProcessSettings, plane: DataPlane, log: PredictionLog) -> Residents:
+    outs = None if settings.member is None else Outs(settings.member.folder / _OUTS)
+    return Residents(
+        plane, log, _fetch(settings), threads=settings.threads, budget_bytes=settings.memory_bytes, outs=outs
+    )
 
 
 def _fetch(settings: ProcessSettings) -> Callable[[str], Bundle]:

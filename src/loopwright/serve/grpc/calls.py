@@ -15,6 +15,7 @@ from loopwright.core import LoopwrightError
 from loopwright.serve.dataplane import DataPlane
 from loopwright.serve.intake import Rows
 from loopwright.serve.loaded import LoadedEndpoint
+from loopwright.serve.loading import Loading
 from loopwright.serve.query import Answer, Query
 
 Behaviour = Callable[[Any, Any], Awaitable[Any]]
@@ -68,12 +69,31 @@ def told(behaviour: Behaviour) -> Behaviour:
 
     async def answered(request: Any, context: Any) -> Any:
         try:
-            return await behaviour(request, context)
+            return await when_loaded(lambda: behaviour(request, context))
         except Exception as error:  # noqa: BLE001  (answered by its code)
             code, text = code_of(error)
             await context.abort(code, text)
 
     return answered
+
+
+async def endpoint_of(plane: DataPlane, name: str) -> LoadedEndpoint:
+    """The endpoint of that name, after its models were loaded, where that is necessary. Raises as the plane does."""
+
+    async def find() -> LoadedEndpoint:
+        return plane.endpoint(name)
+
+    found: LoadedEndpoint = await when_loaded(find)
+    return found
+
+
+async def when_loaded(work: Callable[[], Awaitable[Any]]) -> Any:
+    """What some work gives, after the model that it asks for was loaded, where that is necessary."""
+    while True:
+        try:
+            return await work()
+        except Loading as loading:
+            await loading.wait()
 
 
 def code_of(error: Exception) -> tuple[grpc.StatusCode, str]:

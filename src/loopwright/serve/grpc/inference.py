@@ -15,7 +15,7 @@ from loopwright import __version__
 from loopwright.core import Invalid, LoopwrightError, NotFound
 from loopwright.serve.dataplane import DataPlane
 from loopwright.serve.describing import config_of, metadata_of, statistics_of
-from loopwright.serve.grpc.calls import ask, code_of, count, deadline_of
+from loopwright.serve.grpc.calls import ask, code_of, count, deadline_of, endpoint_of
 from loopwright.serve.grpc.protos import messages
 from loopwright.serve.grpc.tensors import outputs_of, rows_of, write_outputs
 from loopwright.serve.loaded import LoadedEndpoint
@@ -79,7 +79,7 @@ class Inference:
         name = request.model_name
         status = 500
         try:
-            endpoint = self._plane.endpoint(name)
+            endpoint = await endpoint_of(self._plane, name)
             rows = rows_of(request, endpoint.intake)
             given = _given(request, len(rows)) if request.parameters else {}
             version = request.model_version

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from loopwright.core import Forbidden
 from loopwright.serve.dataplane import DataPlane
+from loopwright.serve.loading import Loading
 from loopwright.serve.repository import PlaneRepository, Repository
 from loopwright.serve.rest import v2
 from loopwright.serve.rest.azureml import AzureMl
@@ -61,6 +63,8 @@ class App:
             found = self._posts.get(exchange.path) if exchange.method == b"POST" else None
             handler, values, refusal = found or self._find(exchange)
             handler(exchange, values)
+        except Loading as loading:
+            loading.then(lambda: self(exchange), partial(self._desk.refuse, exchange, refusal=refusal))
         except Exception as error:  # noqa: BLE001  (answered, and reported if it is a fault of ours)
             self._desk.refuse(exchange, error, refusal)
 
