@@ -370,6 +370,7 @@ def test_what_waits_for_a_model_that_hangs_is_answered_at_its_deadline_and_never
         shed = await asyncio.gather(ask_slow(made, slow, 2.0), return_exceptions=True)
         answers = await asyncio.gather(*hanging)
         predictor.go.set()
+        await asyncio.sleep(0.1)
         return answers, shed, await ask_slow(made, slow, 3.0)
 
     answers, shed, after = run(work())

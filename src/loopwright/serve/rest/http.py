@@ -34,18 +34,8 @@ _REASONS = {
     503: b"Service Unavailable",
 }
 JSON = b"application/json"
-_KEPT_HEADERS = frozenset(
-    {
-        b"host",
-        b"origin",
-        b"content-type",
-        b"content-encoding",
-        b"accept",
-        b"loopwright-key",
-        b"x-amzn-sagemaker-custom-attributes",
-        b"x-amzn-sagemaker-target-model",
-    }
-)
+_GOOD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
+_END_OF_HEAD = b"\r\n\r\n"
 
 
 class HttpLimits(msgspec.Struct, frozen=True):
@@ -150,7 +140,7 @@ class HttpConnection(asyncio.Protocol):
         except httptools.HttpParserUpgrade:
             self._refuse(400, "the connection cannot be upgraded")
         except httptools.HttpParserError as error:
-            if not self._refused:
+            if not self._refused and not self._last:
                 self._refuse(400, f"this is no HTTP/1.1 request: {error}")
 
     def _take_whole(self, data: bytes) -> int:

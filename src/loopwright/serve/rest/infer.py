@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from loopwright.core import LoopwrightError
-from loopwright.serve.loaded import LoadedEndpoint
 from loopwright.serve.query import Answer, Query
 from loopwright.serve.rest import v2
 from loopwright.serve.rest.desk import Desk
 from loopwright.serve.rest.http import Exchange
 from loopwright.serve.rest.routing import Route, Values
+from loopwright.serve.rest.v2_codec import codec_of
 
 
 class Infer:
@@ -29,12 +29,16 @@ class Infer:
         name = values["model"]
         endpoint = self._desk.plane.endpoint(name)
         exchange.endpoint = name
-        request = v2.read_request(exchange.body)
-        rows = v2.rows_of(request, endpoint.intake)
+        codec = codec_of(endpoint)
+        request, rows = codec.read(exchange.body)
 
         def reply(answer: Answer | LoopwrightError) -> None:
             try:
-                self._reply(exchange, endpoint, request, answer)
+                if isinstance(answer, LoopwrightError):
+                    raise answer
+                body = codec.write(answer, request)
+                self._desk.count(exchange)
+                exchange.respond(200, body)
             except Exception as error:  # noqa: BLE001  (answered; others wait for their replies)
                 self._desk.refuse(exchange, error, v2.refusal)
 
@@ -42,18 +46,9 @@ class Infer:
             name,
             rows,
             reply,
-            keys=v2.keys_of(request, len(rows)),
-            event_times=v2.event_times_of(request, len(rows)),
+            keys=v2.keys_of(request, len(rows)) if request.parameters else None,
+            event_times=v2.event_times_of(request, len(rows)) if request.parameters else None,
             version=values.get("version", ""),
             started_ns=exchange.started_ns,
         )
         self._desk.plane.submit(query, endpoint)
-
-    def _reply(
-        self, exchange: Exchange, endpoint: LoadedEndpoint, request: v2.InferRequest, answer: Answer | LoopwrightError
-    ) -> None:
-        if isinstance(answer, LoopwrightError):
-            raise answer
-        body = v2.write_answer(answer, request, endpoint)
-        self._desk.count(exchange)
-        exchange.respond(200, body)

@@ -14,11 +14,9 @@ from typing import Any
 import msgspec
 
 from loopwright.core import Invalid, LoopwrightError
-from loopwright.models import DATATYPES, Output
+from loopwright.models import Output
 from loopwright.serve.column import ABSENT
 from loopwright.serve.intake import Intake, Row
-from loopwright.serve.loaded import LoadedEndpoint
-from loopwright.serve.query import Answer
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -53,21 +51,6 @@ class InferRequest(msgspec.Struct, frozen=True, gc=False):
     id: str = ""
     parameters: dict[str, Any] | None = None
     outputs: list[RequestedOutput] | None = None
-
-
-class OutputTensor(msgspec.Struct, frozen=True, gc=False):
-    name: str
-    datatype: str
-    shape: list[int]
-    data: list[Any]
-
-
-class InferResponse(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    model_name: str
-    model_version: str
-    outputs: list[OutputTensor]
-    parameters: dict[str, Any]
-    id: str = ""
 
 
 _decode = msgspec.json.Decoder(InferRequest).decode
@@ -139,7 +122,7 @@ def _values(tensor: InputTensor) -> list[Any]:
             next_step=f"use one of {', '.join(sorted(_DATATYPES))}",
         )
     if data and data[0].__class__ is list:
-        data = _flat(data)
+        data = flat(data)
     if not shape or min(shape) < 0 or prod(shape) != len(data):
         raise Invalid(f"input {tensor.name!r} has shape {shape} and {len(data)} values")
     if not data:
@@ -147,7 +130,7 @@ def _values(tensor: InputTensor) -> list[Any]:
     return data
 
 
-def _flat(data: list[Any]) -> list[Any]:
+def flat(data: list[Any]) -> list[Any]:
     while data and any(item.__class__ is list for item in data):
         data = list(chain.from_iterable(item if item.__class__ is list else [item] for item in data))
     return data
@@ -205,37 +188,12 @@ def _microseconds(given: Any) -> int:
     return (moment - _EPOCH) // _MICROSECOND
 
 
-def write_answer(answer: Answer, request: InferRequest, endpoint: LoadedEndpoint) -> bytes:
-    """The response to a request.
-
-    Raises:
-        Invalid: the request asks for an output that there is not.
-    """
-    outputs = answer.query.parts[0].loaded.predictor.signature.outputs
-    if request.outputs:
-        outputs = _requested(request.outputs, outputs)
-    count = len(answer.ids)
-    tensors = [_tensor(output, answer.outputs[output.name], count) for output in outputs]
-    variant, model = answer.variants[0], answer.models[0]
-    parameters: dict[str, Any] = {"prediction_ids": answer.ids, "variant": variant, "model": model}
-    if len(answer.query.parts) > 1:
-        parameters["variants"], parameters["models"] = answer.variants, answer.models
-    version = answer.query.parts[0].loaded.version
-    return _encode(InferResponse(endpoint.spec.name, version, tensors, parameters, request.id))
-
-
-def _requested(wanted: list[RequestedOutput], outputs: tuple[Output, ...]) -> tuple[Output, ...]:
+def requested(wanted: list[RequestedOutput], outputs: tuple[Output, ...]) -> tuple[Output, ...]:
     known = {output.name: output for output in outputs}
     for item in wanted:
         if item.name not in known:
             raise Invalid(f"there is no output {item.name!r}", next_step=f"the model gives {', '.join(known)}")
     return tuple(known[item.name] for item in wanted)
-
-
-def _tensor(output: Output, values: list[Any], count: int) -> OutputTensor:
-    if output.shape:
-        values = _flat(values)
-    return OutputTensor(output.name, DATATYPES[output.dtype], [count, *output.shape], values)
 
 
 def refusal(error: LoopwrightError) -> bytes:

@@ -1,0 +1,181 @@
+"""The Open Inference Protocol V2 in JSON, made to measure for one endpoint: the usual requests without detours.
+
+Two forms of request make up nearly all traffic: one tensor of floats that holds all inputs, and one row with a tensor
+per input. For these there are decoders that check names, types, shapes and values in one go. Whatever they refuse goes
+to `v2`, which takes every form and says exactly what is wrong. Pure.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from loopwright.core import DType
+from loopwright.models import DATATYPES, Output
+from loopwright.serve.block import Block
+from loopwright.serve.intake import Intake, Rows
+from loopwright.serve.loaded import LoadedEndpoint, LoadedVariant
+from loopwright.serve.query import Answer
+from loopwright.serve.rest import v2
+
+_MOST_OPENINGS = 256
+_encode = msgspec.json.Encoder().encode
+_Number = Literal[
+    "FP32", "FP64", "FP16", "INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64", "BOOL"
+]
+_Known = Literal[_Number, "BYTES"]
+_Shape = Annotated[list[Literal[1]], msgspec.Meta(min_length=1, max_length=2)]
+_VALUE: dict[DType, Any] = {
+    DType.BOOL: bool,
+    DType.INT64: Annotated[int, msgspec.Meta(ge=-(1 << 63), le=(1 << 63) - 1)],
+    DType.FLOAT32: float,
+    DType.FLOAT64: float,
+    DType.STRING: str,
+}
+
+
+class _Matrix(msgspec.Struct, frozen=True, gc=False):
+    name: str
+    shape: tuple[int, int]
+    datatype: _Number
+    data: list[float]
+
+
+class _MatrixRequest(msgspec.Struct, frozen=True, gc=False):
+    inputs: tuple[_Matrix]
+    id: str = ""
+    parameters: dict[str, Any] | None = None
+    outputs: list[v2.RequestedOutput] | None = None
+
+
+class Codec:
+    """Reads requests for one endpoint and writes its answers."""
+
+    def __init__(self, endpoint: LoadedEndpoint) -> None:
+        self._intake = endpoint.intake
+        self._name = _encode(endpoint.spec.name)
+        self._openings: dict[tuple[LoadedVariant, int], list[_Opening]] = {}
+        self._who = {loaded: _who(loaded) for loaded in endpoint.variants}
+        self._readers: list[Callable[[bytes], tuple[Any, Rows]]] = [self._read_row]
+        if self._intake.floats:
+            self._readers.insert(0, self._read_matrix)
+        self._decode_matrix = msgspec.json.Decoder(_MatrixRequest).decode
+        self._decode_row: Callable[[bytes], Any] = msgspec.json.Decoder(_row_request(self._intake)).decode
+
+    def read(self, body: bytes) -> tuple[Any, Rows]:
+        """The request in a body (with the fields `id`, `parameters` and `outputs`), and its rows.
+
+        Raises:
+            Invalid: it is not of the protocol's form, or does not fit the endpoint.
+        """
+        for number, reader in enumerate(self._readers):
+            try:
+                found = reader(body)
+            except (msgspec.MsgspecError, ValueError, RecursionError):
+                continue
+            if number:  # the next request is probably like this one
+                self._readers.insert(0, self._readers.pop(number))
+            return found
+        request = v2.read_request(body)
+        return request, v2.rows_of(request, self._intake)
+
+    def _read_matrix(self, body: bytes) -> tuple[Any, Rows]:
+        request = self._decode_matrix(body)
+        tensor = request.inputs[0]
+        rows, width = tensor.shape
+        intake = self._intake
+        if rows < 1 or width != len(intake.columns) or rows * width != len(tensor.data):
+            raise ValueError("another shape")
+        return request, Block(intake.kinds, rows, values=tensor.data)
+
+    def _read_row(self, body: bytes) -> tuple[Any, Rows]:
+        request = self._decode_row(body)
+        return request, [[tensor.data[0] for tensor in request.inputs]]
+
+    def write(self, answer: Answer, request: Any) -> bytes:
+        """The response to a request.
+
+        Raises:
+            Invalid: the request asks for an output that there is not.
+        """
+        parts, ids, outputs = answer.query.parts, answer.ids, answer.outputs
+        loaded = parts[0].loaded
+        pieces = [b'{"model_name":', self._name, b',"model_version":"', loaded.version.encode(), b'","outputs":[']
+        for name, opening, is_flat in self._opened(loaded, len(ids), request.outputs):
+            values = outputs[name]
+            pieces += (opening, _encode(values if is_flat else v2.flat(values)))
+        pieces += (b'}],"parameters":{"prediction_ids":', _encode(ids), self._who[loaded])
+        if len(parts) > 1:
+            pieces += (b',"variants":', _encode(answer.variants), b',"models":', _encode(answer.models))
+        pieces += (b'},"id":', _encode(request.id), b"}") if request.id else (b"}}",)
+        return b"".join(pieces)
+
+    def _opened(self, loaded: LoadedVariant, rows: int, requested: list[v2.RequestedOutput] | None) -> list[_Opening]:
+        """The outputs to write."""
+        if requested:
+            return _openings(v2.requested(requested, loaded.predictor.signature.outputs), rows)
+        found = self._openings.get((loaded, rows))
+        if found is None:
+            found = _openings(loaded.predictor.signature.outputs, rows)
+            if len(self._openings) < _MOST_OPENINGS:
+                self._openings[loaded, rows] = found
+        return found
+
+
+_Opening = tuple[str, bytes, bool]
+"""An output's name, what stands before its values, and whether these are one per row."""
+
+
+def codec_of(endpoint: LoadedEndpoint) -> Codec:
+    """The endpoint's own codec, made when it is first asked for."""
+    found: Codec | None = endpoint.notes.get(Codec)
+    if found is None:
+        found = endpoint.notes[Codec] = Codec(endpoint)
+    return found
+
+
+def _openings(outputs: Sequence[Output], rows: int) -> list[_Opening]:
+    found = []
+    for number, output in enumerate(outputs):
+        shape = ",".join(map(str, (rows, *output.shape))).encode()
+        end = b"}," if number else b""
+        opening = b'%b{"name":%b,"datatype":"%b","shape":[%b],"data":' % (
+            end,
+            _encode(output.name),
+            DATATYPES[output.dtype].encode(),
+            shape,
+        )
+        found.append((output.name, opening, not output.shape))
+    return found
+
+
+def _who(loaded: LoadedVariant) -> bytes:
+    return b',"variant":%b,"model":%b' % (_encode(loaded.variant.name), _encode(loaded.variant.model))
+
+
+def _row_request(intake: Intake) -> type[msgspec.Struct]:
+    """The type of a request with one row, a tensor per input, in the order of the inputs."""
+    tensors = []
+    for number, column in enumerate(intake.columns):
+        value = _VALUE[column.dtype]
+        fields = [
+            ("name", Literal[column.name]),
+            ("shape", _Shape),
+            ("datatype", _Known),
+            ("data", types.GenericAlias(tuple, (value | None if column.nullable else value,))),
+        ]
+        tensors.append(msgspec.defstruct(f"Tensor{number}", fields, frozen=True, gc=False))
+    return msgspec.defstruct(
+        "RowRequest",
+        [
+            ("inputs", types.GenericAlias(tuple, tuple(tensors))),
+            ("id", str, ""),
+            ("parameters", dict[str, Any] | None, None),
+            ("outputs", list[v2.RequestedOutput] | None, None),
+        ],
+        frozen=True,
+        gc=False,
+    )
