@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from loopwright.monitor import MonitorService, TraceService
     from loopwright.pipeline import PipelineService
     from loopwright.release import ApprovalService, EndpointService, RolloutService
+    from loopwright.serve.batch import ScoringService
     from loopwright.store import Stores
     from loopwright.track import ArtifactService, ExperimentService, LoggedModelService, RequestTraceService, RunService
     from loopwright.train import TrainService
@@ -100,44 +101,11 @@ def operations_in(room: str) -> list[Operation]:
     return [operation for operation in operations_of(service_type(room)) if operation.room == room]
 
 
-class Workspace:
-    """A local workspace in one project, on behalf of one actor. Use it in a `with`, or close it.
-
-        with loopwright.connect() as ws:
-            ws.datasets.ingest("flights", "flights.csv")
-
-    The stores are shared by all scopes of one workspace and may be used by several threads.
-    """
+class Services:
+    """One service per room, each made by its first use. The stores are shared by all scopes of one workspace."""
 
     def __init__(self, stores: Stores, scope: Scope) -> None:
         self.stores, self.scope = stores, scope
-
-    @property
-    def location(self) -> Location:
-        """Where the workspace is, and its settings."""
-        return self.stores.location
-
-    @property
-    def clock(self) -> Clock:
-        """The workspace's time."""
-        return self.stores.clock
-
-    def scoped(self, scope: Scope) -> Workspace:
-        """The same workspace in another project, for another actor, or because of another cause."""
-        return Workspace(self.stores, scope)
-
-    def service(self, room: str) -> Any:
-        """The service behind a room of the API.
-
-        Raises:
-            NotFound: the API has no such room.
-        """
-        service_type(room)
-        return getattr(self, SERVICES[room][2])
-
-    def call(self, operation: Operation, request: msgspec.Struct) -> Any:
-        """Call an operation with a decoded request."""
-        return operation.call(self.service(operation.room), request)
 
     @cached_property
     def datasets(self) -> DatasetService:
@@ -216,6 +184,13 @@ class Workspace:
         return ModelService(self.stores, self.scope)
 
     @cached_property
+    def scoring(self) -> ScoringService:
+        """Models' answers for all rows of files, tables and datasets."""
+        from loopwright.serve.batch import ScoringService
+
+        return ScoringService(self.stores, self.scope, models=self.models, runs=self.runs, datasets=self.datasets)
+
+    @cached_property
     def monitors(self) -> MonitorService:
         """Windows over predictions: drift, performance with late labels, alerts."""
         from loopwright.monitor import MonitorService
@@ -284,6 +259,43 @@ class Workspace:
         from loopwright.govern import WebhookService
 
         return WebhookService(self.stores, self.scope, formats=WEBHOOK_FORMATS)
+
+
+class Workspace(Services):
+    """A local workspace in one project, on behalf of one actor. Use it in a `with`, or close it.
+
+        with loopwright.connect() as ws:
+            ws.datasets.ingest("flights", "flights.csv")
+
+    The stores are shared by all scopes of one workspace and may be used by several threads.
+    """
+
+    @property
+    def location(self) -> Location:
+        """Where the workspace is, and its settings."""
+        return self.stores.location
+
+    @property
+    def clock(self) -> Clock:
+        """The workspace's time."""
+        return self.stores.clock
+
+    def scoped(self, scope: Scope) -> Workspace:
+        """The same workspace in another project, for another actor, or because of another cause."""
+        return Workspace(self.stores, scope)
+
+    def service(self, room: str) -> Any:
+        """The service behind a room of the API.
+
+        Raises:
+            NotFound: the API has no such room.
+        """
+        service_type(room)
+        return getattr(self, SERVICES[room][2])
+
+    def call(self, operation: Operation, request: msgspec.Struct) -> Any:
+        """Call an operation with a decoded request."""
+        return operation.call(self.service(operation.room), request)
 
     def close(self) -> None:
         """Close the stores. Services and other scopes of this workspace cannot be used afterwards."""

@@ -116,3 +116,6 @@ approvals = DerivedGroup("approvals", ["approvals"], "Approvals: list, grant, de
 monitors = DerivedGroup("monitors", ["monitors"], "Monitors: declare, windows, alerts.")
 tokens = DerivedGroup("tokens", ["tokens"], "Access tokens: create, list, revoke.")
 webhooks = DerivedGroup("webhooks", ["webhooks"], "Webhooks: tell other systems what happens.")
+traces = DerivedGroup(
+    "traces", ["traces"], "Traces of requests: search, get, assess.", hidden_verbs=["record", "get_many"]
+)

@@ -20,6 +20,7 @@ from loopwright.govern.model import (
 
 if TYPE_CHECKING:
     from loopwright.govern.authenticate import Authenticator
+    from loopwright.govern.held import held_refs
     from loopwright.govern.history import HistoryService
     from loopwright.govern.service import TokenService
     from loopwright.govern.storage import Collection, Hold, StorageService
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from loopwright.govern.webhooks.sender import WebhookSender
     from loopwright.govern.webhooks.service import WebhookService
 
-_LAZY = {"Authenticator": "authenticate", "HistoryService": "history", "TokenService": "service"}
+_LAZY = {"Authenticator": "authenticate", "HistoryService": "history", "TokenService": "service", "held_refs": "held"}
 _LAZY |= dict.fromkeys(("Collection", "Hold", "StorageService"), "storage")
 _LAZY |= {"Format": "webhooks.formats", "Message": "webhooks.model", "Webhook": "webhooks.model"}
 _LAZY |= {"WebhookSender": "webhooks.sender", "WebhookService": "webhooks.service"}
@@ -57,6 +58,7 @@ __all__ = [
     "allows",
     "authorise",
     "check_permission",
+    "held_refs",
     "local_identity",
     "role_in",
 ]

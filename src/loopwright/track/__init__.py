@@ -80,7 +80,16 @@ if TYPE_CHECKING:
     from loopwright.track.spool.offline import OfflineRuns
     from loopwright.track.spool.spools import Spool
     from loopwright.track.spool.sweeping import deliver_dead, left_behind
-    from loopwright.track.traces.model import NewTrace, Trace, TracePage, TraceState
+    from loopwright.track.traces.model import (
+        Assessment,
+        AssessmentChange,
+        AssessmentKind,
+        NewAssessment,
+        NewTrace,
+        Trace,
+        TracePage,
+        TraceState,
+    )
     from loopwright.track.traces.service import RequestTraceService
 
 _HOMES = {
@@ -149,7 +158,16 @@ _HOMES = {
     "spool.notes": ("FileKept", "Outcome", "SpoolBatch"),
     "spool.spools": ("Spool",),
     "spool.sweeping": ("deliver_dead", "left_behind"),
-    "traces.model": ("NewTrace", "Trace", "TracePage", "TraceState"),
+    "traces.model": (
+        "Assessment",
+        "AssessmentChange",
+        "AssessmentKind",
+        "NewAssessment",
+        "NewTrace",
+        "Trace",
+        "TracePage",
+        "TraceState",
+    ),
     "traces.service": ("RequestTraceService",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -164,6 +182,9 @@ __all__ = [
     "AdoptionService",
     "Artifact",
     "ArtifactService",
+    "Assessment",
+    "AssessmentChange",
+    "AssessmentKind",
     "AutologOptions",
     "BaselineDelta",
     "Columns",
@@ -195,6 +216,7 @@ __all__ = [
     "MetricInterval",
     "MetricPoint",
     "ModelUse",
+    "NewAssessment",
     "NewTrace",
     "OfflineRuns",
     "Outcome",

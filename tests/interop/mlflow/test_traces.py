@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mlflow
 import pytest
-from mlflow.entities import SpanType, TraceState
+from mlflow.entities import AssessmentSource, AssessmentSourceType, Expectation, Feedback, SpanType, TraceState
 from mlflow.exceptions import MlflowException
 
 
@@ -119,3 +119,53 @@ def test_deleted_traces_are_gone(client: mlflow.MlflowClient) -> None:
         client.get_trace(ids[1])
     [left] = client.search_traces(locations=["0"])
     assert left.info.trace_id == ids[2]
+
+
+def test_feedback_and_expectations_are_kept_changed_and_shown_in_searches(client: mlflow.MlflowClient) -> None:
+    trace = traced()
+    judge = AssessmentSource(AssessmentSourceType.LLM_JUDGE, "judge-1")
+    mlflow.log_feedback(
+        trace_id=trace, name="right", value=True, source=judge, rationale="it is so", metadata={"cost": "1"}
+    )
+    mlflow.log_expectation(trace_id=trace, name="answer", value={"word": "why", "score": [1, 2.5, None]})
+    mlflow.log_feedback(trace_id=trace, name="broken", error=ValueError("no answer"))
+    for found in (mlflow.get_trace(trace), *mlflow.search_traces(return_type="list")):
+        assert found is not None
+        right, answer, broken = found.info.assessments
+        assert isinstance(right, Feedback)
+        assert (right.name, right.value, right.source, right.rationale) == ("right", True, judge, "it is so")
+        assert (right.trace_id, right.metadata, right.valid) == (trace, {"cost": "1"}, True)
+        assert isinstance(answer, Expectation)
+        assert answer.value == {"word": "why", "score": [1, 2.5, None]}
+        assert isinstance(broken, Feedback)
+        assert (broken.value, broken.error_message) == (None, "no answer")
+    assert right.assessment_id is not None
+    changed = mlflow.update_assessment(
+        trace, right.assessment_id, Feedback(name="correct", value="no", rationale="on second thought")
+    )
+    assert mlflow.get_assessment(trace, right.assessment_id) == changed
+    assert (changed.name, changed.feedback.value, changed.rationale, changed.metadata) == (
+        "correct",
+        "no",
+        "on second thought",
+        {"cost": "1"},
+    )
+    instead = mlflow.override_feedback(trace_id=trace, assessment_id=right.assessment_id, value="yes")
+    assert mlflow.get_assessment(trace, right.assessment_id).valid is False
+    assert instead.overrides == right.assessment_id
+    mlflow.delete_assessment(trace, instead.assessment_id)
+    assert mlflow.get_assessment(trace, right.assessment_id).valid is True
+    mlflow.delete_assessment(trace, right.assessment_id)
+    with pytest.raises(MlflowException) as missing:
+        mlflow.get_assessment(trace, right.assessment_id)
+    assert missing.value.error_code == "RESOURCE_DOES_NOT_EXIST"
+    assert [item.name for item in client.get_trace(trace).info.assessments] == ["answer", "broken"]
+
+
+def test_an_assessment_in_a_trace_that_is_under_way_comes_with_it(uri: str) -> None:
+    with mlflow.start_span("work") as span:
+        mlflow.log_feedback(trace_id=span.trace_id, name="early", value=0.5)
+    mlflow.flush_trace_async_logging()
+    found = mlflow.get_trace(span.trace_id)
+    assert found is not None
+    assert [(item.name, item.value) for item in found.info.assessments] == [("early", 0.5)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
 import msgspec
 
@@ -21,6 +22,51 @@ class TraceState(StrEnum):
     RUNNING = "running"
 
 
+class AssessmentKind(StrEnum):
+    FEEDBACK = "feedback"
+    EXPECTATION = "expectation"
+    ISSUE = "issue"
+
+
+class NewAssessment(msgspec.Struct, frozen=True, kw_only=True):
+    """What is thought of a trace, or of one of its spans.
+
+    `content` is what its kind holds: for feedback `{"value": …}` or `{"error": …}`, for an expectation
+    `{"value": …}`, for an issue its name. `source_type` is `HUMAN`, `LLM_JUDGE` or `CODE`, `source_id` who or what
+    exactly; `overrides` the id of another assessment of the trace that this one takes the place of.
+    """
+
+    kind: AssessmentKind
+    name: str
+    content: dict[str, Any]
+    source_type: str = ""
+    source_id: str = ""
+    span: str = ""
+    rationale: str = ""
+    metadata: dict[str, str] = {}
+    overrides: str = ""
+    created_at: datetime | None = None
+
+
+class AssessmentChange(msgspec.Struct, frozen=True, kw_only=True):
+    """What of an assessment changes; `kind` says what the new content is meant to be."""
+
+    kind: AssessmentKind | None = None
+    name: str | None = None
+    content: dict[str, Any] | None = None
+    rationale: str | None = None
+    metadata: dict[str, str] | None = None
+
+
+class Assessment(NewAssessment, frozen=True, kw_only=True):
+    """An assessment of a trace; `valid` is false where another one overrides it."""
+
+    id: str
+    trace: str
+    valid: bool
+    updated_at: datetime
+
+
 class NewTrace(msgspec.Struct, frozen=True, kw_only=True):
     """A trace as its maker tells it. `id` is `tr-` and 32 hex digits, made with the trace's first span."""
 
@@ -34,6 +80,7 @@ class NewTrace(msgspec.Struct, frozen=True, kw_only=True):
     response_preview: str = ""
     tags: dict[str, str] = {}
     metadata: dict[str, str] = {}
+    assessments: tuple[NewAssessment, ...] = ()
 
 
 class Trace(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,6 +99,7 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True):
     actor: str = ""
     tags: dict[str, str] = {}
     metadata: dict[str, str] = {}
+    assessments: tuple[Assessment, ...] = ()
 
     @property
     def name(self) -> str:

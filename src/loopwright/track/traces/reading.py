@@ -8,8 +8,8 @@ from typing import Any
 from sqlalchemy import Connection, Row, Table, select
 
 from loopwright.core import NotFound
-from loopwright.track.traces.model import Trace, TraceState
-from loopwright.track.traces.tables import trace_metadata, trace_runs, trace_tags, traces
+from loopwright.track.traces.model import Assessment, AssessmentKind, Trace, TraceState
+from loopwright.track.traces.tables import trace_assessments, trace_metadata, trace_runs, trace_tags, traces
 
 _CHUNK = 500
 
@@ -31,7 +31,7 @@ def load_traces(connection: Connection, rows: Sequence[Row[Any]]) -> list[Trace]
     """The records of rows of traces, in their order."""
     ids = [row.id for row in rows]
     tags, metadata = _texts(connection, trace_tags, ids), _texts(connection, trace_metadata, ids)
-    linked = _linked(connection, ids)
+    linked, assessments = _linked(connection, ids), _assessments(connection, ids)
     return [
         Trace(
             id=row.id,
@@ -47,6 +47,7 @@ def load_traces(connection: Connection, rows: Sequence[Row[Any]]) -> list[Trace]
             actor=row.actor,
             tags=tags.get(row.id, {}),
             metadata=metadata.get(row.id, {}),
+            assessments=tuple(assessments.get(row.id, ())),
         )
         for row in rows
     ]
@@ -67,6 +68,20 @@ def _linked(connection: Connection, ids: Sequence[str]) -> dict[str, list[str]]:
         query = select(trace_runs).where(trace_runs.c.trace.in_(some)).order_by(trace_runs.c.run)
         for row in connection.execute(query):
             found.setdefault(row.trace, []).append(row.run)
+    return found
+
+
+def assessment_of(row: Row[Any]) -> Assessment:
+    """The record of an assessment's row."""
+    return Assessment(**{**row._mapping, "kind": AssessmentKind(row.kind), "valid": bool(row.valid)})
+
+
+def _assessments(connection: Connection, ids: Sequence[str]) -> dict[str, list[Assessment]]:
+    columns, found = trace_assessments.c, dict[str, list[Assessment]]()
+    for some in _chunks(ids):
+        query = select(trace_assessments).where(columns.trace.in_(some)).order_by(columns.created_at, columns.id)
+        for row in connection.execute(query):
+            found.setdefault(row.trace, []).append(assessment_of(row))
     return found
 
 

@@ -11,11 +11,12 @@ from typing import Any
 import msgspec
 from sqlalchemy import ColumnElement, Connection, Row, String, and_, exists, not_, or_, select
 
-from loopwright.core import Invalid, digest_value
+from loopwright.core import Invalid, digest_value, is_id
 from loopwright.store import Database, UtcTime
 from loopwright.track.search.conditions import headed, numeric, textual, timed
 from loopwright.track.search.language import parse_filter, parse_order
 from loopwright.track.search.words import Comparison, Entity, Operator, SortKey, Vocabulary
+from loopwright.track.tables import experiments
 from loopwright.track.traces.model import NAME_TAG, TraceState
 from loopwright.track.traces.tables import trace_metadata, trace_runs, trace_tags, traces
 
@@ -59,7 +60,7 @@ def search_traces(
     database: Database,
     connection: Connection,
     project: str,
-    experiments: Sequence[str],
+    among: Sequence[str],
     filter: str,
     order_by: Sequence[str],
     limit: int,
@@ -72,20 +73,33 @@ def search_traces(
     """
     if not 0 < limit <= _MAX_PAGE:
         raise Invalid(f"a page of {limit} traces cannot be given", next_step=f"ask for 1 to {_MAX_PAGE:,}")
-    if len(experiments) > _MAX_EXPERIMENTS:
-        raise Invalid(f"{len(experiments):,} experiments are too many", next_step=f"name up to {_MAX_EXPERIMENTS:,}")
+    if len(among) > _MAX_EXPERIMENTS:
+        raise Invalid(f"{len(among):,} experiments are too many", next_step=f"name up to {_MAX_EXPERIMENTS:,}")
     order = _Order(parse_order(tuple(order_by), TRACES))
     wanted = [_condition(item, database.dialect) for item in parse_filter(filter, TRACES)]
     query = select(traces, *order.labels()).where(
-        traces.c.project == project, traces.c.experiment_id.in_(list(experiments)), *wanted
+        traces.c.project == project, traces.c.experiment_id.in_(list(among)), *wanted
     )
-    mark = digest_value([list(experiments), filter, list(order_by)])[:16]
+    mark = digest_value([list(among), filter, list(order_by)])[:16]
     if after:
         query = query.where(order.beyond(_read_token(after, mark, order)))
     rows = list(connection.execute(query.order_by(*order.clauses()).limit(limit + 1)))
     if len(rows) <= limit:
         return rows, ""
     return rows[:limit], _write_token(_Token(mark, order.values(rows[limit - 1])))
+
+
+def places(connection: Connection, project: str, named: Sequence[str] | None) -> Sequence[str]:
+    """The ids of experiments that are given by id or name; of the project's newest, where none is."""
+    mine = select(experiments.c.id, experiments.c.name).where(experiments.c.project == project)
+    if named is None:
+        newest = mine.where(experiments.c.deleted_at.is_(None)).order_by(experiments.c.id.desc())
+        return [row.id for row in connection.execute(newest.limit(_MAX_EXPERIMENTS))]
+    wanted = [name for name in named if not is_id(name)]
+    if not wanted:
+        return named
+    ids = {row.name: row.id for row in connection.execute(mine.where(experiments.c.name.in_(wanted)))}
+    return [ids.get(name, name) for name in named]
 
 
 def _condition(item: Comparison, dialect: str) -> ColumnElement[bool]:

@@ -11,9 +11,11 @@ from loopwright.core import Conflict, Invalid, NotFound, Scope, operation
 from loopwright.store import Stores
 from loopwright.track.lifecycle import active_experiment
 from loopwright.track.reading import any_run, find_experiment
+from loopwright.track.traces.assessments import Assessing, add_assessments
+from loopwright.track.traces.held import refuse_held
 from loopwright.track.traces.model import NewTrace, Trace, TracePage
 from loopwright.track.traces.reading import load_traces, the_trace
-from loopwright.track.traces.searching import search_traces
+from loopwright.track.traces.searching import places, search_traces
 from loopwright.track.traces.tables import trace_metadata, trace_runs, trace_tags, traces
 from loopwright.track.traces.writing import drop_traces, trace_row, write_texts
 
@@ -21,15 +23,16 @@ _MAX_AT_ONCE = 1000
 _MAX_LINKS = 100
 
 
-class RequestTraceService:
-    """Traces of one project."""
+class RequestTraceService(Assessing):
+    """Traces of one project, and what is thought of them."""
 
     def __init__(self, stores: Stores, scope: Scope) -> None:
         self.stores, self.scope = stores, scope
 
     @operation("traces.record", permission="runs:write", effect="write")
     def record(self, experiment: str, trace: NewTrace) -> Trace:
-        """Keep a trace, or what is newly known of one: its tags and metadata are added to those that it has.
+        """Keep a trace, or what is newly known of one: its tags and metadata are added to those that it has, its
+        assessments are kept when it is new.
 
         Args:
             experiment: its experiment, by id or name.
@@ -51,6 +54,7 @@ class RequestTraceService:
             if held is None:
                 more = {"project": project, "experiment_id": place, "actor": self.scope.actor}
                 tx.execute(insert(traces).values(**row, **more))
+                add_assessments(tx, trace.id, trace.assessments, self.stores.clock.now())
             else:
                 tx.execute(update(traces).where(traces.c.id == trace.id).values(row))
             write_texts(self.stores.db, tx, trace_tags, trace.id, "tag", trace.tags)
@@ -83,15 +87,16 @@ class RequestTraceService:
     @operation("traces.search", permission="runs:read")
     def search(
         self,
-        experiments: list[str],
+        experiments: list[str] | None = None,
         filter: str = "",
         order_by: list[str] | None = None,
         limit: int = 100,
         after: str = "",
     ) -> TracePage:
-        """Traces of these experiments (by id) that match a filter, newest first unless ordered otherwise.
+        """Traces of these experiments that match a filter, newest first unless ordered otherwise.
 
         Args:
+            experiments: by id or name; by default the project's newest 1,000.
             filter: such as `attributes.state = 'error' and tags.team = 'ops' and duration_ms > 500`.
             order_by: such as `["duration_ms DESC"]`.
             limit: traces on a page, at most 1,000.
@@ -101,8 +106,9 @@ class RequestTraceService:
             Invalid: the filter, the order, the limit or `after` is malformed.
         """
         with self.stores.db.read() as connection:
+            among = places(connection, self.scope.project, experiments)
             rows, following = search_traces(
-                self.stores.db, connection, self.scope.project, experiments, filter, order_by or [], limit, after
+                self.stores.db, connection, self.scope.project, among, filter, order_by or [], limit, after
             )
             return TracePage(load_traces(connection, rows), following)
 
@@ -157,11 +163,12 @@ class RequestTraceService:
 
         Raises:
             Invalid: more than 1,000 are given.
+            Conflict: a hold needs one of them; none is deleted.
         """
         self._check_count(ids, _MAX_AT_ONCE)
         query = select(traces.c.id).where(traces.c.project == self.scope.project, traces.c.experiment_id == experiment)
         with self.stores.db.begin() as tx:
-            return drop_traces(tx, list(tx.execute(query.where(traces.c.id.in_(ids))).scalars()))
+            return self._drop(tx, list(tx.execute(query.where(traces.c.id.in_(ids))).scalars()))
 
     @operation("traces.delete_before", permission="runs:write", effect="write")
     def delete_before(self, experiment: str, before: datetime, limit: int = _MAX_AT_ONCE) -> int:
@@ -172,13 +179,18 @@ class RequestTraceService:
 
         Raises:
             Invalid: the limit is out of bounds.
+            Conflict: a hold needs one of them; none is deleted.
         """
         if not 0 < limit <= _MAX_AT_ONCE:
             raise Invalid(f"{limit} traces cannot be deleted at once", next_step=f"give 1 to {_MAX_AT_ONCE:,}")
         query = select(traces.c.id).where(traces.c.project == self.scope.project, traces.c.experiment_id == experiment)
         oldest = query.where(traces.c.started_at <= before).order_by(traces.c.started_at, traces.c.id).limit(limit)
         with self.stores.db.begin() as tx:
-            return drop_traces(tx, list(tx.execute(oldest).scalars()))
+            return self._drop(tx, list(tx.execute(oldest).scalars()))
+
+    def _drop(self, tx: Connection, ids: Sequence[str]) -> int:
+        refuse_held(self.stores, tx, self.scope.project, ids)
+        return drop_traces(tx, ids)
 
     def _check_count(self, ids: Sequence[str], limit: int) -> None:
         if len(ids) > limit:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Index, String, Table
+from sqlalchemy import BigInteger, Boolean, Column, Index, String, Table
 
-from loopwright.store import UtcTime, metadata
+from loopwright.store import Json, UtcTime, metadata
 from loopwright.track.logged.tables import LongText, ordered
 
 # `run` made the trace; `trace_runs` names others that it was linked to later.
@@ -56,4 +56,24 @@ trace_runs = Table(
     Column("run", ordered(32), primary_key=True),
     Index("ix_trace_runs_run", "run", "trace"),
     sqlite_with_rowid=False,
+)
+
+trace_assessments = Table(
+    "trace_assessments",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("trace", String(64), nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("name", ordered(250), nullable=False),
+    Column("content", Json, nullable=False),
+    Column("source_type", String(64), nullable=False),
+    Column("source_id", String(250), nullable=False),
+    Column("span", String(64), nullable=False),
+    Column("rationale", LongText, nullable=False),
+    Column("metadata", Json, nullable=False),
+    Column("overrides", String(64), nullable=False),
+    Column("valid", Boolean, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    Column("updated_at", UtcTime, nullable=False),
+    Index("ix_trace_assessments_trace", "trace", "created_at"),
 )

@@ -198,3 +198,41 @@ def test_a_viewer_reads_and_an_editor_writes(guarded: Server) -> None:
     assert guarded.http.post(V3, json=body, headers=editor).status_code == 200
     found = guarded.http.post(f"{V3}/search", json={"locations": [PLACE]}, headers=viewer)
     assert len(told(found)["traces"]) == 1
+
+
+def thought(**more: Any) -> dict[str, Any]:
+    return {"assessment_name": "right", "source": {"source_type": "HUMAN"}, "feedback": {"value": True}, **more}
+
+
+def test_assessments_over_raw_http(both: Server) -> None:
+    id = start(both, assessments=[thought(create_time="2026-11-22T12:00:00Z")])["trace_id"]
+    place = f"{V3}/{id}/assessments"
+    made = told(both.http.post(place, json={"assessment": thought(feedback={"value": None, "error": {}})}))
+    one = made["assessment"]
+    assert one["feedback"] == {"value": None, "error": {}}
+    shown = search(both)["traces"][0]["assessments"]
+    assert shown[1] == one
+    assert (shown[0]["create_time"], shown[0]["valid"]) == ("2026-11-22T12:00:00Z", True)
+    change = {"assessment": {"assessment_name": "well", "rationale": "so"}, "update_mask": "assessmentName,rationale"}
+    changed = told(both.http.patch(f"{place}/{one['assessment_id']}", json=change))["assessment"]
+    assert (changed["assessment_name"], changed["rationale"], changed["feedback"]) == ("well", "so", one["feedback"])
+    for _ in range(2):
+        assert told(both.http.delete(f"{place}/{one['assessment_id']}")) == {}
+    assert error(both.http.get(f"{place}/{one['assessment_id']}"))[:2] == (404, "RESOURCE_DOES_NOT_EXIST")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"assessment_name": ""},
+        {"feedback": None},
+        {"expectation": {"value": 1}},
+        {"create_time": "yesterday"},
+        {"create_time": "2026-11-22T12:00:00"},
+        {"metadata": {"a": 1}},
+    ],
+)
+def test_what_is_no_assessment_is_refused(server: Server, wrong: dict[str, Any]) -> None:
+    id = start(server)["trace_id"]
+    answer = server.http.post(f"{V3}/{id}/assessments", json={"assessment": thought(**wrong)})
+    assert error(answer)[:2] == (400, "INVALID_PARAMETER_VALUE")

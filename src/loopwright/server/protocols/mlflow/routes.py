@@ -10,6 +10,7 @@ from starlette.responses import Response
 from loopwright.core import Conflict, NotFound
 from loopwright.server.protocols.mlflow import (
     artifacts,
+    assessments,
     experiments,
     histories,
     inputs,
@@ -58,6 +59,7 @@ def mlflow_routes(intake: log.Intake) -> list[RouteSpec]:
         *versions.ENDPOINTS,
         *logged.ENDPOINTS,
         *traces.ENDPOINTS,
+        *assessments.ENDPOINTS,
         *webhooks.ENDPOINTS,
     ]
     transfers = Transfers()

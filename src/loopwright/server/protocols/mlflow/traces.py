@@ -10,6 +10,7 @@ import msgspec
 
 from loopwright.core import Invalid
 from loopwright.server.protocols.mlflow import wire
+from loopwright.server.protocols.mlflow.assessments import AssessmentItem, assessment_item, new_assessment
 from loopwright.server.protocols.mlflow.endpoint import Endpoint, Rooms, ask
 from loopwright.server.protocols.mlflow.experiments import find
 from loopwright.server.protocols.mlflow.records import DEFAULT_ID, OUR_DEFAULT, Item, moment, our_id
@@ -56,6 +57,7 @@ class TraceItem(Item, frozen=True, kw_only=True):
     state: str = "STATE_UNSPECIFIED"
     trace_metadata: dict[str, str] = {}
     tags: dict[str, str] = {}
+    assessments: list[AssessmentItem] = []
 
 
 class One(Item, frozen=True):
@@ -134,6 +136,7 @@ def trace_item(trace: Trace, default_experiment: str) -> TraceItem:
         state=_NAMES[trace.state],
         trace_metadata=trace.metadata,
         tags={**trace.tags, LOCATION: place},
+        assessments=[assessment_item(item) for item in trace.assessments],
     )
 
 
@@ -157,6 +160,7 @@ def new_trace(item: TraceItem) -> NewTrace:
         response_preview=item.response_preview,
         tags={key: value for key, value in item.tags.items() if key not in (LOCATION, SPANS_LOCATION)},
         metadata=item.trace_metadata,
+        assessments=tuple(new_assessment(one) for one in item.assessments),
     )
 
 

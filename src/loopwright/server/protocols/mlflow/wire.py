@@ -43,7 +43,11 @@ def decode(kind: type[R], body: bytes, named: Mapping[str, str] | None = None) -
         Invalid: a field is missing or does not fit.
     """
     if named:
-        return convert(kind, {**_plain(body), **named})
+        values = {**_plain(body), **named}
+        try:
+            return _complete(msgspec.convert(values, kind, strict=False))
+        except msgspec.ValidationError:
+            return convert(kind, values)
     try:
         found: R = _decoder(kind).decode(body or EMPTY)
     except (msgspec.ValidationError, msgspec.DecodeError):
