@@ -12,13 +12,14 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from loopwright import __version__
-from loopwright.core import Invalid, LoopwrightError, NotFound
+from loopwright.core import Invalid, LoopwrightError, NotFound, Unavailable
 from loopwright.serve.dataplane import DataPlane
 from loopwright.serve.describing import config_of, metadata_of, statistics_of
 from loopwright.serve.grpc.calls import ask, code_of, count, deadline_of, endpoint_of
 from loopwright.serve.grpc.protos import messages
 from loopwright.serve.grpc.tensors import outputs_of, rows_of, write_outputs
 from loopwright.serve.loaded import LoadedEndpoint
+from loopwright.serve.loading import Loading
 from loopwright.serve.query import Answer
 from loopwright.serve.repository import ModelState, Repository
 from loopwright.serve.rest import v2
@@ -124,7 +125,9 @@ class Inference:
         """ModelReady: false for a model that is not there, as Triton answers."""
         try:
             self._endpoint(request)
-        except NotFound:
+        except Loading:
+            raise  # waited for, and asked again
+        except (NotFound, Unavailable):
             return self._types["ModelReadyResponse"](ready=False)
         return self._types["ModelReadyResponse"](ready=True)
 

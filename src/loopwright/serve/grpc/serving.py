@@ -15,7 +15,7 @@ from loopwright.models import Output
 from loopwright.serve.block import Array
 from loopwright.serve.dataplane import DataPlane
 from loopwright.serve.describing import signature_of, versions_of
-from loopwright.serve.grpc.calls import ask, count, deadline_of
+from loopwright.serve.grpc.calls import ask, count, deadline_of, endpoint_of
 from loopwright.serve.grpc.protos import messages
 from loopwright.serve.intake import Intake, Rows
 from loopwright.serve.loaded import LoadedEndpoint
@@ -56,7 +56,7 @@ class Serving:
         name = request.model_spec.name
         status = 500
         try:
-            endpoint = self._plane.endpoint(name)
+            endpoint = await endpoint_of(self._plane, name)
             rows = rows_of(request.inputs, endpoint.intake)
             version = _version(endpoint, request.model_spec)
             deadline_ns = deadline_of(context, started_ns)

@@ -51,7 +51,7 @@ class App:
         self.figures: Callable[[], Awaitable[str]] | None = None
         self.repository: Repository = PlaneRepository(plane)
         self._plane, self._hosts = plane, hosts
-        self._desk = Desk(plane)
+        self._desk = Desk(plane, lambda: {item.name for item in self.repository.index()})
         self._router = Router(self._routes(contract or Contract()))
         self._posts: dict[bytes, _Found] = {}
 

@@ -6,7 +6,7 @@ import asyncio
 import sys
 import time
 import traceback
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from typing import Any
 
 from loopwright.core import Invalid, LoopwrightError
@@ -23,8 +23,11 @@ _MOST_SHOWN_IDS = 32
 class Desk:
     """Takes queries to the data plane for the fronts."""
 
-    def __init__(self, plane: DataPlane) -> None:
-        self.plane = plane
+    def __init__(self, plane: DataPlane, names: Callable[[], Collection[str]]) -> None:
+        """Args:
+        names: of all models that the process knows, in memory or not.
+        """
+        self.plane, self._names = plane, names
         self._tasks: set[asyncio.Task[None]] = set()
 
     def endpoint(self, name: str) -> LoadedEndpoint:
@@ -34,15 +37,15 @@ class Desk:
             NotFound: there is none.
             Invalid: there are several, and the request says not which.
         """
-        served = self.plane.endpoints
-        if name or not served:
+        if name:
             return self.plane.endpoint(name)
-        if len(served) > 1:
+        known = sorted(self._names())
+        if len(known) > 1:
             raise Invalid(
-                f"{len(served)} models are served here, and the request names none",
-                next_step=f"name one of {', '.join(sorted(served)[:20])}, or set LOOPWRIGHT_DEFAULT_MODEL",
+                f"{len(known)} models are served here, and the request names none",
+                next_step=f"name one of {', '.join(known[:20])}, or set LOOPWRIGHT_DEFAULT_MODEL",
             )
-        return next(iter(served.values()))
+        return self.plane.endpoint(known[0] if known else "")
 
     def ask(
         self,

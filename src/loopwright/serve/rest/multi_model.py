@@ -92,6 +92,8 @@ class MultiModel:
         self._desk.later(exchange, work(), aws_refusal)
 
     def _invoke(self, exchange: Exchange, values: Values) -> None:
+        if values["model"] not in self._desk.plane.endpoints:
+            raise NotFound(f"model {values['model']!r} is not loaded", next_step="POST /models loads it")
         self._invocations.invoke(exchange, values, aws_refusal)
 
 
