@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -40,6 +41,7 @@ def test_every_block_does_what_the_page_says(tmp_path: Path) -> None:
     ]
     assert parts == "2 {'from a thread': 1.0}"
     lines = re.findall(r"^\$ (loopwright .*)$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
-    shown, synced = (run(tmp_path, "-m", *line.replace("RUN", first).split()) for line in lines)
+    listed, shown, synced = (run(tmp_path, "-m", *shlex.split(line.replace("RUN", first))) for line in lines)
+    assert "loss=0.05" in listed
     assert "digits" in shown
     assert "nothing here" in synced

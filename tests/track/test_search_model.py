@@ -17,6 +17,8 @@ from tests.track.databases import fresh_stores
 from loopwright.core import Invalid, ManualClock, NotFound, Scope, new_id
 from loopwright.track import Run, RunInput, RunService, View
 from loopwright.track.search.language import parse_filter, parse_order
+from loopwright.track.search.matching import in_order as in_order_without_database
+from loopwright.track.search.matching import matches
 from loopwright.track.search.words import Comparison, Entity, Operator, SortKey
 
 TEXTS = ["", "a", "A", "ab", "aB", "a%b", "a_b", "[a]", "a*b", "é", "\\", "x" * 120, "x" * 120 + "y", "\U0001f600", "Z"]
@@ -206,6 +208,17 @@ def test_a_search_finds_what_the_model_finds(filled: Filled, text: str) -> None:
     assert [run.id for run in runs.search(text, limit=100)] == expected
 
 
+@pytest.mark.parametrize("key", ["name", "digest", "context"])
+def test_each_word_of_a_dataset_is_found_without_a_database(filled: Filled, key: str) -> None:
+    _, everything = filled
+    values = {value for run in everything for value in dataset_values(run, key) if value}
+    assert len(values) > 1
+    for value in values:
+        [asked] = parse_filter(f"dataset.{key} = '{value}'")
+        expected = [run.id for run in everything if holds(run, asked)]
+        assert [run.id for run in everything if matches(run, [asked])] == expected != []
+
+
 def in_order(runs: list[Run], keys: tuple[SortKey, ...]) -> list[str]:
     """Newest first, then a stable sort by each key, the last one first: values, then NaN, then what has none."""
 
@@ -220,6 +233,17 @@ def in_order(runs: list[Run], keys: tuple[SortKey, ...]) -> list[str]:
         rank = {value: at for at, value in enumerate(values)}
         runs = sorted(runs, key=lambda run: (state(run, key), rank.get(value_of(run, key.entity, key.key), 0)))
     return [run.id for run in runs]
+
+
+@pytest.mark.slow
+@property_settings
+@given(text=filters, order=orders)
+def test_records_are_found_without_a_database_as_with_one(filled: Filled, text: str, order: tuple[str, ...]) -> None:
+    _, everything = filled
+    asked, keys = parse_filter(text), parse_order(order)
+    expected = [run for run in everything if all(holds(run, item) for item in asked)]
+    found = in_order_without_database([run for run in everything if matches(run, asked)], keys)
+    assert [run.id for run in found] == in_order(expected, keys)
 
 
 @pytest.mark.slow

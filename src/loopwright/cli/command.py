@@ -32,6 +32,8 @@ class Session:
         self.where, self.project, self.as_json = workspace, project, as_json
         self._stack = ExitStack()
         self._opened: Any = None
+        # Set once the workspace did not answer and the spools of this machine did.
+        self.offline: Any = None
 
     @property
     def ws(self) -> Any:
@@ -45,14 +47,32 @@ class Session:
 
     def ask(self, operation: Operation, request: msgspec.Struct) -> Any:
         """Ask an operation of the workspace; where its server does not answer, what this machine's spools hold."""
-        from loopwright.core import Unavailable
+        from loopwright.cli.offline import can_answer
 
-        try:
+        if not can_answer(operation):
             return self.ws.call(operation, request)
-        except Unavailable as error:
-            from loopwright.cli.offline import from_spools
+        return self._or_offline(lambda: self.ws.call(operation, request), lambda runs: operation.call(runs, request))
 
-            found = from_spools(operation, request, self.where, error)
+    def ask_runs(self, question: Callable[[Any], Any]) -> Any:
+        """What the workspace's runs answer; where its server does not answer, what this machine's spools hold."""
+        return self._or_offline(lambda: question(self.ws.runs), question)
+
+    def _or_offline(self, ask: Callable[[], Any], ask_offline: Callable[[Any], Any]) -> Any:
+        from loopwright.core import NotFound, Unavailable
+
+        if self.offline is not None:
+            return ask_offline(self.offline)
+        try:
+            return ask()
+        except Unavailable as error:
+            from loopwright.cli.offline import offline_runs
+
+            runs = offline_runs(self.where, self.project)
+            try:
+                found = ask_offline(runs)
+            except NotFound:
+                raise error from None
+            self.offline = runs
             self.say(f"{error}; this is what waits on this machine")
             return found
 

@@ -2,41 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
-import msgspec
+from loopwright.core import Operation
 
-from loopwright.core import NotFound, Operation, Unavailable
-
-_READS = ("runs.get", "runs.history")
-
-
-def from_spools(operation: Operation, request: msgspec.Struct, where: str | None, error: Unavailable) -> Any:
-    """The answer to an operation from this machine's spools.
-
-    Raises:
-        Unavailable: they do not hold it.
-    """
-    if operation.name not in _READS:
-        raise error
-    from loopwright.recording import spool_roots
+if TYPE_CHECKING:
     from loopwright.track import OfflineRuns
 
-    runs = OfflineRuns(spool_roots(where))
-    try:
-        return operation.call(_Reader(runs), request)
-    except NotFound:
-        raise error from None
+_READS = ("get", "history", "search", "search_page", "compare", "against_baseline", "artifacts")
 
 
-class _Reader:
-    """Operations as methods, as a service has them; what only a workspace can judge by is left out."""
+def can_answer(operation: Operation) -> bool:
+    """Whether an operation is one that spools can answer."""
+    return operation.room == "runs" and operation.verb in _READS
 
-    def __init__(self, runs: Any) -> None:
-        self._runs = runs
 
-    def get(self, run: str) -> Any:
-        return self._runs.get(run)
+def offline_runs(where: str | None, project: str | None) -> OfflineRuns:
+    """The runs that wait on this machine for a workspace.
 
-    def history(self, run: str, key: str, **_bounds: Any) -> Any:
-        return self._runs.history(run, key)
+    Raises:
+        Invalid: its settings are malformed.
+    """
+    from loopwright.recording import about_of, spool_roots
+    from loopwright.track import About, OfflineRuns
+
+    about, _ = about_of(where, project)
+    return OfflineRuns(spool_roots(where), About(about.where, project or ""))

@@ -33,15 +33,18 @@ def list_(
     session: Session, filter_: str, experiment: str, order_by: tuple[str, ...], limit: int, view: str, after: str
 ) -> None:
     """Runs that match a filter, newest first, with their change against the baseline of their experiment."""
-    page = session.ws.runs.search_page(
-        filter=filter_, experiment=experiment, limit=limit, order_by=order_by, view=view, after=after
+    page = session.ask_runs(
+        lambda runs: runs.search_page(
+            filter=filter_, experiment=experiment, limit=limit, order_by=order_by, view=view, after=after
+        )
     )
     if page.next:
         session.say(f"more: --after {page.next}")
     if session.as_json:
         session.emit(page.runs)
         return
-    deltas = {found.run: found for found in session.ws.runs.against_baseline(runs=[run.id for run in page.runs])}
+    ids = [run.id for run in page.runs]
+    deltas = {found.run: found for found in session.ask_runs(lambda runs: runs.against_baseline(runs=ids))}
     rows = [_row(run, deltas[run.id]) for run in page.runs]
     session.emit(rows, columns=("id", "experiment", "name", "status", "started_at", "params", "metrics"))
 
@@ -63,11 +66,11 @@ def _row(run: Run, delta: BaselineDelta) -> dict[str, Any]:
 @click.argument("run")
 def show(session: Session, run: str) -> None:
     """One run, with its change against the baseline of its experiment."""
-    found = session.ws.runs.get(run)
+    found = session.ask_runs(lambda runs: runs.get(run))
     if session.as_json:
         session.emit(found)
         return
-    [delta] = session.ws.runs.against_baseline(runs=[found.id])
+    [delta] = session.ask_runs(lambda runs: runs.against_baseline(runs=[found.id]))
     session.emit(found)
     if delta.baseline and delta.baseline != found.id:
         changes = ", ".join(f"{key} {value:+.4g}" for key, value in delta.metrics.items()) or "no metric in common"
@@ -81,13 +84,15 @@ def show(session: Session, run: str) -> None:
 @click.option("--all", "everything", is_flag=True, help="Show what is the same, too.")
 def compare(session: Session, runs: tuple[str, ...], everything: bool) -> None:
     """Runs beside each other: only what differs, unless --all; with what changed in code and environment."""
-    comparison = session.ws.runs.compare(list(runs), everything=everything)
+    comparison = session.ask_runs(lambda found: found.compare(list(runs), everything=everything))
     if session.as_json:
         session.emit(comparison)
         return
     from loopwright.cli.comparison import print_code, print_comparison
 
     print_comparison(comparison)
+    if session.offline is not None:
+        return  # only the workspace knows what changed in the code
     first, *others = comparison.runs
     for other in others:
         print_code(other.name or other.id, session.ws.pipelines.differences(first.id, other.id))
@@ -98,7 +103,7 @@ def compare(session: Session, runs: tuple[str, ...], everything: bool) -> None:
 @click.argument("path")
 def artifact(session: Session, run: str, path: str) -> None:
     """Write a run's artifact to stdout."""
-    sys.stdout.buffer.write(session.ws.runs.artifact(run, path))
+    sys.stdout.buffer.write(session.ask_runs(lambda runs: runs.artifact(run, path)))
 
 
 for made in (list_, show, compare, artifact):

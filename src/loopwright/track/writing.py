@@ -11,6 +11,7 @@ from loopwright.core import Conflict, NotFound
 from loopwright.store import Database
 from loopwright.track.keys import ByNumbers, find_keys, intern_keys
 from loopwright.track.model import RunInput
+from loopwright.track.search.matching import dataset_of
 from loopwright.track.tables import run_inputs, run_params, run_tags
 from loopwright.track.values import check_key, check_text, head_of
 
@@ -97,13 +98,11 @@ def remove_tag(database: Database, tx: Connection, run: Row[Any], key: str) -> N
 
 
 def _input(item: RunInput) -> dict[str, str]:
-    kind, _, rest = item.ref.partition(":")
-    dataset = item.dataset or (rest.partition("@")[0] if kind == "dataset" else "")
     return {
         "ref": item.ref,
         "name": item.name,
         "digest": item.digest,
-        "dataset": dataset,
+        "dataset": dataset_of(item),
         "context": item.context or item.name,
     }
 
