@@ -13,6 +13,7 @@ from loopwright.core import Conflict, NotFound, Scope, new_id
 from loopwright.govern import StorageService
 from loopwright.govern.storage import Collection
 from loopwright.models import Bundle, ModelService
+from loopwright.models.tables import model_signatures
 from loopwright.release import ApprovalService, EndpointService
 from loopwright.store import Stores, fsck
 from loopwright.track import ArtifactService, ExperimentService, LoggedModelService, ModelUse, RunInput, RunService
@@ -212,3 +213,22 @@ def test_a_trial_counts_the_experiments_that_would_go(world: World) -> None:
     trial, done = world.collect(dry_run=True), world.collect()
     assert (trial.experiments, trial.runs) == (done.experiments, done.runs) == (2, 1)
     assert world.experiments.find("used") is not None
+
+
+def test_a_signature_goes_with_the_last_version_that_holds_what_it_signs(world: World) -> None:
+    ref, digest = world.version(b"x")
+    world.models.create("copy")
+    copy = world.models.register_source("copy", "", copy_of=ref).ref
+    signature = world.stores.objects.put_bytes(b"a signature")
+    row = {"project": "default", "bundle": digest, "key": "k", "signature": signature, "actor": "user:ada"}
+    with world.stores.db.begin() as tx:
+        tx.execute(model_signatures.insert().values(signed_at=world.stores.clock.now(), **row))
+    world.models.delete_version(ref)
+    assert world.collect().versions == 1
+    assert world.there(signature)
+    world.models.delete_version(copy)
+    trial, done = world.collect(dry_run=True), world.collect()
+    assert (trial.versions, trial.portions) == (done.versions, done.portions)
+    assert not world.there(signature)
+    with world.stores.db.read() as connection:
+        assert connection.execute(model_signatures.select()).all() == []

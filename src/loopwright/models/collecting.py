@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, select
+from sqlalchemy import Connection, Row, Select, exists, select
 
 from loopwright.core import parse_ref
-from loopwright.models.tables import model_tags, model_versions
+from loopwright.models.tables import model_signatures, model_tags, model_versions
 from loopwright.store import Lapse, Lapsed, Stores
 from loopwright.track import refs_in_use
 
@@ -63,7 +63,10 @@ def _used(connection: Connection, rows: Sequence[Row[Any]]) -> set[tuple[str, st
 
 
 def forget_lapsed(_stores: Stores, tx: Connection, lapsed: Sequence[Lapsed]) -> list[Lapsed]:
-    """Remove those of the things that are versions and still deleted, with their tags; returns these."""
+    """Remove those of the things that are versions and still deleted, with their tags; returns these.
+
+    Signatures go with the last version of the project that holds what they sign.
+    """
     removed: list[Lapsed] = []
     for item in lapsed:
         if item.kind != "model":
@@ -77,7 +80,15 @@ def forget_lapsed(_stores: Stores, tx: Connection, lapsed: Sequence[Lapsed]) -> 
         tagged = (tags.project == item.project, tags.name == ref.name, tags.version == ref.version)
         tx.execute(model_tags.delete().where(*tagged))
         removed.append(item)
+    if removed:
+        _forget_signatures(tx)
     return removed
+
+
+def _forget_signatures(tx: Connection) -> None:
+    signed = model_signatures.c
+    held = exists().where(_columns.project == signed.project, _columns.bundle == signed.bundle)
+    tx.execute(model_signatures.delete().where(~held))
 
 
 def _ref(row: Row[Any]) -> str:
