@@ -10,12 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from loopwright.models.adopting import AdoptedName, AdoptedVersion, ModelAdoption
+    from loopwright.models.archive import pack, unpack
     from loopwright.models.building import build_bundle
     from loopwright.models.bundle import AnyPredictor, Bundle
     from loopwright.models.cache import fetch_bundle
+    from loopwright.models.carrying import check_outsider, export, opened_bundle
     from loopwright.models.custom import CustomPredictor
+    from loopwright.models.findings import Finding, Level, Scan
     from loopwright.models.formats import FORMATS, Converted, Format
-    from loopwright.models.frames import columns_of, predict_frame
+    from loopwright.models.frames import columns_of, outputs_frame, predict_frame
+    from loopwright.models.importing import About, Leave, import_model
+    from loopwright.models.inspecting import Inspection, Vouch
     from loopwright.models.isolated.predictor import IsolatedPredictor
     from loopwright.models.isolated.process import Limits
     from loopwright.models.model import (
@@ -37,7 +42,9 @@ if TYPE_CHECKING:
         VersionPage,
     )
     from loopwright.models.predictor import ModelFailed, Predictor
+    from loopwright.models.scanning import refuse_code, scan
     from loopwright.models.service import ModelService
+    from loopwright.models.signing import Trust, public_key_of, sign_folder, signatures_in, trust_of, verify_folder
 
 _HOMES = {
     "adopting": ("AdoptedName", "AdoptedVersion", "ModelAdoption"),
@@ -46,7 +53,7 @@ _HOMES = {
     "cache": ("fetch_bundle",),
     "custom": ("CustomPredictor",),
     "formats": ("FORMATS", "Converted", "Format"),
-    "frames": ("columns_of", "predict_frame"),
+    "frames": ("columns_of", "outputs_frame", "predict_frame"),
     "isolated.predictor": ("IsolatedPredictor",),
     "isolated.process": ("Limits",),
     "model": (
@@ -68,6 +75,13 @@ _HOMES = {
         "VersionPage",
     ),
     "predictor": ("ModelFailed", "Predictor"),
+    "archive": ("pack", "unpack"),
+    "carrying": ("check_outsider", "export", "opened_bundle"),
+    "findings": ("Finding", "Level", "Scan"),
+    "importing": ("About", "Leave", "import_model"),
+    "inspecting": ("Inspection", "Vouch"),
+    "scanning": ("refuse_code", "scan"),
+    "signing": ("Trust", "public_key_of", "sign_folder", "signatures_in", "trust_of", "verify_folder"),
     "service": ("ModelService",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -75,6 +89,7 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = [
     "DATATYPES",
     "FORMATS",
+    "About",
     "AdoptedName",
     "AdoptedVersion",
     "AnyPredictor",
@@ -83,11 +98,15 @@ __all__ = [
     "Code",
     "Converted",
     "CustomPredictor",
+    "Finding",
     "Format",
     "Input",
+    "Inspection",
     "IsolatedPredictor",
     "Kind",
     "Layout",
+    "Leave",
+    "Level",
     "Limits",
     "Model",
     "ModelAdoption",
@@ -99,14 +118,31 @@ __all__ = [
     "Parity",
     "Predictor",
     "Runner",
+    "Scan",
     "Signature",
     "Stage",
     "Task",
+    "Trust",
     "VersionPage",
+    "Vouch",
     "build_bundle",
+    "check_outsider",
     "columns_of",
+    "export",
     "fetch_bundle",
+    "import_model",
+    "opened_bundle",
+    "outputs_frame",
+    "pack",
     "predict_frame",
+    "public_key_of",
+    "refuse_code",
+    "scan",
+    "sign_folder",
+    "signatures_in",
+    "trust_of",
+    "unpack",
+    "verify_folder",
 ]
 
 

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
         removable,
     )
     from loopwright.store.stores import Stores, open_stores
-    from loopwright.store.tables import TableStore
+    from loopwright.store.tables import Ahead, Batches, TableStore
 
 _HOMES = {
     "db": ("Database", "Json", "UtcTime", "metadata"),
@@ -84,12 +84,14 @@ _HOMES = {
         "removable",
     ),
     "stores": ("Stores", "open_stores"),
-    "tables": ("TableStore",),
+    "tables": ("Ahead", "Batches", "TableStore"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "Ahead",
     "AuditReport",
+    "Batches",
     "Cursor",
     "Database",
     "Doomed",

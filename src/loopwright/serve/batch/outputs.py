@@ -1,0 +1,105 @@
+"""From parts to the output: a folder of Parquet files, one Parquet, CSV or JSON-lines file, or a Delta table."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from loopwright.core import Conflict, Invalid, Unavailable, new_id
+from loopwright.serve.batch.parts import Parts
+from loopwright.store import Batches
+
+if TYPE_CHECKING:
+    import polars as pl
+
+DELTA = "delta"
+_SINKS: dict[str, Callable[[pl.LazyFrame, Path], object]] = {
+    ".parquet": lambda frame, path: frame.sink_parquet(path),
+    ".pq": lambda frame, path: frame.sink_parquet(path),
+    ".csv": lambda frame, path: frame.sink_csv(path),
+    ".jsonl": lambda frame, path: frame.sink_ndjson(path),
+}
+
+
+def check_output(path: Path, format: str) -> None:
+    """Refuse an output that could not be written in the end, before any work is done.
+
+    Raises:
+        Invalid: its form is unknown.
+        Conflict: it is there already.
+    """
+    if format not in ("", DELTA):
+        raise Invalid(f"there is no output format {format!r}", next_step="leave it out, or say delta")
+    if not format and path.suffix and path.suffix.lower() not in _SINKS:
+        raise Invalid(
+            f"{path.suffix!r} is no form that answers are written in",
+            next_step=f"use {', '.join(_SINKS)}, a folder's name without a suffix, or --format delta",
+        )
+    if path.exists() and format != DELTA:
+        raise Conflict(f"{path} is there already", next_step="name another output, or remove that one")
+    if format == DELTA and path.exists() and not (path / "_delta_log").is_dir():
+        raise Conflict(f"{path} is there already, and is no Delta table", next_step="name another output")
+
+
+def publish(parts: Parts, path: Path, format: str, job: str) -> None:
+    """Turn whole parts into the output, which appears at once.
+
+    Args:
+        job: what is scored, by a digest; a Delta table takes the rows of one job once, however often they are brought.
+
+    Raises:
+        Unavailable: the disk is full or read-only.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if format == DELTA:
+            _append(parts, path, job)
+        elif path.suffix:
+            _write_one(parts, path)
+        else:
+            _rename(parts, path)
+    except OSError as error:
+        raise Unavailable(
+            f"the answers cannot be written: {error.strerror or error}",
+            where=str(path),
+            next_step="free some space and say the same again: the parts are kept",
+        ) from error
+    parts.discard()
+
+
+def _write_one(parts: Parts, path: Path) -> None:
+    import polars as pl
+
+    fresh = path.with_name(f".{path.name}.{new_id()}")
+    try:
+        _SINKS[path.suffix.lower()](pl.scan_parquet(parts.files), fresh)
+        with fresh.open("rb") as file:
+            os.fsync(file.fileno())
+        fresh.replace(path)
+    finally:
+        fresh.unlink(missing_ok=True)
+
+
+def _rename(parts: Parts, path: Path) -> None:
+    files = parts.files
+    for extra in set(parts.folder.iterdir()) - set(files):
+        if extra.is_dir():
+            shutil.rmtree(extra)
+        else:
+            extra.unlink()
+    parts.folder.rename(path)
+
+
+def _append(parts: Parts, path: Path, job: str) -> None:
+    """One commit for all parts, named after the job, so that a restart does not bring them twice."""
+    import polars as pl
+    from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
+
+    if DeltaTable.is_deltatable(str(path)) and DeltaTable(str(path)).transaction_version(job) is not None:
+        return
+    properties = CommitProperties(app_transactions=[Transaction(job, 1)])
+    with Batches(pl.scan_parquet(parts.files)) as batches, batches.errors():
+        write_deltalake(str(path), batches.arrow(), mode="append", commit_properties=properties)
