@@ -137,24 +137,40 @@ def settle(stores: Stores) -> None:
             connection.exec_driver_sql("VACUUM ANALYZE")
 
 
-def _make(number: int, experiment: str, keys: dict[str, int]) -> dict[str, Any]:
-    # Seeded by the run, so that every database holds the same.
+class Drawn(msgspec.Struct):
+    """A run as chance made it: what every tracker is given to keep."""
+
+    number: int
+    id: str
+    started_us: int
+    params: dict[str, str]
+    metrics: dict[str, float]
+    tags: dict[str, str]
+
+
+def draw(number: int) -> Drawn:
+    """The run of a number: seeded by it, so that every database holds the same."""
     chance = random.Random(number)
     started = BASE_US + number * 1_000_000 + chance.randrange(900_000)
     params = {"lr": chance.choice(RATES), **{key: str(chance.randrange(20)) for key in PARAMS[1:]}}
     metrics = {key: chance.random() for key in METRICS}
     tags = {"team": f"team {chance.randrange(50)}", **{key: f"{key} {chance.randrange(5)}" for key in TAGS[1:]}}
-    run_id = f"{number:032x}"
+    return Drawn(number, f"{number:032x}", started, params, metrics, tags)
+
+
+def _make(number: int, experiment: str, keys: dict[str, int]) -> dict[str, Any]:
+    drawn = draw(number)
     row = {
-        "seq": number, "id": run_id, "project": "default", "experiment_id": experiment, "name": f"run {number}",
+        "seq": number, "id": drawn.id, "project": "default", "experiment_id": experiment, "name": f"run {number}",
         "kind": "run", "status": "finished", "actor": "user:local", "parent": "", "error": "",
-        "started_at": started, "ended_at": started + 500_000,
+        "started_at": drawn.started_us, "ended_at": drawn.started_us + 500_000,
     }  # fmt: skip
+    params, metrics = drawn.params, drawn.metrics
     return {
-        "facts": Facts(run_id, started, metrics["acc"], params["lr"], params["p1"], metrics["m1"]),
+        "facts": Facts(drawn.id, drawn.started_us, metrics["acc"], params["lr"], params["p1"], metrics["m1"]),
         "runs": [row],
         "run_params": [_text(number, keys[key], value) for key, value in params.items()],
-        "run_tags": [_text(number, keys[key], value) for key, value in tags.items()],
+        "run_tags": [_text(number, keys[key], value) for key, value in drawn.tags.items()],
         "run_series": [_series(number, keys[key], value) for key, value in metrics.items()],
     }
 

@@ -27,8 +27,9 @@ from pathlib import Path
 SLOW_S = 5.0
 
 
-def measure(calls: int, during: Callable[[], None] = lambda: None) -> tuple[str, float, float, float, int]:
-    """Time single calls: the run's id, the median, 99th and 99.9th percentile in µs, and the number of calls."""
+def measure(calls: int, during: Callable[[], None] = lambda: None) -> tuple[str, float, float, float, float]:
+    """Time single calls: the run's id, the median, 99th and 99.9th percentile in µs, and the share of the time in calls
+    that the calling thread was on a core (a little above 1 where the loop around them weighs)."""
     import loopwright as lw
 
     taken = [0] * calls
@@ -36,19 +37,22 @@ def measure(calls: int, during: Callable[[], None] = lambda: None) -> tuple[str,
         for step in range(2000):
             lw.log_metric("warm", 0.5, step)
         threading.Thread(target=during, daemon=True).start()
-        now = time.perf_counter_ns
+        now, worked = time.perf_counter_ns, time.thread_time_ns()
         for step in range(calls):
             start = now()
             lw.log_metric("loss", 0.5, step)
             taken[step] = now() - start
+        worked = time.thread_time_ns() - worked
+    busy = worked / sum(taken)
     taken.sort()
-    shares = [taken[int(calls * share)] / 1000 for share in (0.5, 0.99, 0.999)]
-    return run.id, *shares, calls
+    median, p99, p999 = (taken[int(calls * share)] / 1000 for share in (0.5, 0.99, 0.999))
+    return run.id, median, p99, p999, busy
 
 
-def throughput(calls: int, keys: int) -> tuple[str, float, float]:
+def throughput(calls: int, keys: int) -> tuple[str, float, float, float]:
     """Metrics a second, from the first call to the moment when all are in the workspace: by the clock, and by the
-    processor time of this process, which a busy machine does not change. Before them the run's id."""
+    processor time of this process, which a busy machine does not change. Before them the run's id; after them the share
+    of the time until the last call returned."""
     import loopwright as lw
 
     with lw.start_run(system_metrics_s=0, progress=False) as run:
@@ -61,11 +65,11 @@ def throughput(calls: int, keys: int) -> tuple[str, float, float]:
         else:
             for step in range(calls // keys):
                 lw.log_metrics(values, step)
-        count = calls // keys * keys
+        count, called = calls // keys * keys, time.perf_counter() - start
         if not run.flush(120.0):
             raise SystemExit(f"not delivered: {run.spool.trouble}")
         seconds, worked = time.perf_counter() - start, time.process_time() - worked
-    return run.id, count / seconds, count / worked
+    return run.id, count / seconds, count / worked, called / seconds
 
 
 def count_of(where: str, run: str, prefix: str = "") -> int:
@@ -146,7 +150,7 @@ def alone(task: str, where: str, calls: int, folder: Path, keys: int = 1, pid: i
 
 def row(name: str, words: list[str], where: str, wanted: int) -> None:
     """Print one line of the table, after the count was compared."""
-    run, figures = words[0], words[1:]
+    run, figures = words[0], words[1:-1]
     found = count_of(where, run, "loss" if len(figures) == 3 else "m")
     verdict = "all there" if found == wanted else f"{found:,} OF {wanted:,}"
     print(f"{name:34} " + " ".join(f"{float(figure):>12,.2f}" for figure in figures) + f"   {verdict}")
@@ -211,7 +215,7 @@ def main() -> None:
         return
     if given.task == "latency":
         kill = (lambda: os.kill(given.pid, signal.SIGKILL)) if given.pid else (lambda: None)
-        print(*measure(given.calls, kill)[:4])
+        print(*measure(given.calls, kill))
         return
     base = Path(tempfile.mkdtemp(prefix="bench-spool-"))
     try:

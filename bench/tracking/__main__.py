@@ -1,116 +1,100 @@
 """Tracking side by side with its peers, in one run: python bench/tracking [--only ROW] [--quick] [--db postgresql]
 
-Each row starts every side on an empty place, does the same work, reads back what was stored, and only then tells a
-figure. A side that cannot be run is named with the reason and has no figure.
+Each row starts every side on an empty place, does the same work in several rounds with the sides in turn, reads back
+what was stored, and only then tells the best figure of each. A side that cannot be run is named with the reason and has
+no figure.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 import subprocess
 import sys
-import tempfile
-import uuid
-from collections.abc import Callable, Iterator
+import time
 from pathlib import Path
+from typing import Any
 
 import msgspec
-import rows
-from rows import ROWS, Line, Sizes
+from cost import machine
+from databases import databases
+from figures import Line, comparison, details, show
+from local import TRACKERS, native
+from peers import HERE, environment
+from reading import history
+from rows import ROWS
+from running import Bench, Row, Sizes
+from searching import search
 
-Table = list[tuple[str, ...]]
+SERVERS = ("loopwright", "mlflow", "mlflow best", "fasttrackml")
+ALL: dict[str, Row] = {**ROWS, "native": native, "search": search, "history": history}
 
 
-@contextlib.contextmanager
-def databases(kind: str) -> Iterator[Callable[[str], str]]:
-    """What gives each server an empty database of its own: nothing for SQLite, else one on a private server."""
-    if kind == "sqlite":
-        yield lambda name: ""
-        return
-    from tests.servers_postgres import _execute, _url_of, start_postgres
-
-    with tempfile.TemporaryDirectory(prefix="bench-postgres-") as folder:
-        Path(folder).chmod(0o755)
-        server = start_postgres(Path(folder))
-
-        def fresh(_name: str) -> str:
-            database = f"bench_{uuid.uuid4().hex}"
-            _execute(server.url, f"CREATE DATABASE {database}")
-            return _url_of(server.url, database)
-
+def measure(bench: Bench, names: list[str]) -> list[Line]:
+    """The rows' figures, with what each took told on the way."""
+    found: list[Line] = []
+    for name in names:
+        started, load = time.perf_counter(), os.getloadavg()[0]
+        print(f"{name}: load {load:.1f} before it", file=sys.stderr, flush=True)
         try:
-            yield fresh
-        finally:
-            subprocess.run(server.stop, check=False, stdout=subprocess.DEVNULL, timeout=60)
+            found += ALL[name](bench)
+        except RuntimeError as error:
+            bench.report(f"the row {name}: {error}")
+        print(f"{name}: took {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
+    return found
 
 
-def table(lines: list[Line]) -> Table:
-    """A line a peer, with our figure, the ratio (above 1: we are better), the goal and whether it was reached."""
-    shown: Table = [("work", "ours", "peer", "theirs", "ratio", "goal", "reached", "bound by")]
-    ours = {line.work: line for line in lines if line.side == "loopwright"}
-    for line in lines:
-        mine = ours.get(line.work)
-        if mine is None or line is mine:
-            continue
-        ratio = mine.figure / line.figure if mine.at_least else line.figure / mine.figure
-        goals, reached = [], []
-        if mine.goal:
-            goals.append(f"{'>=' if mine.at_least else '<'} {number(mine.goal)} {mine.unit}")
-            reached.append(mine.figure >= mine.goal if mine.at_least else mine.figure < mine.goal)
-        if line.least_ratio:
-            goals.append(f">= {line.least_ratio:g} x")
-            reached.append(ratio >= line.least_ratio)
-        verdict = ("yes" if all(reached) else "NO") if goals else ""
-        unit = f" {line.unit}"
-        shown.append(
-            (line.work, number(mine.figure) + unit, line.side, number(line.figure) + unit, f"{ratio:.1f}",
-             ", ".join(goals), verdict, mine.bound_by)
-        )  # fmt: skip
-    return shown
+def prepare(bench: Bench) -> None:
+    """Make what environments are missing before anything is measured."""
+    for name in ("mlflow", "fasttrackml", *TRACKERS):
+        try:
+            environment(name)
+        except (OSError, subprocess.CalledProcessError) as error:
+            bench.report(f"the environment of {name} cannot be made: {error}")
 
 
-def number(value: float) -> str:
-    """A figure with about three digits."""
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
-
-
-def show(shown: Table) -> None:
-    """Print as a Markdown table, which bench/README.md can take as it is."""
-    for place, row in enumerate(shown):
-        print("| " + " | ".join(row) + " |")
-        if place == 0:
-            print("|" + "---|" * len(row))
+def versions() -> dict[str, str]:
+    """What the peers are pinned to."""
+    names = ("mlflow", "fasttrackml", *TRACKERS)
+    pins = [(HERE / f"{name}.txt").read_text().split() for name in names]
+    return dict(line[0].split("==") for line in pins)
 
 
 def main() -> int:
-    """Run the rows; 1 if one could not be measured. A goal that is missed is told, and is no failure."""
+    """Run the rows; 1 if a side could not be measured. A goal that is missed is told, and is no failure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", action="append", choices=sorted(ROWS), metavar="ROW", help=", ".join(ROWS))
+    parser.add_argument("--only", action="append", choices=sorted(ALL), metavar="ROW", help=", ".join(ALL))
     parser.add_argument("--quick", action="store_true", help="small sizes: whether it works, not how fast it is")
     parser.add_argument("--db", choices=["sqlite", "postgresql"], default="sqlite")
-    parser.add_argument("--sides", default="", help="servers to compare, by commas: " + ", ".join(rows.SERVERS))
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--rounds", type=int, default=0, help="how often each side does each work; the best counts")
+    parser.add_argument("--sides", default=",".join(SERVERS), help="servers to compare, by commas; all by default")
+    parser.add_argument("--json", action="store_true", help="everything as one JSON object")
+    parser.add_argument("--save", type=Path, metavar="FILE", help="write that JSON object there, too")
     given = parser.parse_args()
-    if given.sides:
-        rows.SERVERS = tuple(given.sides.split(","))
-    found: list[Line] = []
-    failed = False
-    with databases(given.db) as db:
-        for name in given.only or ROWS:
-            print(f"measuring {name}, load {os.getloadavg()[0]:.1f}", file=sys.stderr, flush=True)
-            try:
-                found += ROWS[name](Sizes.of(given.quick), db)
-            except RuntimeError as error:
-                failed = True
-                print(f"{name} was not measured: {error}", file=sys.stderr)
+    # Where it is set, every process compiles again what it imports: that would measure the compiler.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sizes = Sizes.small() if given.quick else Sizes()
+    sizes = msgspec.structs.replace(sizes, rounds=given.rounds or sizes.rounds)
+    about: dict[str, Any] = {"machine": machine(), "database": given.db, "peers": versions()}
+    about |= {"rounds": sizes.rounds, "quick": given.quick}
+    started = time.perf_counter()
+    with databases(given.db) as places:
+        bench = Bench(sizes, places, tuple(given.sides.split(",")))
+        prepare(bench)
+        lines = measure(bench, given.only or list(ALL))
+    about |= {"took_s": round(time.perf_counter() - started), "no_figure": bench.failures}
+    everything = json.dumps({**about, "figures": msgspec.to_builtins(lines)})
+    if given.save:
+        given.save.write_text(everything)
     if given.json:
-        print(json.dumps([msgspec.structs.asdict(line) for line in found]))
+        print(everything)
     else:
-        show(table(found))
-    return int(failed)
+        print(" ".join(f"{key}: {value}" for key, value in about.items()), end="\n\n")
+        show(comparison(lines))
+        print()
+        show(details(lines))
+    return int(bool(bench.failures))
 
 
 if __name__ == "__main__":

@@ -10,11 +10,12 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
 import psutil
+from cost import cpu_s, processes
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -23,101 +24,142 @@ sys.path[:0] = [str(ROOT), str(HERE.parent)]
 from spool import free_port  # noqa: E402 - a sibling program, found by the line above
 
 START_S = 180.0
+SETTLE_S = 60.0
+READY = "/api/2.0/mlflow/experiments/get?experiment_id=0"
 
 
 def environment(peer: str) -> Path:
     """The interpreter of a peer's environment, made from its pins if it is not there or the pins have changed.
 
-    BENCH_ENVS names a folder of ready environments to use instead.
+    Its bytecode is compiled at once, as ours is: no side compiles what it imports while it is measured. BENCH_ENVS
+    names a folder of ready environments to use instead.
     """
     if given := os.environ.get("BENCH_ENVS"):
         return Path(given) / peer / "bin" / "python"
     pins, folder = HERE / f"{peer}.txt", ROOT / f".bench-{peer}"
-    stamp, python = folder / "stamp", folder / "bin" / "python"
-    if not stamp.exists() or stamp.read_text() != pins.read_text():
+    wanted, stamp, python = f"compiled\n{pins.read_text()}", folder / "stamp", folder / "bin" / "python"
+    if not stamp.exists() or stamp.read_text() != wanted:
         print(f"making {folder.name}", file=sys.stderr, flush=True)
         uv = str(Path(sys.executable).parent / "uv")
         subprocess.run([uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(folder)], check=True)
-        subprocess.run([uv, "pip", "install", "--quiet", "--python", str(python), "-r", str(pins)], check=True)
-        stamp.write_text(pins.read_text())
+        install = [uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", str(python), "-r", str(pins)]
+        subprocess.run(install, check=True)
+        stamp.write_text(wanted)
     return python
 
 
 class Server(msgspec.Struct):
-    """A running server: where it answers, and how long its first answer took from the start of its process."""
+    """A running server: where it answers, what it keeps, and how long its first answer took from its start."""
 
     name: str
     url: str
     pid: int
-    start_s: float
+    folder: Path
+    db: str
+    start_s: float = 0.0
+    start_cpu_s: float = 0.0
 
-    def _processes(self) -> list[psutil.Process]:
-        first = psutil.Process(self.pid)
-        return [first, *first.children(recursive=True)]
-
-    def cpu_s(self) -> float:
-        """Processor time of all its processes so far, in seconds."""
-        times = [process.cpu_times() for process in self._processes()]
-        return sum(item.user + item.system for item in times)
-
-    def memory_mb(self) -> float:
-        """Memory of all its processes, shared pages counted once (PSS), in MB."""
-        return sum(process.memory_full_info().pss for process in self._processes()) / 1e6
+    def memory_mb(self) -> list[float]:
+        """Memory of each of its processes, shared pages counted once (PSS), in MB, the largest first."""
+        return sorted((process.memory_full_info().pss / 1e6 for process in processes(self.pid)), reverse=True)
 
 
-def command(name: str, folder: Path, port: int, db: str) -> tuple[list[str], dict[str, str], str]:
-    """How a server is started: its arguments, further variables, and a path that it answers when it is ready."""
+Servers = dict[str, Server]
+
+
+def command(name: str, folder: Path, port: int, db: str) -> tuple[list[str], dict[str, str]]:
+    """How a server is started: its arguments and further variables."""
     if name == "loopwright":
         up = [sys.executable, "-m", "loopwright", "up", "--port", str(port), "-w", str(folder)]
-        return up, {"LOOPWRIGHT_DB": db} if db else {}, "/api/2.0/mlflow/experiments/get?experiment_id=0"
+        return up, {"LOOPWRIGHT_DB": db} if db else {}
     if name == "fasttrackml":
         program = str(environment("fasttrackml").with_name("fml"))
-        where = ["-d", db] if db else []
-        return (
-            [program, "server", "-a", f"127.0.0.1:{port}", *where],
-            {},
-            "/api/2.0/mlflow/experiments/get?experiment_id=0",
-        )
+        return [program, "server", "-a", f"127.0.0.1:{port}", *(["-d", db] if db else [])], {}
     program = str(environment("mlflow").with_name("mlflow"))
     arguments = [program, "server", "--port", str(port), *(["--backend-store-uri", db] if db else [])]
     variables = {"MLFLOW_DISABLE_TELEMETRY": "true", "PATH": f"{Path(program).parent}{os.pathsep}{os.environ['PATH']}"}
     if name == "mlflow best":
         arguments += ["--workers", "1"]
         variables["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
-    return arguments, variables, "/api/2.0/mlflow/experiments/get?experiment_id=0"
+    return arguments, variables
 
 
 @contextlib.contextmanager
-def serving(name: str, db: str = "", folder: Path | None = None) -> Iterator[Server]:
-    """A peer's server on an empty workspace (or the one in `folder`), stopped with all its processes at the end."""
-    place = folder or Path(tempfile.mkdtemp(prefix="bench-tracking-"))
-    arguments, variables, path = command(name, place, port := free_port(), db)
-    url, started = f"http://127.0.0.1:{port}", time.perf_counter()
+def serving(name: str, db: str = "") -> Iterator[Server]:
+    """A peer's server on an empty workspace, stopped with all its processes at the end.
+
+    Raises:
+        RuntimeError: it does not answer in time; the message has the end of its log.
+    """
+    with _started(name, db) as (process, server, started):
+        _wait(process, server, started)
+        yield server
+
+
+@contextlib.contextmanager
+def all_serving(names: Sequence[str], fresh: Callable[[str], str], report: Callable[[str], None]) -> Iterator[Servers]:
+    """Servers by name, started at once on empty workspaces, and left alone until they have come to rest.
+
+    `mlflow server` answers long before its processes have finished their start: they would take the cores from whatever
+    is measured first. One that does not start is reported, and left out.
+    """
+    with contextlib.ExitStack() as stack:
+        begun, ready = [], {}
+        for name in names:
+            try:
+                begun.append(stack.enter_context(_started(name, fresh(name))))
+            except (OSError, subprocess.CalledProcessError) as error:
+                report(f"{name} does not start: {error}")
+        for process, server, started in begun:
+            try:
+                _wait(process, server, started)
+                ready[server.name] = server
+            except RuntimeError as error:
+                report(str(error))
+        settle(list(ready.values()))
+        yield ready
+
+
+def settle(servers: Sequence[Server]) -> None:
+    """Wait until these servers have used hardly any processor time for two seconds, a minute at most."""
+    deadline, quiet = time.monotonic() + SETTLE_S, 0
+    while quiet < 2 and time.monotonic() < deadline:
+        before = sum(cpu_s(server.pid) for server in servers)
+        time.sleep(1)
+        quiet = quiet + 1 if sum(cpu_s(server.pid) for server in servers) - before < 0.1 else 0
+
+
+@contextlib.contextmanager
+def _started(name: str, db: str) -> Iterator[tuple[subprocess.Popen[bytes], Server, float]]:
+    place = Path(tempfile.mkdtemp(prefix="bench-tracking-"))
+    arguments, variables = command(name, place, port := free_port(), db)
+    started = time.perf_counter()
     with (place / "server.log").open("ab") as log:
         process = subprocess.Popen(arguments, cwd=place, env={**os.environ, **variables}, stdout=log, stderr=log)
     try:
-        _wait(process, url + path, place / "server.log")
-        yield Server(name, url, process.pid, time.perf_counter() - started)
+        yield process, Server(name, f"http://127.0.0.1:{port}", process.pid, place, db), started
     finally:
         _stop(process)
-        if folder is None:
-            shutil.rmtree(place, ignore_errors=True)
+        shutil.rmtree(place, ignore_errors=True)
 
 
-def _wait(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
+def _wait(process: subprocess.Popen[bytes], server: Server, started: float) -> None:
     deadline = time.monotonic() + START_S
     while time.monotonic() < deadline and process.poll() is None:
-        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=5) as answer:
+        with contextlib.suppress(OSError), urllib.request.urlopen(server.url + READY, timeout=5) as answer:
             answer.read()
+            server.start_s = time.perf_counter() - started
+            server.start_cpu_s = cpu_s(process.pid)
             return
         time.sleep(0.02)
-    raise RuntimeError(f"{process.args} does not answer:\n{log.read_text()[-2000:]}")
+    log = (server.folder / "server.log").read_text(errors="replace")
+    raise RuntimeError(f"{server.name} does not answer ({process.args!r}):\n{log[-2000:]}")
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
     if process.poll() is not None:
         return
-    family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+    family = processes(process.pid)
     process.terminate()
     _, alive = psutil.wait_procs(family, timeout=15)
     for left in alive:
