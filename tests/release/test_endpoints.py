@@ -6,9 +6,9 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from tests.release.world import World
+from tests.release.world import World, bundle_of
 
-from loopwright.core import Conflict, Invalid, NotFound, Scope
+from loopwright.core import Conflict, Invalid, NotFound, Scope, new_id
 from loopwright.serve import read_state
 
 
@@ -148,3 +148,12 @@ def test_racing_changes_end_with_the_file_at_the_newest_truth(world: World) -> N
     assert done >= 1
     assert read_state(world.stores.data / "serving" / "state.json") == world.endpoints.served()
     assert revisions == sorted(revisions), "a reader never sees an older state after a newer one"
+
+
+def test_a_model_of_the_longest_name_is_served(world: World) -> None:
+    name = "n" * 256
+    first, second = (world.models.register(name, bundle_of("weak"), run=new_id()).ref for _ in range(2))
+    world.endpoints.create("delay", first)
+    world.endpoints.set_traffic("delay", {second: 1.0})
+    assert world.endpoints.roll_back("delay").stable == first
+    assert world.endpoints.get("delay").model == name

@@ -11,7 +11,7 @@ endpoints = Table(
     metadata,
     Column("name", String(128), primary_key=True),
     Column("project", String(128), nullable=False),
-    Column("model", String(128), nullable=False),
+    Column("model", String(256), nullable=False),
     Column("salt", String(32), nullable=False),
     Column("stable", String(300), nullable=False),
     Column("previous", String(300), nullable=False),
