@@ -321,6 +321,7 @@ def blocking(made: Plane, bundle: Bundle) -> tuple[LoadedEndpoint, Blocking]:
     """An endpoint `slow` whose model blocks."""
     endpoint = made.serve((variant("champion"), bundle), name="slow")
     predictor = endpoint.live[0].predictor = Blocking(bundle)  # type: ignore[assignment]  # of the same shape
+    endpoint.inline = False
     return endpoint, predictor  # type: ignore[return-value]
 
 

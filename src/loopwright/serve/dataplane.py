@@ -13,6 +13,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable, Sequence
+from typing import NoReturn
 
 import msgspec
 
@@ -105,23 +106,19 @@ class DataPlane:
             NotFound: the version asked for is not served.
             Invalid: too many rows, or the variant that should answer lacks an input.
         """
-        count = len(query.rows)
-        if count > self._limits.request_rows:
-            raise Invalid(f"the request has {count} rows; at most {self._limits.request_rows} are taken at once")
-        query.is_large = count > self._limits.inline_rows
+        count, limits = query.count, self._limits
+        if count > limits.request_rows:
+            raise Invalid(f"the request has {count} rows; at most {limits.request_rows} are taken at once")
+        query.is_large = count > limits.inline_rows
         parts = query.parts = parts_of(query, endpoint)
-        lanes = [self._lane_of(part) for part in parts]
-        for lane, part in zip(lanes, parts, strict=True):
-            waiting, most = (self._waiting, self._limits.queue_rows) if lane is None else (lane.rows, lane.most_rows)
-            if waiting + len(part.rows) > most:
-                self.metrics.shed += 1
-                raise Unavailable(f"{waiting} rows wait already", next_step="try again in a second")
         query.waiting = len(parts)
+        if query.is_large or not endpoint.inline:
+            self._submit_aside(query)
+            return
+        if self._waiting + count > limits.queue_rows:
+            self._shed(self._waiting)
         self.metrics.queued_rows += count
-        for lane, part in zip(lanes, parts, strict=True):
-            self._enqueue(part, lane)
-        if any(lanes):
-            self._watch_deadline(query)
+        self._answer_soon(parts)
 
     @property
     def idle(self) -> bool:
@@ -135,15 +132,38 @@ class DataPlane:
         self._shadows.close()
         self._log.close()
 
-    def _enqueue(self, part: Part, lane: Lane | None) -> None:
-        if lane is not None:
-            lane.offer(part)
-            return
-        self._waiting += len(part.rows)
-        self._turn.setdefault(part.loaded, []).append(part)
+    def _answer_soon(self, parts: list[Part]) -> None:
+        """Have parts answered in this turn of the event loop."""
+        turn = self._turn
+        for part in parts:
+            self._waiting += part.count
+            mine = turn.get(part.loaded)
+            if mine is None:
+                turn[part.loaded] = [part]
+            else:
+                mine.append(part)
         if not self._scheduled:
             self._scheduled = True
             asyncio.get_running_loop().call_soon(self._flush)
+
+    def _submit_aside(self, query: Query) -> None:
+        """Take a query of which a part at least has a lane to wait for."""
+        lanes = [(part, self._lane_of(part)) for part in query.parts]
+        for part, lane in lanes:
+            waiting, most = (self._waiting, self._limits.queue_rows) if lane is None else (lane.rows, lane.most_rows)
+            if waiting + part.count > most:
+                self._shed(waiting)
+        self.metrics.queued_rows += query.count
+        for part, lane in lanes:
+            if lane is None:
+                self._answer_soon([part])
+            else:
+                lane.offer(part)
+        self._watch_deadline(query)
+
+    def _shed(self, waiting: int) -> NoReturn:
+        self.metrics.shed += 1
+        raise Unavailable(f"{waiting} rows wait already", next_step="try again in a second")
 
     def _lane_of(self, part: Part) -> Lane | None:
         """The lane that a part goes to; None where it is answered in this turn."""
@@ -189,12 +209,13 @@ class DataPlane:
         start = 0
         for part in parts:
             part.batch, part.start = batch, start
-            start += len(part.rows)
+            start += part.count
         try:
             batch.arrays = predict(loaded, batch.rows)
         except Exception as error:  # noqa: BLE001  (whatever a model does, those who wait are told)
-            if len(parts) == 1:
-                parts[0].failure = _failure(error)
+            if len(parts) == 1 or isinstance(error, Unavailable):
+                for part in parts:
+                    part.failure = _failure(error)
                 return
             middle = len(parts) // 2
             self._answer(loaded, parts[:middle])
@@ -221,18 +242,21 @@ class DataPlane:
 
     def _finish(self, queries: list[Query]) -> None:
         """Log what was answered, then answer."""
-        ids, records = record_queries(queries, self.metrics)
-        is_logged = not records or self._append(records)
-        for query, mine in zip(queries, ids, strict=True):
-            self.metrics.queued_rows -= len(query.rows)
+        records = record_queries(queries, self.metrics)
+        if records and not self._append(records):
+            for query in queries:
+                query.ids = [""] * query.count
+        for query in queries:
+            self.metrics.queued_rows -= query.count
             if query.timer is not None:
                 query.timer.cancel()
             if query.failure is not None:
                 query.reply(query.failure)
                 continue
-            answer = Answer(query, mine if is_logged else [""] * len(mine))
+            answer = Answer(query)
             query.reply(answer)
-            self._shadows.offer(answer)
+            if query.parts[0].endpoint.shadows:
+                self._shadows.offer(answer)
 
     def _append(self, records: Sequence[BatchRecord]) -> bool:
         try:

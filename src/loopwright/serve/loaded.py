@@ -51,6 +51,7 @@ class LoadedEndpoint:
         }
         self.live = [loaded[variant.name] for variant in spec.live]
         self.shadows = [loaded[variant.name] for variant in spec.shadows]
+        self.inline = all(item.predictor.inline for item in self.variants)
         self.notes: dict[Any, Any] = {}  # what fronts keep for as long as this endpoint lives
         self._by_name = loaded
         self._by_version = {item.version: item for item in (*self.shadows, *self.live)}

@@ -20,7 +20,7 @@ def parts_of(query: Query, endpoint: LoadedEndpoint) -> list[Part]:
     if query.version or len(endpoint.live) == 1:
         loaded = endpoint.at_version(query.version) if query.version else endpoint.live[0]
         return [_whole(query, endpoint, loaded)]
-    keys = query.keys if query.keys is not None else [""] * len(query.rows)
+    keys = query.keys if query.keys is not None else [""] * query.count
     places: dict[LoadedVariant, list[int]] = {}
     for place, key in enumerate(keys):
         places.setdefault(endpoint.choose(key), []).append(place)
@@ -33,7 +33,8 @@ def parts_of(query: Query, endpoint: LoadedEndpoint) -> list[Part]:
 
 
 def _whole(query: Query, endpoint: LoadedEndpoint, loaded: LoadedVariant) -> Part:
-    return Part(query, endpoint, loaded, loaded.projection.project(query.rows), None)
+    projection, rows = loaded.projection, query.rows
+    return Part(query, endpoint, loaded, rows if projection.is_identity else projection.project(rows), None)
 
 
 def _taken(rows: Rows, places: Sequence[int]) -> Rows:
@@ -42,10 +43,13 @@ def _taken(rows: Rows, places: Sequence[int]) -> Rows:
 
 def in_batches(parts: list[Part], most: int) -> Iterator[list[Part]]:
     """Parts in groups of at most `most` rows, or of one part; those of a group have their rows in one form."""
+    if len({part.rows.__class__ for part in parts}) == 1 and sum([part.count for part in parts]) <= most:
+        yield parts
+        return
     batch: list[Part] = []
     size, form = 0, None
     for part in parts:
-        rows, own = len(part.rows), form_of(part)
+        rows, own = part.count, form_of(part)
         if batch and (size + rows > most or own is not form):
             yield batch
             batch, size = [], 0

@@ -29,10 +29,12 @@ class Query:
     """
 
     __slots__ = (
+        "count",
         "deadline_ns",
         "endpoint",
         "event_times",
         "failure",
+        "ids",
         "is_large",
         "keys",
         "parts",
@@ -58,6 +60,7 @@ class Query:
         deadline_ns: int = 0,
     ) -> None:
         self.endpoint, self.rows, self.reply = endpoint, rows, reply
+        self.count = len(rows)
         self.keys, self.event_times, self.version = keys, event_times, version
         self.started_ns = started_ns or time.monotonic_ns()
         self.deadline_ns = deadline_ns
@@ -66,17 +69,19 @@ class Query:
         self.is_large = False
         self.timer: asyncio.TimerHandle | None = None
         self.parts: list[Part] = []
+        self.ids: list[str] = []  # of the predictions, by row; empty for a row that is not logged
         self.failure: LoopwrightError | None = None
 
 
 class Part:
     """The rows of one query that one variant answers, in the order of the variant's inputs."""
 
-    __slots__ = ("batch", "endpoint", "failure", "loaded", "places", "query", "rows", "start")
+    __slots__ = ("batch", "count", "endpoint", "failure", "loaded", "places", "query", "rows", "start")
 
     def __init__(
         self, query: Query, endpoint: LoadedEndpoint, loaded: LoadedVariant, rows: Rows, places: list[int] | None
     ) -> None:
+        self.count = len(rows)
         self.query, self.endpoint, self.loaded, self.rows = query, endpoint, loaded, rows
         self.places = places  # where the rows stand in the query; None for all of them
         self.batch: Batch | None = None  # the run that answered it, whose row number `start` is its first
@@ -85,20 +90,22 @@ class Part:
 
     def slice(self) -> slice:
         """Its rows within its batch."""
-        return slice(self.start, self.start + len(self.rows))
+        return slice(self.start, self.start + self.count)
 
 
 class Batch:
     """One run of a model: the parts that it answered, their rows together, and what it gave.
 
-    `lists` holds the same values as `arrays`, as Python's own; made once for all parts, when the first asks.
+    `lists` holds the same values as `arrays`, as Python's own; made once for all parts, when the first asks. `notes`
+    is for fronts: what they make for all parts at once.
     """
 
-    __slots__ = ("_lists", "arrays", "parts", "rows")
+    __slots__ = ("_lists", "arrays", "notes", "parts", "rows")
 
     def __init__(self, parts: list[Part], rows: Rows) -> None:
         self.parts, self.rows = parts, rows
         self.arrays: dict[str, Array] = {}
+        self.notes: dict[Any, Any] = {}
         self._lists: dict[str, list[Any]] | None = None
 
     @property
@@ -118,8 +125,8 @@ class Answer:
 
     __slots__ = ("_outputs", "ids", "query")
 
-    def __init__(self, query: Query, ids: list[str]) -> None:
-        self.query, self.ids = query, ids
+    def __init__(self, query: Query) -> None:
+        self.query, self.ids = query, query.ids
         self._outputs: dict[str, list[Any]] | None = None
 
     @property
@@ -160,7 +167,7 @@ class Answer:
         return self._of_each(lambda loaded: loaded.variant.model)
 
     def _of_each(self, told: Callable[[LoadedVariant], str]) -> list[str]:
-        parts, count = self.query.parts, len(self.query.rows)
+        parts, count = self.query.parts, self.query.count
         if len(parts) == 1:
             return [told(parts[0].loaded)] * count
         found = [""] * count
@@ -170,7 +177,7 @@ class Answer:
         return found
 
     def _gathered(self) -> dict[str, list[Any]]:
-        parts, count = self.query.parts, len(self.query.rows)
+        parts, count = self.query.parts, self.query.count
         if len(parts) == 1:
             part, batch = parts[0], parts[0].batch
             assert batch is not None, "an answered query has been run"

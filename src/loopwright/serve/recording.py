@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Sequence
+from itertools import chain
 
 from loopwright.core import new_ids
 from loopwright.models import ModelFailed
@@ -19,39 +20,45 @@ Chosen = tuple[Part, list[str]]
 """A part to log, and the ids of its rows."""
 
 
-def record_queries(queries: Sequence[Query], metrics: Metrics) -> tuple[list[list[str]], list[BatchRecord]]:
-    """Count settled queries and make the records of their rows.
+def record_queries(queries: Sequence[Query], metrics: Metrics) -> list[BatchRecord]:
+    """Count settled queries, give ids to those of their rows that are to be logged, and make the records of these.
 
     A row that a model failed on is logged, as an error; one that was refused, for a number out of range, is not.
-
-    Returns:
-        the prediction ids of each query by row, "" where a row is not logged; and the records.
     """
-    minted = new_ids(sum(len(query.rows) for query in queries))
-    ids: list[list[str]] = []
-    start = 0
     chosen: dict[Batch, list[Chosen]] = {}
+    ids = new_ids(sum([query.count for query in queries]))
+    start = 0
     for query in queries:
-        end = start + len(query.rows)
-        mine = minted[start:end]
+        end = start + query.count
+        query.ids = mine = ids[start:end]
         start = end
-        ids.append(_sampled(mine, query.parts[0].endpoint.spec.log.sample))
-        for part in query.parts:
-            _count(part, metrics)
-            if part.batch is not None and (query.failure is None or isinstance(part.failure, ModelFailed)):
-                places = part.places
-                chosen.setdefault(part.batch, []).append(
-                    (part, ids[-1] if places is None else [ids[-1][place] for place in places])
-                )
+        parts = query.parts
+        if parts[0].endpoint.spec.log.sample < 1.0:
+            query.ids = mine = _sampled(mine, parts[0].endpoint.spec.log.sample)
+        for part in parts:
+            if part.failure is not None or query.failure is not None:
+                _count_failure(part, metrics)
+                if not isinstance(part.failure, ModelFailed):
+                    continue
+            if part.batch is None:
+                continue
+            logged = (part, mine if part.places is None else [mine[place] for place in part.places])
+            known = chosen.get(part.batch)
+            if known is None:
+                chosen[part.batch] = [logged]
+            else:
+                known.append(logged)
     now_ns = time.monotonic_ns()
+    for parts_of_batch in chosen.values():
+        _count_good(parts_of_batch, metrics)
     records = [make_record(batch, parts, now_ns) for batch, parts in chosen.items()]
-    return ids, [record for record in records if record is not None]
+    return [record for record in records if record is not None]
 
 
 def make_record(batch: Batch, chosen: Sequence[Chosen], now_ns: int) -> BatchRecord | None:
     """The record of the rows of some parts of a batch that have an id; None if none has."""
-    ids = [identifier for _, mine in chosen for identifier in mine]
-    counts = [len(mine) for _, mine in chosen]
+    ids = list(chain.from_iterable([mine for _, mine in chosen]))
+    counts = [part.count for part, _ in chosen]
     rows, arrays, places = batch.rows, batch.arrays, None
     if "" in ids or len(chosen) != len(batch.parts):
         places = [part.start + number for part, mine in chosen for number, one in enumerate(mine) if one]
@@ -77,12 +84,20 @@ def make_record(batch: Batch, chosen: Sequence[Chosen], now_ns: int) -> BatchRec
     )
 
 
-def _count(part: Part, metrics: Metrics) -> None:
-    outcome = "ok"
-    if part.failure is not None:
-        outcome = "error" if isinstance(part.failure, ModelFailed) else "refused"
-    key = part.endpoint.spec.name, part.loaded.variant.name, part.loaded.version, outcome
-    metrics.predictions[key] += len(part.rows)
+def _count_good(chosen: Sequence[Chosen], metrics: Metrics) -> None:
+    """Count the answers of one batch, all of which one variant gave."""
+    part = chosen[0][0]
+    if part.failure is None:
+        key = part.endpoint.spec.name, part.loaded.variant.name, part.loaded.version, "ok"
+        metrics.predictions[key] += sum([one.count for one, _ in chosen])
+
+
+def _count_failure(part: Part, metrics: Metrics) -> None:
+    """Count a part that failed, or whose answer nobody gets as another part of its query failed."""
+    outcome = "ok" if part.failure is None and part.batch is not None else "refused"
+    if isinstance(part.failure, ModelFailed):
+        outcome = "error"
+    metrics.predictions[part.endpoint.spec.name, part.loaded.variant.name, part.loaded.version, outcome] += part.count
 
 
 def _sampled(ids: list[str], share: float) -> list[str]:

@@ -31,7 +31,7 @@ class Shadows:
         """Have the endpoint's shadows answer too, when there is time."""
         if not answer.query.parts[0].endpoint.shadows or not any(answer.ids):
             return
-        count = len(answer.query.rows)
+        count = answer.query.count
         if self._rows + count > self._most_rows:
             self._metrics.shadows_dropped += count
             return
@@ -66,7 +66,7 @@ class Shadows:
 
     def _keep(self, answer: Answer, parts: list[Part]) -> None:
         """Log what the shadows said, and go on."""
-        self._rows -= len(answer.query.rows)
+        self._rows -= answer.query.count
         self._is_busy = False
         self._start()
         records = [record for part in parts if (record := self._record(answer, part)) is not None]

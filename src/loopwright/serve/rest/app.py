@@ -59,9 +59,12 @@ class App:
         """Answer one exchange, now or when the data plane has."""
         refusal: Refusal = v2.refusal
         try:
-            self._check_origin(exchange)
-            found = self._posts.get(exchange.path) if exchange.method == b"POST" else None
-            handler, values, refusal = found or self._find(exchange)
+            found = exchange.head.memo  # of a request with the same head, which was checked then
+            if found is None:
+                self._check_origin(exchange)
+                found = exchange.head.memo = self._posts.get(exchange.path) if exchange.method == b"POST" else None
+                found = found or self._find(exchange)
+            handler, values, refusal = found
             handler(exchange, values)
         except Loading as loading:
             loading.then(lambda: self(exchange), partial(self._desk.refuse, exchange, refusal=refusal))
@@ -92,7 +95,7 @@ class App:
         found = (route.handler, values, route.refusal)
         is_known = values.get("model") in self._plane.endpoints
         if is_known and exchange.method == b"POST" and len(self._posts) < _MOST_PATHS:
-            self._posts[exchange.path] = found
+            self._posts[exchange.path] = exchange.head.memo = found
         return found
 
     def _metrics(self, exchange: Exchange, _values: Values) -> None:

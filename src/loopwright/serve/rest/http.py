@@ -152,7 +152,12 @@ class HttpConnection(asyncio.Protocol):
             if head is None or len(data) < end + head.length or self._last:
                 break
             start = end + head.length
-            self._hand_on(Exchange(self, head, data[end:start]))
+            exchange = Exchange(self, head, data[end:start])
+            if head.keep_alive and not self._waiting:
+                self._waiting.append(exchange)
+                self.server.handle(exchange)
+            else:
+                self._hand_on(exchange)
             if start == len(data):
                 break
         return start

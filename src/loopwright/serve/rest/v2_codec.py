@@ -15,10 +15,10 @@ import msgspec
 
 from loopwright.core import DType
 from loopwright.models import DATATYPES, Output
-from loopwright.serve.block import Block
+from loopwright.serve.block import Array, Block
 from loopwright.serve.intake import Intake, Rows
 from loopwright.serve.loaded import LoadedEndpoint, LoadedVariant
-from loopwright.serve.query import Answer
+from loopwright.serve.query import Answer, Batch
 from loopwright.serve.rest import v2
 
 _MOST_OPENINGS = 256
@@ -58,6 +58,7 @@ class Codec:
         self._intake = endpoint.intake
         self._name = _encode(endpoint.spec.name)
         self._openings: dict[tuple[LoadedVariant, int], list[_Opening]] = {}
+        self._templates: dict[LoadedVariant, bytes] = {}
         self._who = {loaded: _who(loaded) for loaded in endpoint.variants}
         self._readers: list[Callable[[bytes], tuple[Any, Rows]]] = [self._read_row]
         if self._intake.floats:
@@ -101,9 +102,18 @@ class Codec:
         Raises:
             Invalid: the request asks for an output that there is not.
         """
-        parts, ids, outputs = answer.query.parts, answer.ids, answer.outputs
-        loaded = parts[0].loaded
-        pieces = [b'{"model_name":', self._name, b',"model_version":"', loaded.version.encode(), b'","outputs":[']
+        parts, ids = answer.query.parts, answer.ids
+        part, batch = parts[0], parts[0].batch
+        if len(ids) == 1 and batch is not None and not request.outputs and not request.id:
+            texts = batch.notes.get(Codec) or self._note_rows(part.loaded, batch)
+            if texts:
+                return self._templates[part.loaded] % (*texts[part.start], ids[0].encode())
+        return self._write_any(answer, request)
+
+    def _write_any(self, answer: Answer, request: Any) -> bytes:
+        parts, ids = answer.query.parts, answer.ids
+        outputs, loaded = answer.outputs, parts[0].loaded
+        pieces = [self._beginning(loaded)]
         for name, opening, is_flat in self._opened(loaded, len(ids), request.outputs):
             values = outputs[name]
             pieces += (opening, _encode(values if is_flat else v2.flat(values)))
@@ -112,6 +122,28 @@ class Codec:
             pieces += (b',"variants":', _encode(answer.variants), b',"models":', _encode(answer.models))
         pieces += (b'},"id":', _encode(request.id), b"}") if request.id else (b"}}",)
         return b"".join(pieces)
+
+    def _note_rows(self, loaded: LoadedVariant, batch: Batch) -> Sequence[tuple[bytes, ...]]:
+        """The values of each row as JSON, made for all rows of a batch of single rows at once; empty for another."""
+        if len(batch.parts) != len(batch.rows):
+            return ()
+        outputs = loaded.predictor.signature.outputs
+        if loaded not in self._templates:
+            self._templates[loaded] = self._template(loaded)
+        columns = [_texts(batch.arrays[output.name], batch.lists[output.name]) for output in outputs]
+        texts = batch.notes[Codec] = list(zip(*columns, strict=True))
+        return texts
+
+    def _template(self, loaded: LoadedVariant) -> bytes:
+        """The response for one row, with places for the values of each output and for the id."""
+        pieces = [self._beginning(loaded)]
+        for _, opening, _ in self._opened(loaded, 1, None):
+            pieces += (opening, b"[\0]")
+        pieces += (b'}],"parameters":{"prediction_ids":["\0"]', self._who[loaded], b"}}")
+        return b"".join(pieces).replace(b"%", b"%%").replace(b"\0", b"%b")
+
+    def _beginning(self, loaded: LoadedVariant) -> bytes:
+        return b'{"model_name":%b,"model_version":"%b","outputs":[' % (self._name, loaded.version.encode())
 
     def _opened(self, loaded: LoadedVariant, rows: int, requested: list[v2.RequestedOutput] | None) -> list[_Opening]:
         """The outputs to write."""
@@ -150,6 +182,13 @@ def _openings(outputs: Sequence[Output], rows: int) -> list[_Opening]:
         )
         found.append((output.name, opening, not output.shape))
     return found
+
+
+def _texts(values: Array, listed: list[Any]) -> list[bytes]:
+    """The values of each row as JSON, without brackets."""
+    if values.ndim == 1 and values.dtype.kind in "fiub":
+        return _encode(listed)[1:-1].split(b",")
+    return [_encode(v2.flat([value]))[1:-1] for value in listed]
 
 
 def _who(loaded: LoadedVariant) -> bytes:
