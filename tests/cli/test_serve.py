@@ -18,6 +18,7 @@ import httpx
 import psutil
 import pytest
 from tests.serve.conftest import adding_bundle
+from tests.servers import free_port
 
 from loopwright.models import Bundle
 from loopwright.workspace import Workspace, open_workspace
@@ -311,3 +312,30 @@ def test_a_person_is_shown_a_request_that_works(tmp_path: Path) -> None:
     finally:
         process.terminate()
         process.wait(20)
+
+
+def test_what_a_hosting_platform_asks_for_is_kept(tmp_path: Path) -> None:
+    port = free_port()
+    bundle = adding_bundle(5, tmp_path / "five")
+    env = {"AIP_HTTP_PORT": str(port), "AIP_HEALTH_ROUTE": "/healthy", "AIP_PREDICT_ROUTE": "/predict"}
+    command = [sys.executable, "-m", "loopwright", "serve", "--bundle", str(bundle.folder), "--json"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env={**os.environ, **env})
+    assert process.stdout is not None
+    try:
+        assert json.loads(process.stdout.readline())["url"] == f"http://127.0.0.1:{port}"
+        assert httpx.get(f"http://127.0.0.1:{port}/healthy").status_code == 200
+        answer = httpx.post(f"http://127.0.0.1:{port}/predict", json={"instances": [{"x": 1.0}]}).json()
+        assert len(answer["predictions"]) == 1
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def test_grpc_is_answered_by_all_workers_on_one_port(tmp_path: Path, start: Start) -> None:
+    client = pytest.importorskip("tritonclient.grpc")
+    bundle = adding_bundle(5, tmp_path / "five")
+    serving = start("--bundle", str(bundle.folder), "--workers", "2", "--grpc-port", "0")
+    with client.InferenceServerClient(serving.ready["grpc"]) as triton:
+        assert triton.is_model_ready("five")
+    assert serving.ready["grpc"].startswith("127.0.0.1:")
+    assert serving.end() == 0

@@ -19,7 +19,7 @@ from tests.serve.conftest import Served, adding_bundle
 from tests.serve.test_process import endpoint, is_running, logged, wait_for
 
 from loopwright.core import Invalid, Unavailable
-from loopwright.serve import InferenceClient, ProcessSettings, Variant, WorkerPlan, Workers, listen
+from loopwright.serve import InferenceClient, ProcessSettings, Variant, WorkerPlan, Workers, bytes_of, listen
 from loopwright.serve.workers.supervisor import cause_of, pause_before
 
 pytestmark = pytest.mark.fault
@@ -215,3 +215,17 @@ def test_causes_are_named() -> None:
     assert cause_of(-11) == "SIGSEGV"
     assert cause_of(3) == "exit code 3"
     assert cause_of(-63) in ("signal 63", "SIGRTMAX-1")
+
+
+@pytest.mark.parametrize(
+    "text, size",
+    [("", None), ("512M", 512 << 20), ("1.5GiB", 3 << 29), ("2000", 2000), ("1 kb", 1024), ("1T", 1 << 40)],
+)
+def test_sizes_are_read_as_people_write_them(text: str, size: int | None) -> None:
+    assert bytes_of(text) == size
+
+
+@pytest.mark.parametrize("text", ["lots", "-1M", "0", "1X", "1.2.3G"])
+def test_what_is_no_size_is_refused(text: str) -> None:
+    with pytest.raises(Invalid, match="is no size"):
+        bytes_of(text)

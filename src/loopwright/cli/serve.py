@@ -20,11 +20,13 @@ if TYPE_CHECKING:
               help="Serve the bundle in this folder, without a workspace.")  # fmt: skip
 @click.option("--name", metavar="NAME", help="With --bundle: what the model is called. Default: the folder's name.")
 @click.option("--host", default="127.0.0.1", show_default=True, metavar="H", help="Bind this address.")
-@click.option("--port", default=8080, show_default=True, type=click.IntRange(0, 65535), metavar="N",
-              help="Bind this port; 0 for any free.")  # fmt: skip
+@click.option("--port", type=click.IntRange(0, 65535), metavar="N",
+              help="Bind this port; 0 for any free. Default: what the host asks for, or 8080.")  # fmt: skip
 @click.option("--grpc-port", type=click.IntRange(0, 65535), metavar="N", help="Answer gRPC there; 0 for any free.")
 @click.option("--workers", type=click.IntRange(1, 256), metavar="N", help="Processes that answer.")
 @click.option("--threads", default=1, show_default=True, type=click.IntRange(1, 1024), help="Per prediction.")
+@click.option("--memory", default="", metavar="SIZE",
+              help="What models may take in the memory of each process, such as 2G; none for no bound.")  # fmt: skip
 @click.option("--drain", "drain_s", default=10.0, show_default=True, type=click.FloatRange(0), metavar="S",
               help="Seconds that answers under way may take at the end.")  # fmt: skip
 @click.option("--journal", type=click.Path(file_okay=False, path_type=Path), metavar="FOLDER",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,10 @@ from typing import Any
 import msgspec
 
 from loopwright.core import Invalid, check_name, locate
-from loopwright.serve import LogPolicy, ProcessSettings, ServedEndpoint, Variant, WorkerPlan
+from loopwright.serve import LogPolicy, ProcessSettings, ServedEndpoint, Variant, WorkerPlan, bytes_of, contract_from
 from loopwright.server import Served, connect, kept_document
 
+PORT = 8080
 Say = Callable[[str], None]
 Source = tuple[WorkerPlan, Callable[[Path], Served]]
 
@@ -25,11 +27,12 @@ class Asked(msgspec.Struct, frozen=True):
     bundle: Path | None = None
     name: str | None = None
     host: str = "127.0.0.1"
-    port: int = 8080
+    port: int | None = None
     grpc_port: int | None = None
     workers: int | None = None
     threads: int = 1
     journal: Path | None = None
+    memory: str = ""
 
 
 def source_of(asked: Asked, say: Say) -> Source:
@@ -44,15 +47,22 @@ def source_of(asked: Asked, say: Say) -> Source:
 
 
 def _plan(asked: Asked, count: int, **more: Any) -> WorkerPlan:
+    """What all workers share; what the command leaves open, the hosting platform decides, else `count` does."""
+    contract = contract_from(os.environ)
     settings = ProcessSettings(
         state=Path(),
         host=asked.host,
-        port=asked.port,
-        grpc_port=asked.grpc_port,
+        port=_first(asked.port, contract.port, PORT),
+        grpc_port=_first(asked.grpc_port, contract.grpc_port, None),
         threads=asked.threads,
+        memory_bytes=bytes_of(asked.memory),
         **more,
     )
-    return WorkerPlan(settings, count)
+    return WorkerPlan(settings, asked.workers or contract.workers or count)
+
+
+def _first(given: int | None, asked: int | None, default: Any) -> Any:
+    return given if given is not None else asked if asked is not None else default
 
 
 def _of_folder(asked: Asked, folder: Path, say: Say) -> Source:
@@ -64,7 +74,7 @@ def _of_folder(asked: Asked, folder: Path, say: Say) -> Source:
     variant = Variant("v1", f"model:{name}@1", "0" * 64)
     log = LogPolicy(1.0 if asked.journal else 0.0)
     endpoint = ServedEndpoint(name, name, (variant,), log)
-    plan = _plan(asked, asked.workers or 1, bundle=folder.resolve(), journal=asked.journal)
+    plan = _plan(asked, 1, bundle=folder.resolve(), journal=asked.journal)
     return plan, lambda live: Served(lambda: endpoint, live, live.with_name("kept.json"), say)
 
 
@@ -73,7 +83,7 @@ def _of_workspace(asked: Asked, say: Say) -> Source:
     data, settings = location.data, location.settings
     plan = _plan(
         asked,
-        asked.workers or settings.workers,
+        settings.workers,
         objects=settings.objects or str(data / "objects"),
         journal=asked.journal or data / "journal" / "predictions",
         cache=data / "cache" / "bundles",

@@ -30,6 +30,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     clock: Literal["system", "simulated"] = "system"
     auth: Literal["local", "required"] = "local"
     workers: int = 1
+    serving_memory: str = ""
     tick_s: float = 1.0
     max_spool_bytes: int = 4_294_967_296
     system_metrics_s: float = 10.0

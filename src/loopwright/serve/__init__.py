@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from loopwright.serve.arguments import ProcessSettings
+    from loopwright.serve.arguments import ProcessSettings, bytes_of
     from loopwright.serve.client import InferenceClient, Inferred
     from loopwright.serve.launch import InferenceProcess
     from loopwright.serve.model import (
@@ -21,13 +21,15 @@ if TYPE_CHECKING:
         Variant,
     )
     from loopwright.serve.prediction_log import PredictionLog, Record, predictions_between, read_predictions
+    from loopwright.serve.rest.contract import contract_from
     from loopwright.serve.state import read_state, write_state
     from loopwright.serve.sticky import assign
     from loopwright.serve.workers.listening import listen
     from loopwright.serve.workers.supervisor import WorkerPlan, Workers
 
 _HOMES = {
-    "arguments": ("ProcessSettings",),
+    "rest.contract": ("contract_from",),
+    "arguments": ("ProcessSettings", "bytes_of"),
     "workers.listening": ("listen",),
     "workers.supervisor": ("WorkerPlan", "Workers"),
     "sticky": ("assign",),
@@ -55,6 +57,8 @@ __all__ = [
     "WorkerPlan",
     "Workers",
     "assign",
+    "bytes_of",
+    "contract_from",
     "listen",
     "predictions_between",
     "read_predictions",

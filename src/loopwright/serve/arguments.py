@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
+from loopwright.core import Invalid
 from loopwright.serve.workers.member import Membership
 
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", re.IGNORECASE)
 OPTIONS_VARIABLE = "LOOPWRIGHT_STORAGE_OPTIONS"  # secrets among them: a command line can be read by others
 
 
@@ -49,6 +52,20 @@ class ProcessSettings(msgspec.Struct, frozen=True):
     def bundles(self) -> Path:
         """Where bundles are kept on this machine."""
         return self.cache or self.state.parent / "bundles"
+
+
+def bytes_of(text: str) -> int | None:
+    """A size as people write it: `512M`, `1.5GiB`, `2000000`; None for none. Units are powers of 1024.
+
+    Raises:
+        Invalid: it is no size.
+    """
+    if not text:
+        return None
+    found = _SIZE.fullmatch(text.strip())
+    if found is None or not float(found[1]):
+        raise Invalid(f"{text!r} is no size", next_step="write it as 512M, 2G or a number of bytes")
+    return int(float(found[1]) * 1024 ** " KMGT".index(found[2].upper() or " "))
 
 
 def to_arguments(settings: ProcessSettings) -> list[str]:

@@ -16,10 +16,13 @@ T = TypeVar("T")
 def growth_of(work: Callable[[], T]) -> tuple[T, int]:
     """What some work gives, and by how many bytes the process has grown meanwhile, at least 0.
 
-    What other threads take at the same time counts too: a bound that is kept by this figure is kept on the safe side.
+    What the work has given back does not count. What other threads take at the same time does: a bound that is kept
+    by this figure is kept on the safe side.
     """
+    trim()
     before = resident_bytes()
     found = work()
+    trim()
     return found, max(0, resident_bytes() - before)
 
 

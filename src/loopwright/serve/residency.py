@@ -18,7 +18,7 @@ from typing import Any
 
 import msgspec
 
-from loopwright.core import Invalid, LoopwrightError, NotFound, Unavailable
+from loopwright.core import LoopwrightError, NotFound, Unavailable
 from loopwright.models import AnyPredictor, Bundle
 from loopwright.serve.dataplane import DataPlane
 from loopwright.serve.loaded import LoadedEndpoint
@@ -227,6 +227,7 @@ class Residents:
 
     async def _fetched(self, spec: ServedEndpoint, digest: str) -> Model:
         bundle = await asyncio.to_thread(self._fetch, digest)
+        self._check_size(spec, bundle.size_bytes)
         await self._make_room(spec, self._shelf.cost(digest, bundle.size_bytes))
         return await asyncio.to_thread(self._open, bundle)
 
@@ -254,14 +255,16 @@ class Residents:
                     needed += self._shelf.cost(variant.bundle, bundle.size_bytes)
         return self._shelf.size_bytes + needed <= self._budget
 
+    def _check_size(self, spec: ServedEndpoint, size_bytes: int) -> None:
+        if self._budget is not None and size_bytes > self._budget:
+            raise Unavailable(
+                f"a model of endpoint {spec.name!r} has {size_bytes} bytes; all together may take {self._budget}",
+                next_step="give a larger --memory",
+            )
+
     async def _make_room(self, spec: ServedEndpoint, needed: int) -> None:
         if self._budget is None:
             return
-        if needed > self._budget:
-            raise Invalid(
-                f"a model of endpoint {spec.name!r} takes {needed} bytes; all models together may take {self._budget}",
-                next_step="give a larger --memory",
-            )
         counts: Counter[str] = Counter()
         for (name, *_), count in self._plane.metrics.predictions.items():
             counts[name] += count

@@ -125,7 +125,7 @@ def services_of(workspace: Workspace) -> ServiceMap:
 
 def inference_of(workspace: Workspace, count: int = 0) -> InferenceKeeper:
     """The keeper of a workspace's inference processes, not yet started; `count` 0 is for what the settings say."""
-    from loopwright.serve import ProcessSettings, WorkerPlan, Workers
+    from loopwright.serve import ProcessSettings, WorkerPlan, Workers, bytes_of
 
     data, settings = workspace.location.data, workspace.location.settings
     told = ProcessSettings(
@@ -133,6 +133,7 @@ def inference_of(workspace: Workspace, count: int = 0) -> InferenceKeeper:
         objects=settings.objects or str(data / "objects"),
         journal=data / "journal" / "predictions",
         cache=data / "cache" / "bundles",
+        memory_bytes=bytes_of(settings.serving_memory),
     )
     plan = WorkerPlan(told, count or settings.workers, settings.storage_options)
 
