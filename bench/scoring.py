@@ -4,9 +4,9 @@
     python bench/scoring.py --rows 50000000    as many as the goal names (about 4 GB of Parquet in a scratch folder)
 
 Ours reads Parquet, scores and writes Parquet, in a process of its own. The other side is what no program can beat with
-this library: `InferenceSession.run` over rows that lie in memory already, in batches of several sizes and with
-threads that spin or sleep, of which the fastest counts. Both give the same answers, which is checked first. The two take turns, three rounds; the median of the
-ratios is told.
+this library: `InferenceSession.run` over rows that lie in memory already, in batches of several sizes and with threads
+that spin or sleep, of which the fastest counts. Both give the same answers, which is checked first. The two take turns,
+three rounds; the median of the ratios is told.
 """
 
 from __future__ import annotations
