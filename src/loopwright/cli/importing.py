@@ -54,8 +54,8 @@ def import_mlflow(
 ) -> int:
     """Bring in an MLflow store: experiments, runs with their ids, metrics, artifacts, models.
 
-    URI is the store's own (sqlite:///mlflow.db, postgresql://…), or the address of its server (https://…). Nothing in
-    it is changed. Repeating an import brings what is new; one that broke off goes on.
+    URI is the store's own (sqlite:///mlflow.db, postgresql://…, a folder mlruns), or the address of its server
+    (https://…). Nothing in it is changed. Repeating an import brings what is new; one that broke off goes on.
     """
     from loopwright.connect import Plan, import_mlflow, open_mlflow_store
 

@@ -128,6 +128,25 @@ def test_an_import_from_a_database_holds_every_value_under_the_same_ids(
     assert report["counts"]["points"] == points > 1000
 
 
+def test_an_import_from_a_folder_holds_every_value_under_the_same_ids(
+    serving: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MLflow's own reader of such a folder takes 0 for the step of a point that names a dataset; the file has it."""
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    uri = (tmp_path / "mlruns").as_uri()
+    fill(uri, str(tmp_path / "files"))
+    expected = truth(uri)
+    report = loopwright("import", "mlflow", str(tmp_path / "mlruns"), "-w", serving[0])
+    assert report["omitted"] == []
+    found = truth(serving[1])
+    for held in (found, expected):
+        for run in held["runs"].values():
+            run["points"].pop("auc", None)
+    assert told(found) == told(expected)
+    again = loopwright("import", "mlflow", uri, "-w", serving[0])
+    assert (again["counts"], again["there"]["runs"]) == ({}, 5)
+
+
 def test_an_import_from_a_server_holds_every_value_under_the_same_ids(
     mlflow_server: str, serving: tuple[str, str], tmp_path: Path
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 from loopwright.connect.mlflow.model import Source
 from loopwright.core import Invalid
@@ -16,7 +17,8 @@ def open_mlflow_store(uri: str, artifacts: str = "", *, allow_http: bool = False
     """Open an MLflow store for reading.
 
     Args:
-        uri: `sqlite:///mlflow.db` or the file itself, `postgresql://…`, or a server's `https://…`.
+        uri: `sqlite:///mlflow.db` or the file itself, a folder such as `mlruns` or its `file:` address,
+            `postgresql://…`, or a server's `https://…`.
         artifacts: where the files behind `mlflow-artifacts:` are, for a database.
         allow_http: speak in clear text to a server on another machine.
 
@@ -35,15 +37,18 @@ def open_mlflow_store(uri: str, artifacts: str = "", *, allow_http: bool = False
         from loopwright.connect.mlflow.sql import SqlSource
 
         return SqlSource(uri, artifacts)
+    if uri.startswith("file:"):
+        uri, scheme = unquote(uri.removeprefix("file:").removeprefix("//")), ""
     path = Path(uri)
     if not scheme and path.is_file():
         return open_mlflow_store(f"sqlite:///{path}", artifacts)
     if not scheme and path.is_dir():
-        raise Invalid(
-            f"{uri!r} is a folder of files, which only MLflow reads",
-            next_step=f"start `mlflow server --backend-store-uri {uri}` and import from its address",
-        )
-    raise Invalid(f"{uri!r} leads to no MLflow store", next_step="give sqlite:///FILE, postgresql://… or https://…")
+        from loopwright.connect.mlflow.folder import FolderSource
+
+        return FolderSource(path, artifacts)
+    raise Invalid(
+        f"{uri!r} leads to no MLflow store", next_step="give sqlite:///FILE, a folder, postgresql://… or https://…"
+    )
 
 
 def open_mlflow_server(uri: str, *, allow_http: bool = False) -> MlflowApi:
