@@ -33,6 +33,7 @@ class Asked(msgspec.Struct, frozen=True):
     threads: int = 1
     journal: Path | None = None
     memory: str = ""
+    access_log: str = ""
 
 
 def source_of(asked: Asked, say: Say) -> Source:
@@ -56,6 +57,7 @@ def _plan(asked: Asked, count: int, **more: Any) -> WorkerPlan:
         grpc_port=_first(asked.grpc_port, contract.grpc_port, None),
         threads=asked.threads,
         memory_bytes=bytes_of(asked.memory),
+        access_log=asked.access_log,
         **more,
     )
     return WorkerPlan(settings, asked.workers or contract.workers or count)

@@ -31,6 +31,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     auth: Literal["local", "required"] = "local"
     workers: int = 1
     serving_memory: str = ""
+    access_log: str = ""
     tick_s: float = 1.0
     max_spool_bytes: int = 4_294_967_296
     system_metrics_s: float = 10.0

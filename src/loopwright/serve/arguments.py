@@ -31,6 +31,7 @@ class ProcessSettings(msgspec.Struct, frozen=True):
         bundle: a folder that holds the one bundle that is served, whatever digest the state names.
         await_state: be ready only when there is a state and all that it names is loaded; end if it cannot be.
         memory_bytes: what models may take in memory; none for no bound.
+        access_log: a file for a line per response; `-` for stderr, none for no such log.
         member: its place among the workers of one address.
     """
 
@@ -46,6 +47,7 @@ class ProcessSettings(msgspec.Struct, frozen=True):
     bundle: Path | None = None
     await_state: bool = False
     memory_bytes: int | None = None
+    access_log: str = ""
     member: Membership | None = None
 
     @property
@@ -70,7 +72,7 @@ def bytes_of(text: str) -> int | None:
 
 def to_arguments(settings: ProcessSettings) -> list[str]:
     """The command line, without the program, that `from_arguments` reads."""
-    plain = ("state", "objects", "journal", "cache", "host", "port", "grpc_port", "threads", "bundle", "memory_bytes")
+    plain = ("state", "objects", "journal", "cache", "host", "port", "grpc_port", "threads", "bundle", "memory_bytes", "access_log")
     given: list[str] = []
     for name in plain:
         value = getattr(settings, name)
@@ -104,6 +106,7 @@ def from_arguments(arguments: Sequence[str] | None) -> ProcessSettings:
         bundle=found.bundle,
         await_state=found.await_state,
         memory_bytes=found.memory_bytes,
+        access_log=found.access_log,
         member=member,
     )
 
@@ -121,6 +124,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--threads", type=int, default=1, help="threads per prediction")
     add("--bundle", type=Path, help="serve the bundle in this folder, whatever digest the state names")
     add("--memory-bytes", type=int, help="what models may take in memory; those that do not fit are loaded on demand")
+    add("--access-log", default="", help="write a line of JSON per response to this file; - for stderr")
     add("--await-state", action="store_true", help="be ready when all that the state names is loaded, or end")
     add("--fd-parent-watch", action="store_true", help="end when standard input is closed")
     add("--workers-folder", type=Path, help="where the workers of one address meet")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from loopwright.core import Conflict
+from loopwright.serve.access_log import AccessLog
 from loopwright.serve.arguments import ProcessSettings
 from loopwright.serve.dataplane import DataPlane
 from loopwright.serve.rest import App, HttpServer
@@ -33,6 +34,10 @@ class Doors:
         app.connections = lambda: self._server.connections
         self._member: Member | None = None
         self._grpc: GrpcServer | None = None
+        self._access_log = AccessLog(settings.access_log) if settings.access_log else None
+        if self._access_log is not None:
+            self._server.watch(self._access_log.note)
+            plane.metrics.more.append(self._access_log.figures)
         if settings.member is not None:
             self._member = Member(settings.member, app.own_figures, lambda: self._server.connections)
             app.figures = self._member.figures
@@ -58,6 +63,8 @@ class Doors:
         await asyncio.gather(self._server.drain(timeout_s), *grpc)
         if self._member is not None:
             await self._member.close()
+        if self._access_log is not None:
+            self._access_log.close()
 
     async def _listen(self) -> int:
         if self._member is not None:

@@ -134,6 +134,7 @@ def inference_of(workspace: Workspace, count: int = 0) -> InferenceKeeper:
         journal=data / "journal" / "predictions",
         cache=data / "cache" / "bundles",
         memory_bytes=bytes_of(settings.serving_memory),
+        access_log=settings.access_log,
     )
     plan = WorkerPlan(told, count or settings.workers, settings.storage_options)
 

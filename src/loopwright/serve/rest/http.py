@@ -97,12 +97,30 @@ class Exchange:
         self._connection.send_ready(keep)
 
 
+class WatchedExchange(Exchange):
+    """An exchange whose response is told to those who watch the server."""
+
+    __slots__ = ()
+
+    @property
+    def peer(self) -> str:
+        """The address of the client; empty when it has gone."""
+        return self._connection.peer
+
+    def respond(self, status: int, body: bytes, content_type: bytes = JSON, extra: bytes = b"") -> None:
+        """See Exchange."""
+        super().respond(status, body, content_type, extra)
+        for watcher in self._connection.server.watchers:
+            watcher(self, status, len(body))
+
+
 class HttpConnection(asyncio.Protocol):
     """One client's connection. Callbacks of the parser have the names that httptools wants."""
 
     def __init__(self, server: HttpServer) -> None:
         self.server = server
         self._parser = httptools.HttpRequestParser(self)
+        self._exchange = server.exchange
         self._transport: asyncio.Transport | None = None
         self._waiting: deque[Exchange] = deque()
         self._url = b""
@@ -152,7 +170,7 @@ class HttpConnection(asyncio.Protocol):
             if head is None or len(data) < end + head.length or self._last:
                 break
             start = end + head.length
-            exchange = Exchange(self, head, data[end:start])
+            exchange = self._exchange(self, head, data[end:start])
             if head.keep_alive and not self._waiting:
                 self._waiting.append(exchange)
                 self.server.handle(exchange)
@@ -214,9 +232,15 @@ class HttpConnection(asyncio.Protocol):
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         self._body = []
         method, keep_alive = self._parser.get_method(), self._parser.should_keep_alive()
-        self._hand_on(Exchange(self, Head(method, self._url, self._headers, keep_alive, len(body)), body))
+        self._hand_on(self._exchange(self, Head(method, self._url, self._headers, keep_alive, len(body)), body))
 
     # the server's side
+
+    @property
+    def peer(self) -> str:
+        """The address of the client; empty when it has gone."""
+        name = self._transport.get_extra_info("peername") if self._transport is not None else None
+        return str(name[0]) if name else ""
 
     def send_ready(self, keep: bool) -> None:
         """Send the responses at the head of the line."""
@@ -254,7 +278,7 @@ class HttpConnection(asyncio.Protocol):
         if self._refused or self._transport is None:
             return
         self._refused, self._in_request = True, False
-        exchange = Exchange(self, Head(b"POST", self._url, {}, False, 0), b"")
+        exchange = self._exchange(self, Head(b"POST", self._url, {}, False, 0), b"")
         self._waiting.append(exchange)
         exchange.respond(status, msgspec.json.encode({"error": message}))
 
@@ -274,6 +298,9 @@ class HttpConnection(asyncio.Protocol):
             self._transport.resume_reading()
 
 
+Watcher = Callable[[WatchedExchange, int, int], None]
+
+
 class HttpServer:
     """Accepts connections and hands each whole request to the app. Lives on one event loop."""
 
@@ -286,6 +313,8 @@ class HttpServer:
         self.heads = Heads(self.limits.head_bytes, self.limits.body_bytes)
         self.draining = False
         self.now = time.monotonic()
+        self.exchange: type[Exchange] = Exchange
+        self.watchers: list[Watcher] = []
         self._connections: set[HttpConnection] = set()
         self._server: asyncio.Server | None = None
         self._sweeper: asyncio.Task[None] | None = None
@@ -294,6 +323,11 @@ class HttpServer:
     def connections(self) -> int:
         """How many are open."""
         return len(self._connections)
+
+    def watch(self, watcher: Watcher) -> None:
+        """Have each response told from now on: its exchange, status and size in bytes. Before anybody connects."""
+        self.watchers.append(watcher)
+        self.exchange = WatchedExchange
 
     async def listen(self, host: str, port: int) -> int:
         """Accept connections; the port, chosen by the system where `port` is 0.
