@@ -15,7 +15,7 @@ import numpy as np
 
 from loopwright.core import Invalid
 from loopwright.models import DATATYPES, Output
-from loopwright.serve.block import Array
+from loopwright.serve.block import Array, Block
 from loopwright.serve.intake import Intake, Rows
 from loopwright.serve.query import Answer
 
@@ -36,6 +36,7 @@ _TYPES = {
     "BYTES": ("", "bytes_contents"),
 }
 _LENGTH = struct.Struct("<I")
+_ONE, _ONE_BY_ONE = [1], [1, 1]
 
 
 def rows_of(request: Any, intake: Intake) -> Rows:
@@ -51,6 +52,9 @@ def rows_of(request: Any, intake: Intake) -> Rows:
         raise Invalid("the request has no inputs", next_step=f"the model takes {', '.join(intake.names)}")
     if raw and len(raw) != len(tensors):
         raise Invalid(f"the request has {len(tensors)} inputs and {len(raw)} raw contents")
+    row = _float_row(tensors, raw, intake) if intake.floats else None
+    if row is not None:
+        return row
     first = tensors[0]
     shape = list(first.shape)
     if len(tensors) == 1 and len(shape) == 2 and (shape[1] != 1 or first.name not in intake.positions):
@@ -67,6 +71,28 @@ def rows_of(request: Any, intake: Intake) -> Rows:
         shape = _column_shape(tensor)
         columns[tensor.name] = _array(tensor, shape, raw[number] if raw else None)
     return intake.block(columns)
+
+
+def _float_row(tensors: Any, raw: Any, intake: Intake) -> Block | None:
+    """The row of a request with one FP32 value per input, in their order, which most requests are; None for others."""
+    names = intake.names
+    if len(tensors) != len(names):
+        return None
+    values: list[float] = []
+    for tensor, name in zip(tensors, names, strict=True):
+        shape = tensor.shape
+        if tensor.name != name or tensor.datatype != "FP32" or (shape != _ONE and shape != _ONE_BY_ONE):
+            return None
+        if not raw:
+            values.extend(tensor.contents.fp32_contents)
+    if raw:
+        packed = b"".join(raw)
+        if len(packed) != 4 * len(names) or any(len(part) != 4 for part in raw):
+            return None
+        values = list(struct.unpack(f"<{len(names)}f", packed))
+    if len(values) != len(names) or not isfinite(sum(values)):
+        return None  # what is wrong with it is told below
+    return Block(intake.kinds, 1, values=values)
 
 
 def _plain_columns(tensors: Any, raw: Any) -> list[tuple[str, Sequence[Any]]] | None:
