@@ -76,7 +76,8 @@ def command(name: str, folder: Path, port: int, db: str) -> tuple[list[str], dic
         program = str(environment("fasttrackml").with_name("fml"))
         return [program, "server", "-a", f"127.0.0.1:{port}", *(["-d", db] if db else [])], {}
     program = str(environment("mlflow").with_name("mlflow"))
-    arguments = [program, "server", "--port", str(port), *(["--backend-store-uri", db] if db else [])]
+    where = ["--backend-store-uri", db.replace("postgresql:", "postgresql+psycopg2:", 1)] if db else []
+    arguments = [program, "server", "--port", str(port), *where]
     variables = {"MLFLOW_DISABLE_TELEMETRY": "true", "PATH": f"{Path(program).parent}{os.pathsep}{os.environ['PATH']}"}
     if name == "mlflow best":
         arguments += ["--workers", "1"]
@@ -153,7 +154,7 @@ def _wait(process: subprocess.Popen[bytes], server: Server, started: float) -> N
             return
         time.sleep(0.02)
     log = (server.folder / "server.log").read_text(errors="replace")
-    raise RuntimeError(f"{server.name} does not answer ({process.args!r}):\n{log[-2000:]}")
+    raise RuntimeError(f"{server.name} does not answer ({process.args!r}):\n{log[-800:]}")
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
