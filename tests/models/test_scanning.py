@@ -110,7 +110,7 @@ def test_every_way_to_run_a_command_is_found(name: str, marker: Path, tmp_path: 
     path.write_bytes(attacks(f"touch '{marker}'")[name])
     assert dangerous(scan(path)), scan(path)
     with pytest.raises(Forbidden, match="what no model needs"):
-        refuse_code(scan(path), True, "model.pkl")
+        refuse_code(scan(path), "model.pkl", allow_pickle=True)
 
 
 def _zip(data: bytes) -> bytes:
@@ -201,13 +201,13 @@ def test_an_honest_model_is_told_from_an_attack(name: str, compress: int, tmp_pa
     assert found.executable == ("joblib", "pickle")
     assert not dangerous(found), found.of(Level.DANGEROUS)
     assert {"loopwright", "picklescan"} == found.tools.keys()
-    refuse_code(found, True, "the model")
+    refuse_code(found, "the model", allow_pickle=True)
 
 
 def test_code_is_refused_unless_it_is_asked_for_by_name(tmp_path: Path) -> None:
     joblib.dump(_models()["words"], tmp_path / "model.joblib")
     with pytest.raises(Forbidden, match=r"joblib.*--allow-pickle"):
-        refuse_code(scan(tmp_path), False, "model.joblib")
+        refuse_code(scan(tmp_path), "model.joblib")
 
 
 def test_a_name_that_nobody_knows_is_left_to_a_person(tmp_path: Path) -> None:
@@ -239,6 +239,10 @@ def test_native_code_and_python_sources_are_told_of(tmp_path: Path) -> None:
     (tmp_path / "custom.so").write_bytes(b"\x7fELF" + b"\0" * 100)
     (tmp_path / "model.py").write_text("print(1)")
     assert scan(tmp_path).executable == ("Python source", "native code")
+    (tmp_path / "custom.so").unlink()
+    with pytest.raises(Forbidden, match="--allow-code"):
+        refuse_code(scan(tmp_path), "the folder", allow_pickle=True)
+    refuse_code(scan(tmp_path), "the folder", allow_code=True)
 
 
 def test_an_archive_that_swells_beyond_bounds_is_refused(tmp_path: Path) -> None:

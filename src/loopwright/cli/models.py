@@ -6,23 +6,16 @@ from pathlib import Path
 
 import click
 
+from loopwright.cli.bundles import COMMANDS
 from loopwright.cli.command import Session, command
 from loopwright.cli.derived import DerivedGroup
 
 models = DerivedGroup(
-    "models", ["models"], "Models: versions, aliases, cards, bundles.", hidden_verbs=["card", "versions"]
+    "models",
+    ["models"],
+    "Models: versions, aliases, cards, bundles.",
+    hidden_verbs=["versions", "signatures", "add_signature"],
 )
-
-
-@command("card")
-@click.argument("ref")
-def card(session: Session, ref: str) -> None:
-    """The card of a model version, in Markdown."""
-    text = session.ws.models.card(ref)
-    if session.as_json:
-        session.emit({"ref": ref, "card": text})
-    else:
-        click.echo(text)
 
 
 @command("log")
@@ -52,5 +45,5 @@ def predict(session: Session, ref: str, source: Path, output: Path | None) -> No
         answers.write_csv(output)
 
 
-for made in (card, log, predict):
+for made in (log, predict, *COMMANDS):
     models.add_command(made)

@@ -101,4 +101,6 @@ def cell(value: Any, limit: int = _MAX_CELL) -> str:
 
 
 def _filled(value: Any) -> bool:
+    if isinstance(value, msgspec.Struct):
+        return any(_filled(getattr(value, name)) for name in value.__struct_fields__)
     return value is not None and value != "" and value != () and value != [] and value != {}

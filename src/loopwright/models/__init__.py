@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         Task,
         VersionPage,
     )
+    from loopwright.models.outside import inspect_bundle, vouch_for_bundle
     from loopwright.models.predictor import ModelFailed, Predictor
     from loopwright.models.scanning import refuse_code, scan
     from loopwright.models.service import ModelService
@@ -82,6 +83,7 @@ _HOMES = {
     "inspecting": ("Inspection", "Vouch"),
     "scanning": ("refuse_code", "scan"),
     "signing": ("Trust", "public_key_of", "sign_folder", "signatures_in", "trust_of", "verify_folder"),
+    "outside": ("inspect_bundle", "vouch_for_bundle"),
     "service": ("ModelService",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -131,6 +133,7 @@ __all__ = [
     "export",
     "fetch_bundle",
     "import_model",
+    "inspect_bundle",
     "opened_bundle",
     "outputs_frame",
     "pack",
@@ -143,6 +146,7 @@ __all__ = [
     "trust_of",
     "unpack",
     "verify_folder",
+    "vouch_for_bundle",
 ]
 
 

@@ -20,6 +20,7 @@ from loopwright.models.isolated.predictor import IsolatedPredictor
 from loopwright.models.isolated.process import Limits
 from loopwright.models.model import BundleManifest, Signature
 from loopwright.models.predictor import MANIFEST_FILE, Predictor, read_manifest, read_verified
+from loopwright.models.signing import belongs
 
 if TYPE_CHECKING:
     from loopwright.stats import TableSketch
@@ -79,14 +80,14 @@ class Bundle:
         return self._sketch(OUTPUTS_FILE)
 
     def verify(self) -> None:
-        """Read every file and compare it with the manifest.
+        """Read every file and compare it with the manifest; the folder of an exported bundle's signatures is no part.
 
         Raises:
             Corrupt: a file is changed, missing, or not named by the manifest.
         """
         for name, digest in self.manifest.files.items():
             path = self.folder / name
-            if not path.is_file():
+            if not path.is_file() or not belongs(name):
                 raise Corrupt(f"the bundle lacks its file {name!r}", where=str(self.folder))
             if digest_file(path) != digest:
                 raise Corrupt(
@@ -100,6 +101,7 @@ class Bundle:
             for path in self.folder.rglob("*")
             if (path.is_file() or path.is_symlink()) and path.relative_to(self.folder).as_posix() not in known
         )
+        strange = [name for name in strange if belongs(name)]
         if strange:
             raise Corrupt(
                 f"the bundle holds {', '.join(strange)}, which its manifest does not name", where=str(self.folder)

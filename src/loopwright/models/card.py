@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from loopwright.models.findings import Level
 from loopwright.models.model import BundleManifest, Input, ModelVersion, Parity
 
 _SHOWN_CATEGORIES = 8
 
 
-def render_card(version: ModelVersion, manifest: BundleManifest) -> str:
-    """The card of a version."""
+def render_card(version: ModelVersion, manifest: BundleManifest, trusted: frozenset[str] = frozenset()) -> str:
+    """The card of a version; `trusted` are the fingerprints of the keys whose signatures count."""
     parts = [
         f"# {version.name}, version {version.version}",
         version.description,
@@ -19,7 +20,9 @@ def render_card(version: ModelVersion, manifest: BundleManifest) -> str:
         _section("Trained on", "\n".join(f"- `{ref}`" for ref in version.training_data)),
         _section("Inputs", _inputs(manifest.signature.inputs)),
         _section("Outputs", _outputs(manifest)),
+        _section("Limits", "\n".join(f"- {line}" for line in _limits(version, manifest))),
         _section("Proof of conversion", _parity(manifest.parity)),
+        _section("Signatures", _signatures(version, trusted)),
         _section("Made with", ", ".join(f"{name} {number}" for name, number in sorted(manifest.libraries.items()))),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -62,6 +65,37 @@ def _seen(item: Input) -> str:
 def _outputs(manifest: BundleManifest) -> str:
     rows = ((f"`{o.name}`", o.dtype, "×".join(map(str, o.shape)) or "one value") for o in manifest.signature.outputs)
     return _table(("output", "type", "per row"), rows)
+
+
+def _limits(version: ModelVersion, manifest: BundleManifest) -> Iterable[str]:
+    """What a reader should not expect of it, as far as the bundle tells."""
+    inputs = manifest.signature.inputs
+    if version.scan.executable:
+        yield f"It can run code when it is loaded ({', '.join(version.scan.executable)}); it is run isolated."
+    for item in version.scan.findings:
+        if item.level is not Level.NOTE:
+            yield f"{item.level.capitalize()} in `{item.file}`: {item.what}."
+    if any(item.low is not None or item.categories for item in inputs):
+        yield "It has learnt nothing of values outside of those seen in training; its answers there are guesses."
+    else:
+        yield "It does not say which values training has seen, so drift of its inputs cannot be told."
+    never = [item.name for item in inputs if not item.nullable]
+    if never and len(never) < len(inputs):
+        yield f"Training saw no missing values in {', '.join(f'`{name}`' for name in never)}."
+    elif never:
+        yield "Training saw no missing values."
+    if not version.metrics:
+        yield "No score on held-out rows is recorded."
+    if not version.training_data:
+        yield "The data that it was trained on is not recorded."
+
+
+def _signatures(version: ModelVersion, trusted: frozenset[str]) -> str:
+    rows = (
+        (f"`{item.key}`", "yes" if item.key in trusted else "no", f"{item.signed_at:%Y-%m-%d %H:%M} UTC", item.actor)
+        for item in version.signatures
+    )
+    return _table(("key", "trusted here", "brought", "by"), rows) if version.signatures else "None."
 
 
 def _parity(parity: Parity) -> str:

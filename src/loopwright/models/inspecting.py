@@ -19,6 +19,14 @@ class HeldFile(msgspec.Struct, frozen=True):
     digest: str
 
 
+class SignatureText(msgspec.Struct, frozen=True):
+    """A signature as it was brought: the key's fingerprint, the signature's JSON, and the public key in PEM."""
+
+    key: str
+    signature: str
+    public_key: str
+
+
 class Vouched(msgspec.Struct, frozen=True):
     """A signature over a bundle: whose key, whether that is trusted here, when it was brought and by whom."""
 

@@ -111,12 +111,13 @@ class Runner(StrEnum):
     """How a model in Python is run, in a worker process of its own.
 
     predictor: a class of the bundle's own source. mlflow: a folder of MLflow's, by its `pyfunc`. pickle: an object with
-    `predict`, unpickled in the worker.
+    `predict`, unpickled in the worker. convert: no model, but the making of a graph from a pickle; in no bundle.
     """
 
     PREDICTOR = "predictor"
     MLFLOW = "mlflow"
     PICKLE = "pickle"
+    CONVERT = "convert"
 
 
 class Code(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -193,11 +194,13 @@ class Signed(msgspec.Struct, frozen=True):
     Attributes:
         key: the fingerprint of the key: the SHA-256 of its public half in PEM.
         signature: the digest, in the object store, of the signature itself.
+        public_key: the key that it was verified with when it was brought, in PEM.
         signed_at, actor: when it was brought here, and by whom.
     """
 
     key: str
     signature: str
+    public_key: str
     signed_at: datetime
     actor: str = ""
 

@@ -100,7 +100,7 @@ def signatures_of(connection: Connection, project: str, bundles: Sequence[str]) 
         some = columns.bundle.in_(bundles[start : start + _CHUNK])
         query = select(model_signatures).where(columns.project == project, some)
         for row in connection.execute(query.order_by(columns.signed_at, columns.key)):
-            found[row.bundle].append(Signed(row.key, row.signature, row.signed_at, row.actor))
+            found[row.bundle].append(Signed(row.key, row.signature, row.public_key, row.signed_at, row.actor))
     return {bundle: tuple(signed) for bundle, signed in found.items()}
 
 

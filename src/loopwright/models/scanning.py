@@ -26,6 +26,7 @@ from loopwright.models.pickles import Reading, Used, read_pickles
 MAX_UNPACKED_BYTES = 16 << 30
 MAX_RATIO = 300
 MAX_MEMBERS = 100_000
+SOURCE = "Python source"
 _MAX_DEPTH = 6
 _IN_MEMORY_BYTES = 32 << 20
 _CHUNK_BYTES = 1 << 20
@@ -33,7 +34,7 @@ _SECOND_OPINION_BYTES = 256 << 20
 _NAMES = {
     ".pkl": "pickle", ".pickle": "pickle", ".pck": "pickle", ".p": "pickle", ".joblib": "joblib", ".dill": "dill",
     ".cloudpickle": "cloudpickle", ".pt": "PyTorch", ".pth": "PyTorch", ".ckpt": "PyTorch", ".bin": "PyTorch",
-    ".py": "Python source", ".pyc": "Python code", ".so": "native code", ".dll": "native code",
+    ".py": SOURCE, ".pyc": "Python code", ".so": "native code", ".dll": "native code",
     ".dylib": "native code", ".keras": "Keras",
 }  # fmt: skip
 _PLAIN_PICKLES = frozenset({".pkl", ".pickle", ".pck", ".p", ".joblib", ".dill", ".cloudpickle"})
@@ -67,19 +68,27 @@ def scan(path: Path) -> Scan:
     return Scan(tuple(sorted(walk.executable)), tuple(findings), tools())
 
 
-def refuse_code(found: Scan, allowed: bool, what: str) -> None:
+def refuse_code(found: Scan, what: str, *, allow_pickle: bool = False, allow_code: bool = False) -> None:
     """Refuse a model that can run code unless its owner asked for that by name, and a dangerous one always.
+
+    Args:
+        what: what it is called in the message.
+        allow_pickle: pickles, and other formats that hide code in data, were asked for.
+        allow_code: Python source was asked for.
 
     Raises:
         Forbidden: it is refused; the worst findings are named.
     """
-    if not found.executable:
-        return
-    formats = ", ".join(found.executable)
-    if not allowed:
+    hidden = [kind for kind in found.executable if kind != SOURCE]
+    if hidden and not allow_pickle:
         raise Forbidden(
-            f"{what} can run code when it is loaded ({formats})",
+            f"{what} can run code when it is loaded ({', '.join(hidden)})",
             next_step="save it as ONNX, skops or safetensors; or add --allow-pickle if you trust whoever made it",
+        )
+    if SOURCE in found.executable and not allow_code:
+        raise Forbidden(
+            f"{what} brings Python source, which is run to answer",
+            next_step="read it, then add --allow-code if you trust it",
         )
     dangerous = found.of(Level.DANGEROUS)
     if dangerous:

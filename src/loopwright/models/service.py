@@ -16,6 +16,7 @@ from loopwright.models.frames import predict_frame
 from loopwright.models.model import Kind, ModelVersion, Task
 from loopwright.models.reading import find_model, load_versions
 from loopwright.models.scanning import formats_by_name, refuse_code, scan
+from loopwright.models.signing import belongs, fingerprint
 from loopwright.models.tags import checked_tags
 from loopwright.models.vouching import Vouching
 from loopwright.models.writing import add_version, copied, known_version
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     import polars as pl
 
     from loopwright.stats import TableSketch
-
-_MAX_PAGE = 1000
 
 
 class ModelService(Vouching):
@@ -66,9 +65,11 @@ class ModelService(Vouching):
         held = bundle if isinstance(bundle, Bundle) else Bundle(Path(bundle))
         held.verify()
         found = scan(held.folder)
-        refuse_code(found, held.manifest.executes_code, "the bundle")
+        refuse_code(
+            found, "the bundle", allow_pickle=held.manifest.executes_code, allow_code=held.manifest.executes_code
+        )
         run_id = parse_ref(run, "run").name if run else ""
-        digest = put_tree(self.stores.objects, held.folder)
+        digest = put_tree(self.stores.objects, held.folder, include=belongs)
         draft = ModelVersion(
             ref="",
             name=name,
@@ -158,7 +159,8 @@ class ModelService(Vouching):
             NotFound: there is no such version.
         """
         version = self.get(ref)
-        return render_card(version, self.manifest(version.ref))
+        trusted = frozenset(fingerprint(key) for key in self.trust.keys)
+        return render_card(version, self.manifest(version.ref), trusted)
 
     def profile(self, ref: str) -> TableSketch:
         """The profile of the data that a version was trained on. Raises as `bundle` does."""

@@ -259,11 +259,21 @@ def check_signed(folder: Path, signatures: Sequence[bytes], trust: Trust) -> tup
     return tuple(dict.fromkeys(found))
 
 
-def signatures_in(folder: Path) -> list[bytes]:
-    """The signatures that an exported bundle brings along."""
+def belongs(path: str) -> bool:
+    """Whether a file of an exported bundle's folder, by its relative path, is the bundle's and no signature over it."""
+    return not path.startswith(f"{SIGNATURES_FOLDER}/")
+
+
+def signatures_in(folder: Path) -> list[tuple[bytes, str]]:
+    """The signatures that an exported bundle brings along, each with its public key, where that is there too."""
     inside = folder / SIGNATURES_FOLDER
     files = sorted(path for path in inside.glob("*.sig") if path.is_file()) if inside.is_dir() else []
-    return [_bounded(path) for path in files]
+    return [(_bounded(path), _key_beside(path)) for path in files]
+
+
+def _key_beside(path: Path) -> str:
+    key = path.with_suffix(".pub")
+    return _bounded(key).decode(errors="replace") if key.is_file() else ""
 
 
 def _bounded(path: Path) -> bytes:
@@ -274,7 +284,7 @@ def _bounded(path: Path) -> bytes:
 def _refuse_other_files(folder: Path, claim: Claim) -> None:
     """The library leaves out what the signer told it to, and git's own files; here all or nothing is signed."""
     inside = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_symlink() or path.is_file()}
-    inside = {name for name in inside if not name.startswith(f"{SIGNATURES_FOLDER}/")}
+    inside = {name for name in inside if belongs(name)}
     for names, what in ((inside - claim.files.keys(), "not signed"), (claim.files.keys() - inside, "missing")):
         if names:
             shown = ", ".join(sorted(names)[:5])

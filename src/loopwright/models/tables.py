@@ -102,6 +102,7 @@ model_signatures = Table(
     Column("bundle", String(64), nullable=False),
     Column("key", String(64), nullable=False),
     Column("signature", String(64), nullable=False),
+    Column("public_key", Text, nullable=False),
     Column("signed_at", UtcTime, nullable=False),
     Column("actor", String(200), nullable=False),
     PrimaryKeyConstraint("project", "bundle", "key"),

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import tempfile
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
-from loopwright.core import Corrupt, operation, parse_ref
-from loopwright.models.bundle import Bundle
+from loopwright.core import Conflict, Corrupt, operation, parse_ref
+from loopwright.models.bundle import ENVIRONMENT_FILE, Bundle
 from loopwright.models.cache import fetch_bundle
-from loopwright.models.inspecting import HeldFile, Inspection, Vouch, Vouched
+from loopwright.models.carrying import export
+from loopwright.models.inspecting import HeldFile, Inspection, SignatureText, Vouch, Vouched
 from loopwright.models.model import Kind, ModelVersion, Signed
 from loopwright.models.reading import load_versions, locate_version
+from loopwright.models.sbom import model_bom
 from loopwright.models.shelf import Shelf
 from loopwright.models.signing import Trust, fingerprint, public_key_of, sign_folder, trust_of, verify_folder
 from loopwright.models.tables import model_signatures
-from loopwright.store import Edge, read_tree
+from loopwright.store import Edge, checkout, read_file, read_tree
 
 
 class Vouching(Shelf):
@@ -82,9 +86,54 @@ class Vouching(Shelf):
         verify_folder(bundle.folder, signature.encode(), public_key)
         return self._keep(version, signature.encode(), public_key)
 
-    def signatures(self, ref: str) -> list[bytes]:
-        """The signatures over a version's bundle, as they were brought."""
-        return [self.stores.objects.get(item.signature, verify=True) for item in self.get(ref).signatures]
+    @operation("models.signatures", permission="models:read")
+    def signatures(self, ref: str) -> list[SignatureText]:
+        """The signatures over a version's bundle, as they were brought.
+
+        Raises:
+            NotFound: there is no such version.
+        """
+        return [
+            SignatureText(item.key, self.stores.objects.get(item.signature, verify=True).decode(), item.public_key)
+            for item in self.get(ref).signatures
+        ]
+
+    def export(self, ref: str, target: Path | str) -> Path:
+        """Write what a version holds, with the signatures over it, to a new folder or `.zip` file.
+
+        What is imported from there has the same digest.
+
+        Raises:
+            NotFound: there is no such version, or a part of it is gone.
+            Conflict: it holds no files here, or there is something at the target.
+            Corrupt: its stored bytes are damaged.
+        """
+        version = self.get(ref)
+        if not version.bundle:
+            raise Conflict(f"{version.ref} holds no files here", next_step=f"its maker names {version.source!r}")
+        signatures = self.signatures(version.ref)
+        if version.kind is Kind.BUNDLE:
+            return export(
+                fetch_bundle(self.stores.objects, version.bundle, self._cache).folder, signatures, Path(target)
+            )
+        with tempfile.TemporaryDirectory(prefix="loopwright-") as scratch:
+            checkout(self.stores.objects, version.bundle, Path(scratch) / "files")
+            return export(Path(scratch) / "files", signatures, Path(target))
+
+    @operation("models.sbom", permission="models:read")
+    def sbom(self, ref: str) -> dict[str, Any]:
+        """A version's bill of materials: CycloneDX 1.6 (ML-BOM) with its files, data and libraries.
+
+        Raises:
+            NotFound: there is no such version.
+            Conflict: it holds no bundle of ours.
+            Invalid: the extra `sbom` is not installed.
+        """
+        version = self.servable(ref)
+        environment = read_file(self.stores.objects, version.bundle, ENVIRONMENT_FILE).decode()
+        document = model_bom(version, self.manifest(version.ref), self._held(version.bundle), environment)
+        found: dict[str, Any] = msgspec.json.decode(document)
+        return found
 
     @operation("models.inspect", permission="models:read")
     def inspect(self, ref: str) -> Inspection:
@@ -99,13 +148,17 @@ class Vouching(Shelf):
             version=version,
             manifest=manifest,
             files=self._held(version.bundle),
-            signatures=self._vouched(version, None),
+            signatures=self._vouched(version, None, self.trust),
             lineage=self._made_from(version.ref),
         )
 
     @operation("models.verify", permission="models:read")
-    def verify(self, ref: str) -> Vouch:
+    def verify(self, ref: str, public_keys: tuple[str, ...] = ()) -> Vouch:
         """Read every byte of a version's bundle, and verify the signatures over it by trusted keys.
+
+        Args:
+            ref: the version.
+            public_keys: keys in PEM, one of which must have signed it, in place of those that the settings name.
 
         Raises:
             NotFound: there is no such version, or a part of its bundle is gone.
@@ -120,13 +173,14 @@ class Vouching(Shelf):
                 f"{version.ref}: {len(damaged)} of its stored objects are damaged",
                 next_step="restore them from a backup; loopwright fsck names them",
             )
+        trust = Trust(True, public_keys) if public_keys else self.trust
         return Vouch(
             ref=version.ref,
             bundle=version.bundle,
             files=len(bundle.manifest.files) + 1,
             size_bytes=version.size_bytes,
-            signatures=self._vouched(version, bundle.folder),
-            required=self.trust.required,
+            signatures=self._vouched(version, bundle.folder, trust),
+            required=trust.required,
         )
 
     @property
@@ -138,21 +192,21 @@ class Vouching(Shelf):
 
     def _keep(self, version: ModelVersion, signature: bytes, public_key: str) -> ModelVersion:
         objects, key, now = self.stores.objects, fingerprint(public_key), self.stores.clock.now()
-        signed = Signed(key, objects.put_bytes(signature), now, self.scope.actor)
+        signed = Signed(key, objects.put_bytes(signature), public_key, now, self.scope.actor)
         row = {"project": self.scope.project, "bundle": version.bundle, **msgspec.structs.asdict(signed)}
         with self._changing(version.name) as tx:
             located = locate_version(tx, self.scope.project, parse_ref(version.ref, "model"))
             insert = self.stores.db.upsert(
-                model_signatures, row, ["project", "bundle", "key"], ["signature", "signed_at", "actor"]
+                model_signatures, row, ["project", "bundle", "key"], ["signature", "public_key", "signed_at", "actor"]
             )
             tx.execute(insert)
             told = {"bundle": version.bundle, "key": key, "signature": signed.signature}
             self.stores.events.append(tx, "model.version_signed", version.ref, self.scope, told)
             return load_versions(tx, self.scope.project, [located])[0]
 
-    def _vouched(self, version: ModelVersion, folder: Path | None) -> tuple[Vouched, ...]:
+    def _vouched(self, version: ModelVersion, folder: Path | None, trust: Trust) -> tuple[Vouched, ...]:
         """What is to be thought of each signature; with a folder, those of trusted keys are verified over it."""
-        known = {fingerprint(key): key for key in self.trust.keys}
+        known = {fingerprint(key): key for key in trust.keys}
         for item in version.signatures:
             if folder is not None and item.key in known:
                 signature = self.stores.objects.get(item.signature, verify=True)

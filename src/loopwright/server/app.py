@@ -17,6 +17,7 @@ import loopwright
 from loopwright.core import Invalid, LoopwrightError, Scope, new_id
 from loopwright.govern import EVERY_PROJECT, PUBLIC
 from loopwright.server import security
+from loopwright.server.bundles import bundle_routes
 from loopwright.server.deliveries import delivery_routes
 from loopwright.server.dispatch import Dispatch
 from loopwright.server.errors import UnknownRoute, WrongMethod, as_error, reply_for
@@ -73,6 +74,7 @@ def create_app(
             *session_routes(gate),
             *(delivery_routes() if "runs" in services else []),
             *(file_routes() if "artifacts" in services else []),
+            *(bundle_routes() if "models" in services else []),
             *extra_routes,
         ]
     )

@@ -177,6 +177,10 @@ def _remote(kind: type) -> type[RemoteService]:
         from loopwright.server.remote_runs import RemoteRuns
 
         return RemoteRuns
+    if kind.__name__ == "ModelService":
+        from loopwright.server.remote_models import RemoteModels
+
+        return RemoteModels
     return RemoteService
 
 

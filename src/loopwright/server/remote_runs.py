@@ -80,8 +80,8 @@ class Fetch:
         self._workspace, self._address, self._target = workspace, address, target
         self._hasher, self._etag = blake3(), ""
 
-    def whole(self) -> None:
-        """Fetch and verify it. Raises as `RemoteRuns.open_artifact` does."""
+    def whole(self) -> str:
+        """Fetch and verify it; its digest. Raises as `RemoteRuns.open_artifact` does."""
         for attempt in range(_ATTEMPTS):
             try:
                 self._go_on()
@@ -96,6 +96,7 @@ class Fetch:
                 f"{self._address} arrived otherwise than it was kept",
                 next_step="fetch it again; run loopwright fsck there",
             )
+        return match[1]
 
     def _go_on(self) -> None:
         done = self._target.tell()

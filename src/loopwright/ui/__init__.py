@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         scatter,
         traffic_over_time,
     )
+    from loopwright.ui.markdown import as_html
     from loopwright.ui.routes import page_routes
 
 _HOMES = {
@@ -29,6 +30,7 @@ _HOMES = {
         "scatter",
         "traffic_over_time",
     ),
+    "markdown": ("as_html",),
     "routes": ("page_routes",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -36,6 +38,7 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = [
     "Drawing",
     "Mark",
+    "as_html",
     "drift_over_time",
     "metric_curve",
     "metric_history",

@@ -32,3 +32,8 @@ def markdown(text: str) -> Any:
     if len(text) > _MAX:
         return Markup("<pre>{}</pre>").format(escape(text))
     return Markup(_reader().render(text))  # noqa: S704  the reader escapes all but its own few elements
+
+
+def as_html(text: str) -> str:
+    """The same as plain text, for files outside of the pages."""
+    return str(markdown(text))

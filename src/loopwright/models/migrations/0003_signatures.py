@@ -21,6 +21,7 @@ def upgrade() -> None:
         sa.Column("bundle", sa.String(64), nullable=False),
         sa.Column("key", sa.String(64), nullable=False),
         sa.Column("signature", sa.String(64), nullable=False),
+        sa.Column("public_key", sa.Text, nullable=False),
         sa.Column("signed_at", UtcTime, nullable=False),
         sa.Column("actor", sa.String(200), nullable=False),
         sa.PrimaryKeyConstraint("project", "bundle", "key"),
