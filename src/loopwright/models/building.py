@@ -15,6 +15,7 @@ import msgspec
 from loopwright.core import DType, Invalid, check_path, digest_bytes, digest_file, encode
 from loopwright.models.bundle import ENVIRONMENT_FILE, EXAMPLE_FILE, OUTPUTS_FILE, PROFILE_FILE, Bundle
 from loopwright.models.coding import Source, answers_of, classes_of, code_of, source_of, task_of
+from loopwright.models.converting import confined_file, convert_elsewhere
 from loopwright.models.environment import environment_lock, library_versions
 from loopwright.models.formats import Converted, convert
 from loopwright.models.frames import columns_of
@@ -118,7 +119,8 @@ def build_bundle(
         files: a file or folder that a CustomPredictor loads.
         code: the file or folder of a CustomPredictor's source; by default the file that its class stands in.
         allow_code: a folder may bring Python of its own; a worker process runs it.
-        allow_pickle: the model may be, or hold, a pickle; a worker process loads it, never this one.
+        allow_pickle: the model may be, or hold, a pickle; a confined process loads it, never this one, and makes a
+            graph of it. With `allow_code` it is kept as it is, for a worker process to answer.
         limits: what the worker of a model in Python may use.
 
     Raises:
@@ -128,6 +130,11 @@ def build_bundle(
     if not sample.height:
         raise Invalid("the sample has no rows, and a bundle needs some to prove parity", next_step="pass 100 or more")
     sketch = _sketch_of(sample if profile is None else profile)
+    confined = confined_file(model, allow_pickle and not allow_code)
+    if confined is not None:
+        options: dict[str, Any] = {"task": task, "target": target, "nullable": list(nullable), "tolerance": tolerance}
+        options |= {"metrics": dict(metrics or {}), "training_data": list(training_data)}
+        return convert_elsewhere(confined, sample, sketch, options, _new_folder(folder))
     inputs = infer_inputs(sample, sketch, nullable)
     asked = Task(task) if task else None
     source = source_of(model, files, code, allow_code, allow_pickle)
@@ -339,10 +346,7 @@ def _flat(value: Any) -> list[Any]:
 
 
 def _write(manifest: BundleManifest, files: Mapping[str, bytes | Path], folder: Path | None) -> Bundle:
-    target = Path(tempfile.mkdtemp(prefix="loopwright-bundle-")) if folder is None else Path(folder)
-    target.mkdir(parents=True, exist_ok=True)
-    if any(target.iterdir()):
-        raise Invalid(f"the folder {target} is not empty", next_step="name a new folder")
+    target = _new_folder(folder)
     _lay(files, target)
     digests = {name: digest_file(target / name) for name in files}
     lock = files[ENVIRONMENT_FILE]
@@ -350,6 +354,14 @@ def _write(manifest: BundleManifest, files: Mapping[str, bytes | Path], folder: 
     manifest = msgspec.structs.replace(manifest, files=digests, environment=digest_bytes(lock))
     (target / MANIFEST_FILE).write_bytes(msgspec.json.format(encode(manifest), indent=2))
     return Bundle(target)
+
+
+def _new_folder(folder: Path | None) -> Path:
+    target = Path(tempfile.mkdtemp(prefix="loopwright-bundle-")) if folder is None else Path(folder)
+    target.mkdir(parents=True, exist_ok=True)
+    if any(target.iterdir()):
+        raise Invalid(f"the folder {target} is not empty", next_step="name a new folder")
+    return target
 
 
 def _lay(files: Mapping[str, bytes | Path], folder: Path) -> None:

@@ -6,7 +6,6 @@ Nothing here imports or runs a model's code, but for the class that the caller h
 from __future__ import annotations
 
 import inspect
-import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,9 @@ from loopwright.models.frames import columns_of
 from loopwright.models.isolated.predictor import IsolatedPredictor
 from loopwright.models.isolated.process import Limits
 from loopwright.models.isolated.shaping import checked_columns
+from loopwright.models.mlflow_folder import is_mlflow, native_file
 from loopwright.models.model import Code, Input, Runner, Signature, Task
+from loopwright.models.pickle_marks import is_pickle
 from loopwright.models.predictor import ModelFailed
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ MAX_FILES = 10_000
 _BATCH_ROWS = 100
 _LONE_ROWS = 3
 _CLOSE = 1e-3
-_PICKLE_ENDINGS = frozenset({".pkl", ".pickle", ".joblib", ".dill", ".pt", ".pth", ".ckpt"})
+_LIBRARIES_OWN = frozenset({".onnx", ".skops", ".keras"})  # archives that their libraries open without unpickling
 _LEFT_OUT = frozenset({"__pycache__", ".git", ".venv", "node_modules"})
 
 
@@ -72,8 +73,8 @@ def source_of(
         source = Source("predictor", Runner.PREDICTOR, model, {**_code_files(Path(code)), **_files(files)})
     elif files is not None or code is not None:
         raise Invalid("`files` and `code` are for a CustomPredictor", next_step="leave them out")
-    elif isinstance(model, str | Path) and Path(model).is_dir():
-        source = _of_folder(Path(model), allow_code)
+    elif isinstance(model, str | Path):
+        source = _of_path(Path(model), allow_code, allow_pickle)
     else:
         return None
     if source is not None:
@@ -91,20 +92,6 @@ def code_of(source: Source, limits: Limits) -> Code:
         limits.memory_bytes if limits.memory_bytes != usual.memory_bytes else 0,
         limits.call_timeout_s if limits.call_timeout_s != usual.call_timeout_s else 0.0,
     )
-
-
-def is_pickle(path: Path) -> bool:
-    """Whether a file is a pickle by its name or its first bytes, or an archive with one inside (as torch saves)."""
-    if path.suffix.lower() in _PICKLE_ENDINGS:
-        return True
-    with path.open("rb") as stream:
-        head = stream.read(4)
-    if head[:1] == b"\x80" and head[1:2] and head[1] in range(2, 6):
-        return True
-    if head == b"PK\x03\x04":
-        with zipfile.ZipFile(path) as archive:
-            return any(name.endswith(".pkl") for name in archive.namelist())
-    return False
 
 
 def answers_of(predictor: IsolatedPredictor, rows: pl.DataFrame, alone: bool = True) -> dict[str, Array]:
@@ -232,9 +219,15 @@ def _in_this_process(model: type[CustomPredictor], files: Path | str | None, inp
     return answer
 
 
-def _of_folder(folder: Path, allow_code: bool) -> Source | None:
-    if (folder / "config.json").is_file() and any(folder.glob("*.safetensors")):
-        return _hugging_face(folder, allow_code)
+def _of_path(path: Path, allow_code: bool, allow_pickle: bool) -> Source | None:
+    if (path / "config.json").is_file() and any(path.glob("*.safetensors")):
+        return _hugging_face(path, allow_code)
+    if not allow_code:
+        return None
+    if is_mlflow(path) and native_file(path) is None:
+        return Source("mlflow", Runner.MLFLOW, "", _files(path))
+    if path.is_file() and path.suffix not in _LIBRARIES_OWN and is_pickle(path) and allow_pickle:
+        return Source("pickle", Runner.PICKLE, path.name, {f"files/{path.name}": path})
     return None
 
 

@@ -70,6 +70,17 @@ def rename(graph: onnx.GraphProto, old: str, new: str) -> None:
                 rename(inner, old, new)
 
 
+def everywhere_in_utf8(graph: onnx.GraphProto) -> None:
+    """Let operators on text take the locale that every machine has: the default one, en_US, many a container lacks."""
+    from onnx import helper
+
+    for node in graph.node:
+        if node.op_type == "StringNormalizer":
+            kept = [item for item in node.attribute if item.name != "locale"]
+            del node.attribute[:]
+            node.attribute.extend([*kept, helper.make_attribute("locale", "C.UTF-8")])
+
+
 def _name_value(graph: onnx.ModelProto) -> None:
     from onnx import TensorProto, helper
 

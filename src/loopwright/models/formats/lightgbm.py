@@ -75,15 +75,22 @@ def with_float32_splits(model: Any) -> tuple[Any, list[Any]]:
     return (changed, parts) if parts else (model, parts)
 
 
+def refuse_pandas_categories(booster: Any, name: str) -> None:
+    """Raises:
+    Invalid: the booster was fitted on pandas categories.
+    """
+    if getattr(booster, "pandas_categorical", None):
+        raise Invalid(
+            f"{name} was fitted on pandas columns of type category, whose codes no bundle can carry",
+            next_step="put an OrdinalEncoder before it in a Pipeline, so that the codes are part of the model",
+        )
+
+
 def _rewritten(model: Any) -> Any:
     from lightgbm import Booster
 
     booster = model.booster_
-    if getattr(booster, "pandas_categorical", None):
-        raise Invalid(
-            f"{type(model).__name__} was fitted on pandas columns of type category, whose codes no bundle can carry",
-            next_step="put an OrdinalEncoder before it in a Pipeline, so that the codes are part of the model",
-        )
+    refuse_pandas_categories(booster, type(model).__name__)
     text = booster.model_to_string(num_iteration=booster.best_iteration if booster.best_iteration > 0 else -1)
     changed = copy.copy(model)
     changed._Booster = Booster(model_str=rewrite_text(text))

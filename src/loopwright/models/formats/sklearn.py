@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from loopwright.core import DType, Invalid
 from loopwright.models.formats.contract import FORMATS, Converted
-from loopwright.models.formats.graphs import name_outputs, rename, tensors_of
+from loopwright.models.formats.graphs import everywhere_in_utf8, name_outputs, rename, tensors_of
+from loopwright.models.formats.joining import joined, tail_of
 from loopwright.models.formats.lightgbm import is_lightgbm, register_lightgbm, with_float32_splits
 from loopwright.models.formats.mending import whole_number_attributes
+from loopwright.models.formats.text import parts_of, reads_text, splits_words, token_expression
+from loopwright.models.formats.xgboost import is_xgboost
 from loopwright.models.model import Input, Layout, Task
 
 if TYPE_CHECKING:
@@ -31,7 +34,7 @@ class ScikitLearn:
 
     def accepts(self, model: Any) -> bool:
         base = sys.modules.get("sklearn.base")
-        return base is not None and isinstance(model, base.BaseEstimator)
+        return base is not None and isinstance(model, base.BaseEstimator) and not is_xgboost(model)
 
     def convert(self, model: Any, sample: pl.DataFrame, inputs: tuple[Input, ...], task: Task | None) -> Converted:
         found = task_of(model)
@@ -76,7 +79,7 @@ def task_of(model: Any) -> Task:
 
 def layout_of(model: Any, inputs: tuple[Input, ...]) -> Layout:
     """One matrix where every input is a number and nothing in the model picks columns by name; else one tensor each."""
-    by_name = any(_picks_by_name(part) for part in _parts(model))
+    by_name = any(_picks_by_name(part) for part in parts_of(model))
     return Layout.MATRIX if all(item.dtype in NUMERIC for item in inputs) and not by_name else Layout.COLUMNS
 
 
@@ -104,18 +107,12 @@ def _as_the_model_saw_it(model: Any, rows: pl.DataFrame, inputs: tuple[Input, ..
     if all(item.dtype in NUMERIC for item in inputs) and not hasattr(model, "feature_names_in_"):
         return rows.select(pl.all().cast(pl.Float64)).to_numpy()
     whole = [item.name for item in inputs if item.dtype is DType.INT64 and rows[item.name].null_count()]
+    if reads_text(model):
+        return rows.to_series(0).to_list()
     frame = rows.with_columns(pl.col(whole).cast(pl.Float64)) if whole else rows
     if is_lightgbm(model):
         return np.ascontiguousarray(frame.select(pl.all().cast(pl.Float64)).to_numpy())
     return frame
-
-
-def _parts(model: Any) -> Iterator[Any]:
-    yield model
-    for attribute in ("steps", "transformers_", "transformers", "transformer_list", "estimators"):
-        for item in getattr(model, attribute, None) or ():
-            if isinstance(item, tuple) and len(item) > 1 and not isinstance(item[1], str):
-                yield from _parts(item[1])
 
 
 def _picks_by_name(part: Any) -> bool:
@@ -134,9 +131,13 @@ def _graph(model: Any, layout: Layout, inputs: tuple[Input, ...]) -> onnx.ModelP
     from skl2onnx import convert_sklearn
 
     register_lightgbm()
-    prepared, lights = with_float32_splits(model)
+    tail = tail_of(model)
+    prepared, lights = with_float32_splits(model if tail is None else model[:-1])
     last = prepared.steps[-1][1] if hasattr(prepared, "steps") else prepared
-    options = {id(part): {"zipmap": False} for part in (last, *lights) if hasattr(part, "predict_proba")}
+    options: dict[int, dict[str, Any]] = {
+        id(part): {"zipmap": False} for part in (last, *lights) if hasattr(part, "predict_proba")
+    }
+    options |= {id(part): {"tokenexp": token_expression(part)} for part in parts_of(prepared) if splits_words(part)}
     try:
         with warnings.catch_warnings(), whole_number_attributes():
             warnings.simplefilter("ignore")
@@ -152,6 +153,8 @@ def _graph(model: Any, layout: Layout, inputs: tuple[Input, ...]) -> onnx.ModelP
             f"{type(model).__name__} has no ONNX form: {_first_line(error)}",
             next_step="see which steps skl2onnx supports, or bring the model as an ONNX file",
         ) from error
+    everywhere_in_utf8(graph.graph)
+    graph = graph if tail is None else joined(graph, tail)
     if layout is Layout.COLUMNS:
         _restore_names(graph, inputs)
     return graph

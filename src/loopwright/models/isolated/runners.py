@@ -42,6 +42,8 @@ def open_runner(runner: str, entry: str, folder: str) -> Running:
         return _MLflow(root / FILES_FOLDER)
     from loopwright.models.isolated.unpickling import Unpickled
 
+    if runner == Runner.CONVERT:
+        return _Converting(root / entry)
     return Unpickled(root / FILES_FOLDER / entry)
 
 
@@ -78,6 +80,32 @@ class _MLflow:
             return {str(name): np.asarray(values) for name, values in given.items()}
         values = np.asarray(given)
         return {"value": values.reshape(-1) if values.ndim == 2 and values.shape[1] == 1 else values}
+
+
+class _Converting:
+    """A pickle that becomes a bundle with a graph: the bundle's files are its outputs."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def predict(self, columns: Mapping[str, Array]) -> Mapping[str, Array]:
+        import io
+
+        import msgspec
+        import numpy as np
+        import polars as pl
+
+        from loopwright.models.building import build_bundle
+        from loopwright.models.isolated.unpickling import unpickled
+        from loopwright.stats import TableSketch
+
+        options: dict[str, Any] = msgspec.json.decode(columns["options"][0])
+        sample = pl.read_ipc(io.BytesIO(columns["sample"].tobytes()))
+        model = unpickled(self._path)
+        profile = TableSketch.from_bytes(columns["profile"].tobytes())
+        bundle = build_bundle(model, sample, profile=profile, **options, folder=Path("bundle").absolute())
+        names = ["bundle.json", *bundle.manifest.files]
+        return {name: np.frombuffer((bundle.folder / name).read_bytes(), dtype=np.uint8) for name in names}
 
 
 def _plain(values: Array) -> Any:

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from loopwright.models.skops_files import untrusted_types
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -16,7 +18,11 @@ if TYPE_CHECKING:
 
 
 def unpickled(path: Path) -> Any:
-    """The object in a file that pickle, cloudpickle or joblib wrote. Running it runs whatever its maker put there."""
+    """The object in a file that pickle, cloudpickle, joblib or skops wrote: this runs whatever its maker put there."""
+    if path.suffix == ".skops":
+        import skops.io
+
+        return skops.io.load(path, trusted=untrusted_types(path))
     import joblib
 
     return joblib.load(path)  # reads plain pickles too
