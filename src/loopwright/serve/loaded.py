@@ -15,6 +15,8 @@ from loopwright.serve.intake import Intake, Projection, Rows
 from loopwright.serve.model import ServedEndpoint, Variant
 from loopwright.serve.sticky import assign
 
+FLOAT32_LIMIT = 3.4e38
+
 
 class LoadedVariant:
     """A variant that can answer. `columns_key` is how the log refers to the names of its inputs."""
@@ -113,7 +115,9 @@ def _run(predictor: AnyPredictor, rows: Rows) -> dict[str, Array]:
 def _float32(matrix: Array, names: Sequence[str]) -> Array:
     if matrix.dtype == np.float32:
         return np.ascontiguousarray(matrix)
-    with np.errstate(over="ignore"):
+    if -FLOAT32_LIMIT < matrix.min() and matrix.max() < FLOAT32_LIMIT:
+        return matrix.astype(np.float32)
+    with np.errstate(over="ignore"):  # a missing number, which is not to be compared with, or one that is too large
         found = matrix.astype(np.float32)
     if np.isinf(found).any():
         row, column = np.argwhere(np.isinf(found))[0].tolist()

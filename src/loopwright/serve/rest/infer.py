@@ -1,11 +1,12 @@
-"""The Open Inference Protocol V2 over HTTP: the request to infer, the most used route."""
+"""The Open Inference Protocol V2 over HTTP: the request to infer, in JSON or with binary tensors."""
 
 from __future__ import annotations
 
 from loopwright.core import LoopwrightError
 from loopwright.serve.query import Answer, Query
-from loopwright.serve.rest import v2
+from loopwright.serve.rest import v2, v2_binary
 from loopwright.serve.rest.desk import Desk
+from loopwright.serve.rest.encodings import decoded
 from loopwright.serve.rest.http import Exchange
 from loopwright.serve.rest.routing import Route, Values
 from loopwright.serve.rest.v2_codec import codec_of
@@ -14,8 +15,11 @@ from loopwright.serve.rest.v2_codec import codec_of
 class Infer:
     """Answers requests to infer."""
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    def __init__(self, desk: Desk, body_bytes: int = 64 << 20) -> None:
+        """Args:
+        body_bytes: how long a body may be when it is no longer compressed.
+        """
+        self._desk, self._body_bytes = desk, body_bytes
 
     def routes(self) -> list[Route]:
         """The rows of the table of routes."""
@@ -29,25 +33,37 @@ class Infer:
         name = values["model"]
         endpoint = self._desk.plane.endpoint(name)
         exchange.endpoint = name
-        codec = codec_of(endpoint)
-        request, rows = codec.read(exchange.body)
+        codec, headers, body = codec_of(endpoint), exchange.headers, exchange.body
+        if b"content-encoding" in headers:
+            body = decoded(body, headers[b"content-encoding"], self._body_bytes)
+        if v2_binary.HEADER in headers:
+            request, rows = v2_binary.read_request(body, headers[v2_binary.HEADER], endpoint.intake)
+        else:
+            request, rows = codec.read(body)
 
         def reply(answer: Answer | LoopwrightError) -> None:
             try:
                 if isinstance(answer, LoopwrightError):
                     raise answer
-                body = codec.write(answer, request)
+                if v2_binary.wants_binary(request):
+                    found, header = v2_binary.write_answer(answer, request, endpoint)
+                    self._desk.count(exchange)
+                    exchange.respond(200, found, v2_binary.OCTETS, header)
+                    return
+                found = codec.write(answer, request)
                 self._desk.count(exchange)
-                exchange.respond(200, body)
+                exchange.respond(200, found)
             except Exception as error:  # noqa: BLE001  (answered; others wait for their replies)
                 self._desk.refuse(exchange, error, v2.refusal)
 
+        is_plain = not request.parameters
         query = Query(
             name,
             rows,
             reply,
-            keys=v2.keys_of(request, len(rows)) if request.parameters else None,
-            event_times=v2.event_times_of(request, len(rows)) if request.parameters else None,
+            keys=None if is_plain else v2.keys_of(request, len(rows)),
+            event_times=None if is_plain else v2.event_times_of(request, len(rows)),
+            deadline_ns=0 if is_plain else v2.deadline_of(request, exchange.started_ns),
             version=values.get("version", ""),
             started_ns=exchange.started_ns,
         )

@@ -17,6 +17,7 @@ from loopwright.core import Invalid, LoopwrightError
 from loopwright.models import Output
 from loopwright.serve.column import ABSENT
 from loopwright.serve.intake import Intake, Row
+from loopwright.serve.query import Answer
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -38,7 +39,10 @@ class InputTensor(msgspec.Struct, frozen=True, gc=False):
 
 
 class RequestedOutput(msgspec.Struct, frozen=True, gc=False):
+    """An output that is asked for. `binary_data` among its parameters chooses its form."""
+
     name: str
+    parameters: dict[str, Any] | None = None
 
 
 class InferRequest(msgspec.Struct, frozen=True, gc=False):
@@ -86,14 +90,14 @@ def rows_of(request: InferRequest, intake: Intake) -> list[Row]:
         return [row]
     first = tensors[0]
     if len(tensors) == 1 and len(first.shape) == 2 and (first.shape[1] != 1 or first.name not in intake.positions):
-        return intake.rows_of_matrix(first.name, _values(first), first.shape[1])
+        return intake.rows_of_matrix(first.name, values_of(first), first.shape[1])
     rows = first.shape[0] if first.shape else 0
     columns = []
     for tensor in tensors:
         shape = tensor.shape
         if len(shape) != 1 and (len(shape) != 2 or shape[1] != 1):
             raise Invalid(f"input {tensor.name!r} has shape {shape}; a column has shape [{rows}] or [{rows}, 1]")
-        columns.append((tensor.name, _values(tensor)))
+        columns.append((tensor.name, values_of(tensor)))
     return intake.rows(columns)
 
 
@@ -113,7 +117,7 @@ def _single_row(tensors: list[InputTensor], intake: Intake) -> Row | None:
     return None if ABSENT in row else row
 
 
-def _values(tensor: InputTensor) -> list[Any]:
+def values_of(tensor: InputTensor) -> list[Any]:
     """The tensor's values, flat, as many as its shape says."""
     shape, data = tensor.shape, tensor.data
     if tensor.datatype not in _DATATYPES:
@@ -188,7 +192,35 @@ def _microseconds(given: Any) -> int:
     return (moment - _EPOCH) // _MICROSECOND
 
 
+def deadline_of(request: InferRequest, started_ns: int) -> int:
+    """Until when the caller waits, on the monotonic clock, by the parameter `timeout` in microseconds; 0 for no limit.
+
+    Raises:
+        Invalid: it is no number of microseconds.
+    """
+    given = request.parameters.get("timeout") if request.parameters else None
+    if given is None or given == 0:
+        return 0
+    if given.__class__ is not int or not 0 < given < _LAST_MICROSECOND:
+        raise Invalid(f"parameter 'timeout' is {str(given)[:60]!r}", next_step="give microseconds, as a whole number")
+    return started_ns + 1000 * int(given)
+
+
+def answered_by(answer: Answer) -> dict[str, Any]:
+    """Our parameters of a response: the predictions' ids, and who answered."""
+    variants, models = answer.variants, answer.models
+    told = {"prediction_ids": answer.ids, "variant": variants[0], "model": models[0]}
+    if len(answer.query.parts) > 1:
+        told |= {"variants": variants, "models": models}
+    return told
+
+
 def requested(wanted: list[RequestedOutput], outputs: tuple[Output, ...]) -> tuple[Output, ...]:
+    """The outputs that a request asks for, in its order.
+
+    Raises:
+        Invalid: the model does not give one.
+    """
     known = {output.name: output for output in outputs}
     for item in wanted:
         if item.name not in known:
