@@ -20,6 +20,7 @@ import pytest
 from tests.serve.conftest import adding_bundle
 from tests.servers import free_port
 
+from loopwright.core import NotFound
 from loopwright.models import Bundle
 from loopwright.workspace import Workspace, open_workspace
 
@@ -339,3 +340,22 @@ def test_grpc_is_answered_by_all_workers_on_one_port(tmp_path: Path, start: Star
         assert triton.is_model_ready("five")
     assert serving.ready["grpc"].startswith("127.0.0.1:")
     assert serving.end() == 0
+
+
+def test_the_log_is_moved_into_tables_when_enough_has_gathered(
+    ws: Workspace, tmp_path: Path, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from loopwright.cli import serve_sources
+
+    register(ws, tmp_path, 1)
+    serving = start("delay", "-w", str(tmp_path))
+    for number in range(5):
+        serving.ask(number)
+    tidy = serve_sources.tidier(serve_sources.Asked("delay", str(tmp_path), None))
+    tidy()
+    with pytest.raises(NotFound):  # little has gathered
+        ws.monitors.logged("delay")
+    monkeypatch.setattr(serve_sources, "_GATHERED_BYTES", 1)
+    tidy()
+    assert ws.monitors.logged("delay").rows() == {"predictions": 5}
+    assert serving.ask() == (2.0, "1")

@@ -38,12 +38,12 @@ def serve(session: Session, what: str | None, drain_s: float, **given: object) -
     MODEL_REF is model:NAME, model:NAME@3 or model:NAME@champion; when the alias, or the newest version, moves, the
     model is swapped while requests go on. ENDPOINT is endpoint:NAME, with the traffic that is published for it.
     """
-    from loopwright.cli.serve_sources import Asked, source_of
+    from loopwright.cli.serve_sources import Asked, source_of, tidier
     from loopwright.server import serve_until_told
 
     asked = Asked(what or "", session.where, session.project, **given)  # type: ignore[arg-type]  # click checked them
     plan, served = source_of(asked, session.say)
-    return serve_until_told(plan, served, _teller(session), drain_s=drain_s, say=session.say)
+    return serve_until_told(plan, served, _teller(session), drain_s=drain_s, say=session.say, tidy=tidier(asked))
 
 
 def _teller(session: Session) -> Callable[[ServeReady], None]:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from loopwright.core import Invalid, check_name, locate
+from loopwright.core import Invalid, Unavailable, check_name, locate, run_program
 from loopwright.serve import LogPolicy, ProcessSettings, ServedEndpoint, Variant, WorkerPlan, bytes_of, contract_from
 from loopwright.server import Served, connect, kept_document
 
 PORT = 8080
+_GATHERED_BYTES = 128 << 20  # more than `loopwright up` lets gather, so that it is left to that where it runs
+_FLUSH_S = 3600.0
 Say = Callable[[str], None]
 Source = tuple[WorkerPlan, Callable[[Path], Served]]
 
@@ -93,6 +97,32 @@ def _of_workspace(asked: Asked, say: Say) -> Source:
     plan = msgspec.structs.replace(plan, storage_options=settings.storage_options)
     kept = kept_document(data / "serving" / "served", asked.project or settings.project, asked.what)
     return plan, lambda live: Served(Looker(asked), live, kept, say)
+
+
+def tidier(asked: Asked) -> Callable[[], None]:
+    """Moves the prediction log of a workspace into its tables when enough has gathered, so that the disk it takes is
+    bounded where nobody else does that. A program of its own does it, so that its memory is not ours.
+
+    The function raises Unavailable where that failed.
+    """
+    location = locate(asked.where)
+    journal = location.data / "journal" / "predictions"
+    flush = [sys.executable, "-m", "loopwright", "predictions", "flush", "--json", "--workspace", str(location.root)]
+
+    def tidy() -> None:
+        if asked.bundle is not None or asked.journal is not None or _size_of(journal) < _GATHERED_BYTES:
+            return
+        done = run_program(flush, timeout_s=_FLUSH_S)
+        if done.exit_code:
+            raise Unavailable(done.stderr.strip().rpartition("\n")[2] or f"exit code {done.exit_code}")
+
+    return tidy
+
+
+def _size_of(folder: Path) -> int:
+    with suppress(FileNotFoundError):
+        return sum(file.stat().st_size for file in folder.glob("*.journal"))
+    return 0
 
 
 class Looker:

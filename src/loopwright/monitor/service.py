@@ -14,6 +14,7 @@ from loopwright.models import ModelService
 from loopwright.monitor import declared, evidence, feedback, lookup
 from loopwright.monitor.advancing import Pass
 from loopwright.monitor.compaction import compact
+from loopwright.monitor.logged import LoggedTables
 from loopwright.monitor.model import (
     Alert,
     AlertState,
@@ -227,6 +228,14 @@ class MonitorService:
         """An endpoint's predictions, newest first; `after` is the last id of the page before."""
         name = parse_ref(endpoint, "endpoint").name
         return lookup.of_endpoint(self.stores, self.scope.project, name, min(limit, _MAX_PAGE), after)
+
+    def logged(self, endpoint: str) -> LoggedTables:
+        """What is kept of an endpoint's predictions and feedback, as tables for any reader of Delta.
+
+        Raises:
+            NotFound: nothing of it has reached a table yet.
+        """
+        return LoggedTables(self.stores, self.scope.project, parse_ref(endpoint, "endpoint").name)
 
     def _references_of(self, project: str) -> References:
         if project == self.scope.project:

@@ -13,6 +13,8 @@ from loopwright.core import Invalid
 from loopwright.serve.workers.member import Membership
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", re.IGNORECASE)
+_PLAIN = ("state", "objects", "journal", "cache", "host", "port", "grpc_port", "threads", "bundle", "memory_bytes")
+_PLAIN += ("access_log",)
 OPTIONS_VARIABLE = "LOOPWRIGHT_STORAGE_OPTIONS"  # secrets among them: a command line can be read by others
 
 
@@ -72,9 +74,8 @@ def bytes_of(text: str) -> int | None:
 
 def to_arguments(settings: ProcessSettings) -> list[str]:
     """The command line, without the program, that `from_arguments` reads."""
-    plain = ("state", "objects", "journal", "cache", "host", "port", "grpc_port", "threads", "bundle", "memory_bytes", "access_log")
     given: list[str] = []
-    for name in plain:
+    for name in _PLAIN:
         value = getattr(settings, name)
         if value is not None and value != "":
             given += [f"--{name.replace('_', '-')}", str(value)]

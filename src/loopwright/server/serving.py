@@ -20,6 +20,7 @@ from loopwright.core import LoopwrightError, NotFound, Unavailable
 from loopwright.serve import ServedEndpoint, ServingState, WorkerPlan, Workers, read_state, write_state
 
 LOOK_S = 1.0
+TIDY_S = 60.0
 _START_S = 600.0
 
 
@@ -125,6 +126,7 @@ def serve_until_told(
     *,
     drain_s: float,
     say: Callable[[str], None],
+    tidy: Callable[[], None] = lambda: None,
 ) -> int:
     """Serve until SIGTERM or SIGINT; SIGHUP puts new workers in the place of the old ones, one by one.
 
@@ -135,6 +137,7 @@ def serve_until_told(
         on_ready: is called once, when all workers can answer.
         drain_s: how long answers under way may take at the end.
         say: is told, in one line, of what a person should know.
+        tidy: is called now and then, on a thread of its own.
 
     Raises:
         Unavailable: the port is in use, or what is to be served cannot be loaded.
@@ -154,6 +157,7 @@ def serve_until_told(
             if signals.end:
                 return 0
         on_ready(_ready(workers, what.endpoint))
+        stack.enter_context(_tidying(tidy, say))
         _look_after(workers, what, signals, say)
     return 0
 
@@ -202,6 +206,25 @@ def _replace(workers: Workers, say: Callable[[str], None]) -> None:
         say(f"not all workers were replaced: {error}")
         return
     say("all workers were replaced")
+
+
+@contextmanager
+def _tidying(tidy: Callable[[], None], say: Callable[[str], None]) -> Iterator[None]:
+    """Within it, something is tidied every minute."""
+    ended = threading.Event()
+
+    def run() -> None:
+        while not ended.wait(TIDY_S):
+            try:
+                tidy()
+            except LoopwrightError as error:
+                say(f"the prediction log stays in its journal for now: {error}")
+
+    threading.Thread(target=run, name="loopwright-tidy", daemon=True).start()
+    try:
+        yield
+    finally:
+        ended.set()
 
 
 @contextmanager

@@ -162,6 +162,14 @@ class TableStore:
 
         return pl.scan_delta(self._open(key, version), storage_options=polars_options(self._options))
 
+    def location(self, key: str) -> str:
+        """Where any reader of Delta finds a table: a folder or a URL.
+
+        Raises:
+            NotFound: no such table.
+        """
+        return str(self._open(key, None).table_uri).removeprefix("file://").rstrip("/")
+
     def added(self, key: str, since: int, version: int) -> pl.LazyFrame | None:
         """The rows that appends added after version `since`, up to `version`, lazily; older rows cost nothing.
 
