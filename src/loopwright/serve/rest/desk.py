@@ -58,6 +58,7 @@ class Desk:
         version: str = "",
         keys: Sequence[str] | None = None,
         event_times: Sequence[int] | None = None,
+        head: Callable[[Answer], bytes] | None = None,
     ) -> None:
         """Ask the data plane, and answer the exchange when it has answered.
 
@@ -67,6 +68,7 @@ class Desk:
             refusal: how the protocol tells of an error.
             version: of the model; empty for the traffic's choice.
             keys: what each row is assigned by; by default the header `loopwright-key`, for all rows.
+            head: gives further lines of the response's head, each ended by CRLF.
 
         Raises:
             Unavailable: too many rows wait already.
@@ -84,7 +86,8 @@ class Desk:
                     raise answer
                 body, content_type = write(answer)
                 self.count(exchange)
-                exchange.respond(200, body, content_type, _ids_header(answer.ids))
+                more = head(answer) if head is not None else b""
+                exchange.respond(200, body, content_type, _ids_header(answer.ids) + more)
             except Exception as error:  # noqa: BLE001  (answered; other queries wait for their replies)
                 self.refuse(exchange, error, refusal)
 

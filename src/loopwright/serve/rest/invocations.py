@@ -103,6 +103,7 @@ class Invocations:
             refusal,
             version=attributes.get("version", ""),
             keys=None if key is None else [key] * len(rows),
+            head=_aws_head,
         )
 
     def _accepted(self, header: bytes) -> str:
@@ -165,6 +166,15 @@ def _attributes(header: bytes) -> dict[str, str]:
     """`a=b,c=d` as a mapping; what has another form is somebody else's and left aside."""
     pairs = (part.partition("=") for part in header.decode("utf-8", "replace").split(","))
     return {name.strip(): value.strip() for name, sign, value in pairs if sign}
+
+
+def _aws_head(answer: Answer) -> bytes:
+    """Who answered, and the prediction's id of a single row, where AWS' clients look for it."""
+    variant = answer.query.parts[0].loaded.variant.name
+    lines = b"x-amzn-invoked-production-variant: %b\r\n" % variant.encode()
+    if len(answer.ids) == 1 and answer.ids[0]:
+        lines += b"x-amzn-sagemaker-custom-attributes: prediction-id=%b\r\n" % answer.ids[0].encode()
+    return lines
 
 
 def mlflow_refusal(error: LoopwrightError) -> bytes:
