@@ -1,18 +1,20 @@
 """Tracking side by side with its peers, in one run: python bench/tracking [--only ROW] [--quick] [--db postgresql]
 
-Each row starts every side on an empty place, does the same work in several rounds with the sides in turn, reads back
-what was stored, and only then tells the best figure of each. A side that cannot be run is named with the reason and has
-no figure.
+Every side starts on an empty place and does the same work in several rounds, the sides in turn; what was stored is read
+back, and only then the best figure of each is told. A side that cannot be run is named with the reason and has no
+figure.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,26 +25,48 @@ from figures import Line, comparison, details, show
 from local import TRACKERS, native
 from peers import HERE, environment
 from reading import history
-from rows import ROWS
+from rows import ROWS, servers_of
 from running import Bench, Row, Sizes
 from searching import search
 
 SERVERS = ("loopwright", "mlflow", "mlflow best", "fasttrackml")
 ALL: dict[str, Row] = {**ROWS, "native": native, "search": search, "history": history}
+SHARED = ("client", "raw", "batch", "create")
+DISTURBING = 0.2
 
 
 def measure(bench: Bench, names: list[str]) -> list[Line]:
-    """The rows' figures, with what each took told on the way."""
+    """The rows' figures; rows that only write small things share their servers, which take half a minute to start."""
+    found = {name: row(bench, name) for name in names if name not in SHARED}
+    shared = [name for name in names if name in SHARED]
+    if shared:
+        with contextlib.suppress(RuntimeError), servers_of(bench) as bench.servers:
+            found |= {name: row(bench, name) for name in shared}
+        bench.servers = {}
+    return [line for name in names for line in found.get(name, [])]
+
+
+def row(bench: Bench, name: str) -> list[Line]:
+    """The figures of a row; the load before it and the time that it took are told on the way."""
+    started, load = time.perf_counter(), os.getloadavg()[0]
+    print(f"{name}: load {load:.1f} before it", file=sys.stderr, flush=True)
     found: list[Line] = []
-    for name in names:
-        started, load = time.perf_counter(), os.getloadavg()[0]
-        print(f"{name}: load {load:.1f} before it", file=sys.stderr, flush=True)
-        try:
-            found += ALL[name](bench)
-        except RuntimeError as error:
-            bench.report(f"the row {name}: {error}")
-        print(f"{name}: took {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
+    try:
+        found = ALL[name](bench)
+    except RuntimeError as error:
+        bench.report(f"the row {name}: {error}")
+    took = time.perf_counter() - started
+    print(f"{name}: took {took:.0f} s, load {os.getloadavg()[0]:.1f} after it", file=sys.stderr, flush=True)
     return found
+
+
+def disturbed(lines: list[Line]) -> str:
+    """How many figures were taken while other work had a part of the machine."""
+    known = [line for line in lines if line.cost]
+    others = [line for line in known if line.cost and line.cost.others > DISTURBING]
+    if not others:
+        return "no other work had a part of the machine"
+    return f"DISTURBED: other work used more than {DISTURBING} cores during {len(others)} of {len(known)} figures"
 
 
 def prepare(bench: Bench) -> None:
@@ -59,6 +83,13 @@ def versions() -> dict[str, str]:
     names = ("mlflow", "fasttrackml", *TRACKERS)
     pins = [(HERE / f"{name}.txt").read_text().split() for name in names]
     return dict(line[0].split("==") for line in pins)
+
+
+def words(about: dict[str, Any]) -> Iterator[str]:
+    """What the figures were taken on, with what, and how."""
+    for key, value in about.items():
+        inner = value.items() if isinstance(value, dict) else ((key, value),)
+        yield ", ".join(f"{name} {item}" for name, item in inner)
 
 
 def main() -> int:
@@ -83,14 +114,15 @@ def main() -> int:
         bench = Bench(sizes, places, tuple(given.sides.split(",")))
         prepare(bench)
         lines = measure(bench, given.only or list(ALL))
-    about |= {"took_s": round(time.perf_counter() - started), "no_figure": bench.failures}
+    about |= {"took_s": round(time.perf_counter() - started), "disturbed": disturbed(lines)}
+    about["no_figure"] = [" ".join(why.split())[:400] for why in bench.failures]
     everything = json.dumps({**about, "figures": msgspec.to_builtins(lines)})
     if given.save:
         given.save.write_text(everything)
     if given.json:
         print(everything)
     else:
-        print(" ".join(f"{key}: {value}" for key, value in about.items()), end="\n\n")
+        print("; ".join(words(about)), end="\n\n")
         show(comparison(lines))
         print()
         show(details(lines))

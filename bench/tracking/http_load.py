@@ -24,7 +24,7 @@ import httptools
 import msgspec
 import uvloop
 
-TIMEOUT_S = 900.0
+TIMEOUT_S = 300.0
 ECHO = """
 import asyncio, uvloop
 class Echo(asyncio.Protocol):

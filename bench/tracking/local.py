@@ -64,7 +64,9 @@ def kept_in(db: str) -> Iterator[None]:
 
 def _lines(name: str, found: dict[str, float]) -> list[Line]:
     call = f"the calling thread was on a core {min(found['busy'], 1):.0%} of the time in calls"
-    rate = f"{found['cores']:.2f} cores used; {found['called']:.0%} of the time in calls, the rest in delivery"
+    rate = (
+        f"{found['cores']:.2f} cores used by its processes; {found['called']:.0%} of the time in calls, then delivery"
+    )
     return [
         Line("native call, median", name, found["median_us"], "µs", 5, False, bound_by=call),
         Line("native call, p99", name, found["p99_us"], "µs", 50, False, bound_by=call),
