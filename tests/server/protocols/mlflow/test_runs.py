@@ -212,3 +212,20 @@ def test_a_malformed_search_is_refused(server: Server, fields: dict[str, object]
 def test_a_malformed_run_is_refused(server: Server, fields: dict[str, object]) -> None:
     status, code, _ = server.refused("runs/create", **fields)
     assert (status, code) in ((400, "INVALID_PARAMETER_VALUE"), (404, "RESOURCE_DOES_NOT_EXIST"))
+
+
+@pytest.mark.parametrize("query", ["= '{}'", "LIKE '{}%'", 'ilike "{}"', "!= 'mlflow-artifacts:/0/x'"])
+def test_runs_of_the_default_experiment_are_found_by_the_address_that_they_tell(server: Server, query: str) -> None:
+    run = server.run(experiment_id="0")
+    place = server.get("runs/get", run_id=run)["run"]["info"]["artifact_uri"]
+    text = f"attributes.artifact_uri {query.format(place)} and params.a != 'artifact_uri = /0/'"
+    server.post("runs/log-parameter", run_id=run, key="a", value="b")
+    found = server.post("runs/search", experiment_ids=["0"], filter=text)
+    assert [item["info"]["run_id"] for item in found["runs"]] == [run]
+
+
+def test_tags_that_are_too_long_are_cut_when_a_run_is_made(server: Server) -> None:
+    """MLflow's server cuts them, too: a training job must not fail by a long note."""
+    run = server.run(experiment_id="0", tags=[{"key": "note", "value": "x" * 20_000}])
+    tags = {tag["key"]: tag["value"] for tag in server.get("runs/get", run_id=run)["run"]["data"]["tags"]}
+    assert tags["note"] == "x" * 10_000

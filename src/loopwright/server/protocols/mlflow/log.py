@@ -14,13 +14,12 @@ from typing import Protocol
 from loopwright.core import Invalid, NotFound
 from loopwright.server.protocols.mlflow import wire
 from loopwright.server.protocols.mlflow.endpoint import Endpoint, Rooms, ask
-from loopwright.server.protocols.mlflow.records import LAST_MS, RUN_NAME, Pair, moment, texts
+from loopwright.server.protocols.mlflow.records import LAST_MS, MAX_TEXT, RUN_NAME, Pair, cut_texts, moment
 from loopwright.server.route import Call
 from loopwright.track import LoggedMetric, TimedPoint
 
 BASE = "/api/2.0/mlflow/runs"
 MAX_METRICS, MAX_PARAMS, MAX_TAGS, MAX_TOGETHER = 1000, 100, 100, 1000
-MAX_TEXT = 10_000
 """A longer param or tag is cut: MLflow's own server cuts at 6,000 and 8,000 characters, and clients count on it."""
 
 
@@ -100,8 +99,8 @@ def endpoints(intake: Intake) -> tuple[Endpoint, ...]:
 
     async def log_batch(call: Call, asked: LogBatch) -> None:
         check_batch(asked)
-        tags = _cut(asked.tags)
-        await submit(call, asked.run_id, [_point(item) for item in asked.metrics], _cut(asked.params), tags)
+        tags = cut_texts(asked.tags)
+        await submit(call, asked.run_id, [_point(item) for item in asked.metrics], cut_texts(asked.params), tags)
         await _measure(call, asked.run_id, asked.metrics)
         await _rename(call, asked.run_id, tags)
 
@@ -149,10 +148,6 @@ def _point(given: Point | LogMetric) -> TimedPoint:
     if not 0 <= at_ms <= LAST_MS:
         moment("timestamp", at_ms)
     return TimedPoint(given.key, given.value, given.step, at_ms * 1000)
-
-
-def _cut(given: Sequence[Pair]) -> dict[str, str]:
-    return {key: text[:MAX_TEXT] for key, text in texts(given).items()}
 
 
 async def _measure(call: Call, run_id: str, given: Sequence[Point | LogMetric]) -> None:

@@ -23,6 +23,7 @@ LAST_MS = 253_402_300_799_999
 """The last Unix millisecond of the year 9999."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
+MAX_TEXT = 10_000
 
 
 class Item(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -139,6 +140,11 @@ def pairs(texts: Mapping[str, str]) -> list[Pair]:
 def texts(given: Iterable[Pair]) -> dict[str, str]:
     """Tags as texts by key; of one that is given twice the last counts."""
     return {pair.key: pair.value for pair in given}
+
+
+def cut_texts(given: Iterable[Pair]) -> dict[str, str]:
+    """Params or tags of a run by key. What is too long is cut, as MLflow's server does, so that no job fails by it."""
+    return {key: text[:MAX_TEXT] for key, text in texts(given).items()}
 
 
 def wire_id(experiment: Experiment) -> str:

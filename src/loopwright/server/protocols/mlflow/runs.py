@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from loopwright.core import Invalid, NotFound, is_id, new_id
@@ -18,11 +19,11 @@ from loopwright.server.protocols.mlflow.records import (
     Pair,
     RunInfo,
     RunItem,
+    cut_texts,
     moment,
     our_id,
     run_info,
     run_item,
-    texts,
 )
 from loopwright.server.route import Call
 from loopwright.track import RunContents
@@ -36,6 +37,7 @@ BASE = "/api/2.0/mlflow/runs"
 MAX_PAGE = 50_000
 DEFAULT_PAGE = 1000
 _OUR_PAGE = 10_000
+_DEFAULT_PLACE = re.compile(r"""(\bartifact_uri`?\s*(?:=|!=|I?LIKE)\s*['"]mlflow-artifacts:)/0/""", re.IGNORECASE)
 _STATUSES = {
     **dict.fromkeys(("RUNNING", "1", "SCHEDULED", "2"), "running"),
     **dict.fromkeys(("FINISHED", "3"), "finished"),
@@ -87,7 +89,7 @@ class Page(Item, frozen=True):
 
 async def create(call: Call, asked: Create) -> One:
     """Start a run. Its name is also a tag, and so is who started it."""
-    tags = texts(asked.tags)
+    tags = cut_texts(asked.tags)
     named = tags.get(RUN_NAME, "")
     if asked.run_name and named and asked.run_name != named:
         raise Invalid(
@@ -152,7 +154,7 @@ async def search(call: Call, asked: Search) -> Page:
 
     def work(rooms: Rooms) -> Page:
         page = rooms.runs.search_page(
-            filter=asked.filter,
+            filter=_our_places(rooms, asked.filter),
             experiments=[found for given in asked.experiment_ids if (found := _experiment(rooms, given))],
             limit=min(asked.max_results, _OUR_PAGE),
             after=asked.page_token,
@@ -192,6 +194,13 @@ def _known_parent(rooms: Rooms, parent: str) -> str:
         return rooms.runs.get(parent).id
     except NotFound:
         return ""
+
+
+def _our_places(rooms: Rooms, filter: str) -> str:
+    """The filter with our id in artifact addresses of the default experiment, which MLflow's clients know as 0."""
+    if _DEFAULT_PLACE.search(filter) is None:
+        return filter
+    return _DEFAULT_PLACE.sub(rf"\1/{find(rooms.experiments, DEFAULT_ID).id}/", filter)
 
 
 def _experiment(rooms: Rooms, given: str) -> str:
