@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 import pytest
+from tests.track.databases import fresh_database
 from tests.ui import story
 from tests.ui.crowd import Crowd, gather
 
@@ -58,14 +59,17 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     ws.close()
 
 
-@pytest.fixture(scope="session")
-def crowd_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Site, Crowd]]:
+@pytest.fixture(scope="session", params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
+def crowd_site(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Site, Crowd]]:
     """A served workspace of 2,000 runs, and the ids of the notable ones. Tests leave its runs as they are."""
-    ws = Workspace(stores_at(tmp_path_factory.mktemp("crowd")), Scope())
-    crowd = gather(ws)
-    with story.serving(ws) as url:
-        yield Site(url, ws), crowd
-    ws.close()
+    with fresh_database(request) as database:
+        ws = Workspace(stores_at(tmp_path_factory.mktemp("crowd"), db=database), Scope())
+        crowd = gather(ws)
+        with story.serving(ws) as url:
+            yield Site(url, ws), crowd
+        ws.close()
 
 
 @pytest.fixture

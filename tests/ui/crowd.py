@@ -69,6 +69,7 @@ def _sweep(ws: Workspace) -> list[str]:
         loss = [MetricPoint("loss", float(0.2 + 0.8 * 0.7**step + random.normal(0, 0.01)), step) for step in range(9)]
         points = [*loss, MetricPoint("auc", float(auc)), MetricPoint("seconds", float(depth * 1.5))]
         params = {"lr": f"{rate:.3g}", "depth": str(depth), "model": ("lightgbm", "xgboost")[number % 2]}
+        params |= {"tried once": "long ago"} if number == 1 else {}
         rows.append(_row(homes["sweep" if number % 4 else "probe"], f"sweep-{number:04d}", began, depth))
         batches.append(Batch("default", rows[-1]["id"], prepare(points, to_micros(began)), params, {"team": "risk"}))
     with ws.stores.db.begin() as tx:

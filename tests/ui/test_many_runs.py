@@ -66,6 +66,7 @@ def test_a_filter_is_completed_with_what_runs_have(crowd_site: Crowded) -> None:
     assert "metrics.auc" in words["numbers"]
     assert set(words["values"]["params.model"]) == {"lightgbm", "xgboost"}
     assert "params.optimizer" not in words["identifiers"]
+    assert words["identifiers"][-1] != "params.`tried once`" in words["identifiers"], "only the oldest run has it"
 
 
 def test_experiments_tell_how_many_runs_they_have(crowd_site: Crowded) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +13,19 @@ from starlette.responses import Response
 from loopwright.core import Invalid
 from loopwright.server.courier import DELIVER_PATH, FILE_PATH, OCTETS
 from loopwright.server.route import JSON, Call, RouteSpec
+from loopwright.server.transfer import Incoming, Transfers
 from loopwright.track import SpoolBatch, apply_batch, keep_file
 
+_PIECE_BYTES = 1 << 20
 _decoder = msgspec.msgpack.Decoder(SpoolBatch)
 
 
 def delivery_routes() -> list[RouteSpec]:
     """One route for batches, one for files."""
+    keep = partial(_keep_file, transfers=Transfers())
     return [
         RouteSpec("POST", DELIVER_PATH, "runs:write", _deliver, content_types=(OCTETS,)),
-        RouteSpec("POST", FILE_PATH, "runs:write", _keep_file, content_types=(OCTETS,), streams_body=True),
+        RouteSpec("POST", FILE_PATH, "runs:write", keep, content_types=(OCTETS,), streams_body=True),
     ]
 
 
@@ -37,15 +41,19 @@ async def _deliver(call: Call) -> Response:
     return Response(msgspec.json.encode(outcome), media_type=JSON)
 
 
-async def _keep_file(call: Call) -> Response:
+async def _keep_file(call: Call, transfers: Transfers) -> Response:
     run, path = (_named(call, name) for name in ("run", "path"))
     stores = _stores(call)
-    with tempfile.TemporaryDirectory(dir=stores.data, prefix="upload-") as folder:
-        file = Path(folder) / "file"
-        with file.open("wb") as kept:
-            async for piece in call.request.stream():
-                kept.write(piece)
-        await call.services.in_thread(lambda: keep_file(stores, call.scope, run, path, file))
+
+    def keep(body: Incoming) -> None:
+        with tempfile.TemporaryDirectory(dir=stores.data, prefix="upload-") as folder:
+            file = Path(folder) / "file"
+            with file.open("wb") as kept:
+                while piece := body.read(_PIECE_BYTES):
+                    kept.write(piece)
+            keep_file(stores, call.scope, run, path, file)
+
+    await transfers.receive(call, keep)
     return Response(b"null", media_type=JSON)
 
 

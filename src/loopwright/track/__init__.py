@@ -91,6 +91,7 @@ if TYPE_CHECKING:
         TraceState,
     )
     from loopwright.track.traces.service import RequestTraceService
+    from loopwright.track.vocabulary import KeysInUse
 
 _HOMES = {
     "active": ("ActiveRun",),
@@ -149,6 +150,7 @@ _HOMES = {
         "View",
     ),
     "search.language": ("parse_filter",),
+    "vocabulary": ("KeysInUse",),
     "recorder": ("Recorder", "begin_run"),
     "service": ("RunService",),
     "spool.applying": ("LocalTarget", "apply_batch", "keep_file"),
@@ -201,6 +203,7 @@ __all__ = [
     "ExperimentService",
     "FileKept",
     "Integration",
+    "KeysInUse",
     "KnownRun",
     "Lifecycle",
     "LocalTarget",

@@ -27,6 +27,7 @@ from loopwright.track.model import (
 from loopwright.track.reading import any_run, load_experiments, load_runs, the_run
 from loopwright.track.search.query import Question, search_rows
 from loopwright.track.tables import experiments
+from loopwright.track.vocabulary import KeysInUse, keys_in_use
 from loopwright.track.writing import write_inputs
 
 _MAX_PAGE = 50_000
@@ -125,6 +126,17 @@ class RunService(RunContent, RunComparisons):
             asked = Question(self.scope.project, filter, ids, View(view), tuple(order_by), limit, after)
             rows, following = search_rows(self.stores.db, connection, asked)
             return RunPage(load_runs(connection, rows), following)
+
+    @operation("runs.keys", permission="runs:read")
+    def keys(self, experiment: str = "") -> KeysInUse:
+        """The metrics, params and tags that runs of the project have, or those of one experiment.
+
+        Raises:
+            NotFound: there is no such experiment.
+        """
+        with self.stores.db.read() as connection:
+            found = self._experiment(connection, experiment).id if experiment else ""
+            return keys_in_use(connection, self.scope.project, found)
 
     @operation("runs.experiments", permission="runs:read")
     def experiments(self, limit: int = 100, after: str = "") -> list[Experiment]:

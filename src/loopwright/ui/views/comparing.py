@@ -79,9 +79,11 @@ def _axes(runs: list[Run]) -> Axes:
 
 
 def _parallel(runs: list[Run], axes: Axes, asked: str) -> Parallel | None:
-    """Parallel coordinates over the params that differ and the metrics, a few of each."""
-    params = [name for name in axes if name.startswith("params.")]
-    scores = [name for name in axes if name.startswith("metrics.")]
+    """Parallel coordinates over the params that differ and the metrics, a few of each, that most runs have: one that
+    is missing anywhere leaves that run's line out."""
+    common = [name for name, values in axes.items() if 2 * values.count(None) < len(runs)]
+    params = [name for name in common if name.startswith("params.")]
+    scores = [name for name in common if name.startswith("metrics.")]
     chosen = [*params[: _AXES - 3], *scores[: max(3, _AXES - len(params))]]
     if not scores or len(chosen) < 2:
         return None

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from loopwright.core import Invalid, NotFound
 from loopwright.server import Call
-from loopwright.track import Experiment, Run, RunPage, RunStatus
+from loopwright.track import Experiment, KeysInUse, Run, RunPage, RunStatus
 from loopwright.ui import columns
 from loopwright.ui.links import path_to
 from loopwright.ui.page import View, json_reply
@@ -112,11 +112,14 @@ def _views(project: str, experiments: Sequence[Experiment], chosen: str) -> list
 
 
 async def words(call: Call) -> Response:
-    """What a filter may name: attributes, and the keys (with some values) of the newest runs of the experiment."""
+    """What a filter may name: attributes, and all keys of the experiment, those of its newest runs first and with some
+    of their values."""
     experiment = call.request.query_params.get("experiment", "")
     found = await call.ask("runs.search", experiment=experiment, limit=_LOOKED_AT)
+    every: KeysInUse = await call.ask("runs.keys", experiment=experiment)
     named = {
-        entity: {key: columns.identifier(entity, key) for key in keys} for entity, keys in columns.known(found).items()
+        entity: {key: columns.identifier(entity, key) for key in dict.fromkeys((*keys, *getattr(every, entity)))}
+        for entity, keys in columns.known(found).items()
     }
     values = {
         **{text: _values(run.params.get(key) for run in found) for key, text in named["params"].items()},
