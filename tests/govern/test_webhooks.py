@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import select, update
+from sqlalchemy import event, select, update
 from tests.govern.receiving import Receiver, receiving
 
 from loopwright.core import Invalid, ManualClock, NotFound, Scope, Settings
@@ -344,3 +345,27 @@ def test_a_killed_sender_loses_nothing(
         heard = {json.loads(one.body)["data"]["id"]: one.headers["webhook-id"] for one in receiver.heard}
         assert sorted(heard) == sorted(happened)
         assert len({one.headers["webhook-id"] for one in receiver.heard}) == len(happened)
+
+
+def test_what_waits_is_found_from_indexes(stores: Stores, service: WebhookService, clock: ManualClock) -> None:
+    """Deliveries that have ended are most of the table; looking for what is due must not read them."""
+    hook = service.create("ops", "https://example.org/", ["*"])
+    blank = {"webhook": hook.id, "event": "run.failed", "event_id": "0" * 32, "body": "{}", "attempts": 1}
+    ended = {**blank, "state": DeliveryState.DELIVERED, "created_at": clock.now(), "ended_at": clock.now()}
+    with stores.db.begin() as tx:
+        tx.execute(webhook_deliveries.insert(), [{**ended, "problem": "", "id": f"{n:032x}"} for n in range(5000)])
+    with stores.db.begin() as tx:
+        tx.exec_driver_sql("ANALYZE")
+    asked: list[tuple[str, object]] = []
+    with stores.db.begin() as tx:
+        event.listen(tx.engine, "before_cursor_execute", lambda *given: asked.append((given[2], given[3])))
+        queue.due(tx, clock.now(), [])
+        queue.oldest(tx, hook.id, 20)
+        queue.tidy(tx, clock.now())
+    looked = [(text, given) for text, given in asked if "webhook_deliveries" in text and "EXPLAIN" not in text]
+    assert len(looked) == 4
+    with stores.db.begin() as tx:
+        for text, given in looked:
+            prefix = "EXPLAIN QUERY PLAN " if stores.db.dialect == "sqlite" else "EXPLAIN "
+            plan = "\n".join(str(row) for row in tx.exec_driver_sql(prefix + text, given))
+            assert not re.search(r"SCAN webhook_deliveries(?! USING)|Seq Scan on webhook_deliveries", plan), plan

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from alembic import op
-from sqlalchemy import Boolean, Column, Integer, String, Text
+from sqlalchemy import Boolean, Column, Integer, String, Text, text
 
 from loopwright.store import Json, UtcTime
 
@@ -47,5 +47,12 @@ def upgrade() -> None:
         Column("problem", String(500), nullable=False),
     )
     op.create_index("ix_webhook_deliveries_webhook", "webhook_deliveries", ["webhook", "id"])
-    op.create_index("ix_webhook_deliveries_state", "webhook_deliveries", ["state", "webhook", "id"])
+    waiting = text("ended_at IS NULL")
+    op.create_index(
+        "ix_webhook_deliveries_waiting",
+        "webhook_deliveries",
+        ["webhook", "id"],
+        sqlite_where=waiting,
+        postgresql_where=waiting,
+    )
     op.create_index("ix_webhook_deliveries_ended", "webhook_deliveries", ["ended_at"])

@@ -19,6 +19,8 @@ MAX_WAITING = 10_000
 PATIENCE = timedelta(hours=24)
 KEPT = timedelta(days=7)
 _columns = webhook_deliveries.c
+_WAITS = _columns.ended_at.is_(None)
+"""What waits is what has not ended: said like this, the index of what waits serves whatever the planner knows."""
 
 
 def text_of(message: Message) -> str:
@@ -78,7 +80,7 @@ def add(tx: Connection, rows: Sequence[dict[str, Any]], now: datetime) -> None:
 
 def due(connection: Connection, now: datetime, busy: Sequence[str]) -> Sequence[Row[Any]]:
     """The webhooks that something waits for and that may be tried now."""
-    waits = select(_columns.webhook).where(_columns.state == DeliveryState.WAITING)
+    waits = select(_columns.webhook).where(_WAITS)
     ready = or_(webhooks.c.next_at.is_(None), webhooks.c.next_at <= now)
     query = select(webhooks).where(webhooks.c.active, ready, webhooks.c.id.in_(waits))
     return [row for row in connection.execute(query) if row.id not in busy]
@@ -120,19 +122,19 @@ def drop_waiting(tx: Connection, webhook: str, now: datetime, why: str) -> None:
 
 def tidy(tx: Connection, now: datetime) -> None:
     """Give up what has waited for a day, and forget what ended a week ago."""
-    late = (_columns.state == DeliveryState.WAITING, _columns.created_at < now - PATIENCE)
+    late = (_WAITS, _columns.created_at < now - PATIENCE)
     _end(tx, now, "it could not be delivered within 24 hours", *late)
     tx.execute(webhook_deliveries.delete().where(_columns.ended_at < now - KEPT))
 
 
 def count_waiting(connection: Connection) -> int:
     """How many deliveries wait."""
-    query = select(func.count()).where(_columns.state == DeliveryState.WAITING)
+    query = select(func.count()).where(_WAITS)
     return int(connection.execute(query).scalar_one())
 
 
 def _waiting(webhook: str) -> tuple[ColumnElement[bool], ...]:
-    return _columns.state == DeliveryState.WAITING, _columns.webhook == webhook
+    return _WAITS, _columns.webhook == webhook
 
 
 def _end(tx: Connection, now: datetime, why: str, *which: ColumnElement[bool]) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Boolean, Column, Index, Integer, String, Table, Text
+from sqlalchemy import Boolean, Column, Index, Integer, String, Table, Text, text
 
 from loopwright.store import Json, UtcTime, metadata
+
+_WAITING = text("ended_at IS NULL")
 
 # `secret` signs what is sent, so it is kept as it is; no operation gives it back.
 webhooks = Table(
@@ -42,6 +44,6 @@ webhook_deliveries = Table(
     Column("status", Integer),
     Column("problem", String(500), nullable=False),
     Index("ix_webhook_deliveries_webhook", "webhook", "id"),
-    Index("ix_webhook_deliveries_state", "state", "webhook", "id"),
+    Index("ix_webhook_deliveries_waiting", "webhook", "id", sqlite_where=_WAITING, postgresql_where=_WAITING),
     Index("ix_webhook_deliveries_ended", "ended_at"),
 )
