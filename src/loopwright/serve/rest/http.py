@@ -39,7 +39,11 @@ _END_OF_HEAD = b"\r\n\r\n"
 
 
 class HttpLimits(msgspec.Struct, frozen=True):
-    """What bounds a connection: sizes in bytes, times in seconds."""
+    """What bounds a connection, and all of them together: sizes in bytes, times in seconds.
+
+    Attributes:
+        unfinished_bytes: of bodies that have not arrived whole, over all connections.
+    """
 
     head_bytes: int = 64 << 10
     body_bytes: int = 64 << 20
@@ -47,6 +51,7 @@ class HttpLimits(msgspec.Struct, frozen=True):
     idle_s: float = 120.0
     pipelined: int = 256
     connections: int = 10_000
+    unfinished_bytes: int = 256 << 20
 
 
 class Exchange:
@@ -143,6 +148,8 @@ class HttpConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
         self._waiting.clear()
+        self._forget_body()
+        self._body = []
         self.server.lost(self)
 
     def data_received(self, data: bytes) -> None:
@@ -220,19 +227,27 @@ class HttpConnection(asyncio.Protocol):
 
     def on_body(self, body: bytes) -> None:
         self._body_size += len(body)
+        self.server.unfinished_bytes += len(body)
         if self._body_size > self.server.limits.body_bytes:
             self._refuse(413, f"the body may have {self.server.limits.body_bytes} bytes at most")
+        elif self.server.unfinished_bytes > self.server.limits.unfinished_bytes:
+            self._refuse(503, "too many large requests are arriving at once")
         elif not self._refused:
             self._body.append(body)
 
     def on_message_complete(self) -> None:
         self._in_request = False
+        self._forget_body()
         if self._refused:
             return
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         self._body = []
         method, keep_alive = self._parser.get_method(), self._parser.should_keep_alive()
         self._hand_on(self._exchange(self, Head(method, self._url, self._headers, keep_alive, len(body)), body))
+
+    def _forget_body(self) -> None:
+        self.server.unfinished_bytes -= self._body_size
+        self._body_size = 0
 
     # the server's side
 
@@ -263,9 +278,12 @@ class HttpConnection(asyncio.Protocol):
     def check_age(self, now: float) -> None:
         """Close a connection that is too slow with its request, or idle for too long."""
         age = now - self._since
-        if self._in_request and age > self.server.limits.request_s:
+        if self._closing and age > self.server.limits.request_s and self._transport is not None:
+            self._transport.abort()  # the client takes nothing of what is left for it
+        elif self._in_request and age > self.server.limits.request_s:
             self._refuse(408, f"the request did not arrive within {self.server.limits.request_s:g} s")
         elif not self._in_request and not self._waiting and age > self.server.limits.idle_s:
+            self._since = now
             self._close()
 
     def _grow_head(self, size: int) -> None:
@@ -277,7 +295,7 @@ class HttpConnection(asyncio.Protocol):
         """Answer a request that cannot be read to its end, after those before it, and close."""
         if self._refused or self._transport is None:
             return
-        self._refused, self._in_request = True, False
+        self._refused, self._in_request, self._body = True, False, []
         exchange = self._exchange(self, Head(b"POST", self._url, {}, False, 0), b"")
         self._waiting.append(exchange)
         exchange.respond(status, msgspec.json.encode({"error": message}))
@@ -315,6 +333,7 @@ class HttpServer:
         self.now = time.monotonic()
         self.exchange: type[Exchange] = Exchange
         self.watchers: list[Watcher] = []
+        self.unfinished_bytes = 0
         self._connections: set[HttpConnection] = set()
         self._server: asyncio.Server | None = None
         self._sweeper: asyncio.Task[None] | None = None
