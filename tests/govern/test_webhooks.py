@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -356,7 +357,7 @@ def test_what_waits_is_found_from_indexes(stores: Stores, service: WebhookServic
         tx.execute(webhook_deliveries.insert(), [{**ended, "problem": "", "id": f"{n:032x}"} for n in range(5000)])
     with stores.db.begin() as tx:
         tx.exec_driver_sql("ANALYZE")
-    asked: list[tuple[str, object]] = []
+    asked: list[tuple[str, Any]] = []
     with stores.db.begin() as tx:
         event.listen(tx.engine, "before_cursor_execute", lambda *given: asked.append((given[2], given[3])))
         queue.due(tx, clock.now(), [])
