@@ -13,7 +13,9 @@ example.json     one row as a V2 request
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from loopwright.core import Corrupt, check_path, digest_file
 from loopwright.models.isolated.predictor import IsolatedPredictor
@@ -79,6 +81,12 @@ class Bundle:
         """The profile of the model's answers on the sample it was built with."""
         return self._sketch(OUTPUTS_FILE)
 
+    def example_row(self) -> list[Any]:
+        """The example's values in the order of the signature; lists within lists where an input has a shape."""
+        request = msgspec.json.decode(read_verified(self.folder, self.manifest, EXAMPLE_FILE))
+        pairs = zip(self.signature.inputs, request["inputs"], strict=True)
+        return [_folded(tensor["data"], item.shape) if item.shape else tensor["data"][0] for item, tensor in pairs]
+
     def verify(self) -> None:
         """Read every file and compare it with the manifest; the folder of an exported bundle's signatures is no part.
 
@@ -111,3 +119,10 @@ class Bundle:
         from loopwright.stats import TableSketch
 
         return TableSketch.from_bytes(read_verified(self.folder, self.manifest, name))
+
+
+def _folded(values: list[Any], shape: tuple[int, ...]) -> list[Any]:
+    """A flat list as lists within lists."""
+    for size in reversed(shape[1:]):
+        values = [values[start : start + size] for start in range(0, len(values), size)]
+    return values

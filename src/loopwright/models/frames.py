@@ -50,7 +50,7 @@ def outputs_frame(outputs: Mapping[str, Array]) -> pl.DataFrame:
 
 
 def array_of(column: pl.Series) -> Array:
-    """A column as an array; a missing number or truth value is NaN, a missing string None."""
+    """A column as an array, lists as further axes; a missing number or truth value is NaN, a missing string None."""
     import numpy as np
     import polars as pl
 
@@ -58,4 +58,6 @@ def array_of(column: pl.Series) -> Array:
         return (column.cast(pl.Float64) if column.null_count() or column.dtype.is_decimal() else column).to_numpy()
     if column.dtype == pl.Boolean:
         return (column.cast(pl.Float64) if column.null_count() else column).to_numpy()
+    if isinstance(column.dtype, pl.Array | pl.List):
+        return np.array(column.to_list())
     return np.array(column.cast(pl.String).to_list(), dtype=object)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import onnx
 
 STANDARD_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "ai.onnx.training"})
+_BUILT_IN = frozenset({("com.microsoft", "Tokenizer")})  # what text vectorisers need, a part of ONNX Runtime itself
 _EXTERNAL = 1  # onnx.TensorProto.EXTERNAL
 _GRAPH, _GRAPHS, _TENSOR, _TENSORS = 5, 10, 4, 9  # onnx.AttributeProto
 # The input that says how large an operator's output is, where its values are a shape or factors of one.
@@ -106,7 +107,7 @@ class _Walk:
             self._count += 1
             if self._count > self._limits.nodes:
                 raise Invalid(f"the graph has more than {self._limits.nodes:,} nodes")
-            if node.domain not in STANDARD_DOMAINS and (node.domain, node.op_type) not in self._own:
+            if node.domain not in STANDARD_DOMAINS and (node.domain, node.op_type) not in self._own | _BUILT_IN:
                 self._foreign.add((node.domain, node.op_type))
             for attribute in node.attribute:
                 self._attribute(node, attribute, depth)

@@ -31,12 +31,23 @@ def cast_sample(sample: pl.DataFrame, inputs: tuple[Input, ...]) -> pl.DataFrame
     """The sample with each number as float32 holds it; integers that the graph takes as integers are left alone."""
     import polars as pl
 
-    narrowed = [
+    narrowed: list[pl.Expr | pl.Series] = [
         pl.col(item.name).cast(pl.Float32).cast(pl.Float64)
         for item in inputs
-        if item.dtype in (DType.FLOAT32, DType.FLOAT64) or (item.dtype is DType.INT64 and item.nullable)
+        if not item.shape
+        and (item.dtype in (DType.FLOAT32, DType.FLOAT64) or (item.dtype is DType.INT64 and item.nullable))
     ]
+    narrowed += [_narrowed(sample[item.name]) for item in inputs if item.shape and item.dtype is DType.FLOAT64]
     return sample.with_columns(narrowed) if narrowed else sample
+
+
+def _narrowed(column: pl.Series) -> pl.Series:
+    """A column of several values a row, each as float32 holds it."""
+    import numpy as np
+    import polars as pl
+
+    values = np.array(column.to_list(), dtype=np.float32).astype(np.float64)
+    return pl.Series(column.name, values, dtype=pl.Array(pl.Float64, values.shape[1:]))
 
 
 def prove(
@@ -191,7 +202,7 @@ def _nudged(rows: pl.DataFrame, inputs: tuple[Input, ...], generator: np.random.
 
     moved = []
     for item in inputs:
-        if item.dtype in (DType.FLOAT32, DType.FLOAT64):
+        if item.dtype in (DType.FLOAT32, DType.FLOAT64) and not item.shape:
             values = rows[item.name].to_numpy().astype(np.float64)
             step = generator.integers(-_ULPS, _ULPS + 1, len(values)) * np.spacing(np.abs(values).astype(np.float32))
             moved.append(pl.Series(item.name, values + step))
@@ -199,7 +210,7 @@ def _nudged(rows: pl.DataFrame, inputs: tuple[Input, ...], generator: np.random.
 
 
 def _refusal(parity: Parity, wrong: int, worst: int, rows: pl.DataFrame, expected: Outputs, found: Outputs) -> Invalid:
-    shown = ", ".join(f"{name}={value!r}" for name, value in rows.row(worst, named=True).items())
+    shown = ", ".join(f"{name}={_short(value)}" for name, value in rows.row(worst, named=True).items())
     wanted = ", ".join(f"{name}={_plain(values[worst])}" for name, values in expected.items())
     got = ", ".join(f"{name}={_plain(found[name][worst])}" for name in expected)
     fact = (
@@ -213,6 +224,11 @@ def _refusal(parity: Parity, wrong: int, worst: int, rows: pl.DataFrame, expecte
         next_step="bring inputs into a range that float32 holds, or fill missing strings before training; "
         "a larger `tolerance` accepts the difference",
     )
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:200]}..."
 
 
 def _plain(value: Any) -> str:

@@ -155,6 +155,8 @@ class Predictor:
             pairs = zip(self.signature.inputs, arrays, strict=True)
             feed = {name: np.stack([_cast(item, array, element) for item, array in pairs], axis=1)}
         else:
+            for item, array in zip(self.signature.inputs, arrays, strict=True):
+                _check_shape(item, array)
             given = dict(zip(self.signature.names, zip(self.signature.inputs, arrays, strict=True), strict=True))
             feed = {t: _shaped(_cast(*given[n], element), rank) for n, t, element, rank in self._tensors}
         return self.run(feed)
@@ -174,7 +176,7 @@ class Predictor:
             return self.run({name: _from_values(rows, element)})
         columns = list(zip(*rows, strict=True))
         feed: dict[str, Array] = {}
-        for element, group in self._groups.items():
+        for (element, _), group in self._groups.items():
             arrays = _arrays([columns[at] for at, _, _ in group], element)
             for (_, tensor, rank), array in zip(group, arrays, strict=True):
                 feed[tensor] = _shaped(array, rank)
@@ -244,16 +246,22 @@ def _cast(item: Input, array: Array, element: str) -> Array:
         raise Invalid(f"input {item.name!r} takes {item.dtype}: {error}") from None
 
 
+def _check_shape(item: Input, array: Array) -> None:
+    if tuple(array.shape[1:]) != item.shape and array.dtype != object:
+        raise Invalid(f"input {item.name!r} takes {list(item.shape)} values a row, not {list(array.shape[1:])}")
+
+
 def _by_element(
     tensors: list[tuple[str, str, str, int]], manifest: BundleManifest
-) -> dict[str, list[tuple[int, str, int]]]:
-    """The tensors of each element type: the place of their input in a row, their name and rank."""
+) -> dict[tuple[str, tuple[int, ...]], list[tuple[int, str, int]]]:
+    """The tensors of each element type and shape: the place of their input in a row, their name and rank."""
     if manifest.layout is Layout.MATRIX:
         return {}
     places = {name: place for place, name in enumerate(manifest.signature.names)}
-    groups: dict[str, list[tuple[int, str, int]]] = {}
+    shapes = {item.name: item.shape for item in manifest.signature.inputs}
+    groups: dict[tuple[str, tuple[int, ...]], list[tuple[int, str, int]]] = {}
     for name, tensor, element, rank in tensors:
-        groups.setdefault(element, []).append((places[name], tensor, rank))
+        groups.setdefault((element, shapes[name]), []).append((places[name], tensor, rank))
     return groups
 
 
@@ -281,4 +289,4 @@ def _from_values(values: Sequence[Any], element: str) -> Array:
 
 
 def _shaped(array: Array, rank: int) -> Array:
-    return array.reshape(-1, 1) if rank == 2 else array
+    return array.reshape(-1, 1) if rank == 2 and array.ndim == 1 else array

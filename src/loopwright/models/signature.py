@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from loopwright.core import DType, Invalid
 from loopwright.models.model import Input
@@ -37,7 +37,9 @@ def infer_inputs(sample: pl.DataFrame, profile: TableSketch, nullable: Sequence[
 
 
 def _input(column: pl.Series, profile: TableSketch, nullable: bool) -> Input:
-    dtype = dtype_of(column)
+    dtype, shape = type_of(column)
+    if shape:
+        return Input(column.name, dtype, shape=shape)
     sketch = profile.columns.get(column.name)
     missing = column.null_count() > 0 or (column.dtype.is_float() and bool(column.is_nan().any()))
     missing = missing or nullable or (sketch is not None and sketch.nulls > 0)
@@ -57,15 +59,42 @@ def _input(column: pl.Series, profile: TableSketch, nullable: bool) -> Input:
     )
 
 
-def dtype_of(column: pl.Series) -> DType:
-    """The input type for a column.
+def type_of(column: pl.Series) -> tuple[DType, tuple[int, ...]]:
+    """The type of a column's values, and the shape of one where a row holds several: a vector, an image.
+
+    Raises:
+        Invalid: no model takes it, or its lists have different lengths.
+    """
+    import numpy as np
+    import polars as pl
+
+    kind: Any = column.dtype
+    if not isinstance(kind, pl.Array | pl.List):
+        return dtype_of(column.name, kind), ()
+    while isinstance(kind, pl.Array | pl.List):
+        kind = kind.inner
+    dtype = dtype_of(column.name, kind)
+    if column.null_count() or dtype is DType.STRING:
+        fact = "misses some" if column.null_count() else "holds text"
+        raise Invalid(f"column {column.name!r} has several values a row and {fact}, which a model cannot take")
+    try:
+        values = np.array(column.to_list(), dtype=np.float64)
+    except ValueError:
+        raise Invalid(
+            f"column {column.name!r} has lists of different lengths",
+            next_step="give every row as many values: cut, or fill up",
+        ) from None
+    return dtype, tuple(int(size) for size in values.shape[1:])
+
+
+def dtype_of(name: str, kind: pl.DataType) -> DType:
+    """The input type for a type of a column.
 
     Raises:
         Invalid: no model takes it.
     """
     import polars as pl
 
-    kind = column.dtype
     if kind == pl.Boolean:
         return DType.BOOL
     if kind.is_integer():
@@ -77,6 +106,6 @@ def dtype_of(column: pl.Series) -> DType:
     if kind in (pl.String, pl.Categorical) or isinstance(kind, pl.Enum):
         return DType.STRING
     raise Invalid(
-        f"column {column.name!r} has type {kind}, which a model cannot take",
+        f"column {name!r} has type {kind}, which a model cannot take",
         next_step="turn it into numbers or strings before the model sees it (hour, weekday, length, ...)",
     )

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from loopwright.core import Invalid, LoopwrightError, NotFound, Unavailable, decode
+from loopwright.core import Invalid, LoopwrightError, NotFound, Unavailable
 from loopwright.data import DatasetService
-from loopwright.models import Bundle, BundleManifest, ModelService
+from loopwright.models import BundleManifest, ModelService
 from loopwright.release.gates import (
     AnyGate,
     AtLeast,
@@ -196,20 +196,13 @@ class GateJudge:
     def _latency(self, quantile: float, alpha: float) -> Interval:
         """How long one row takes, in milliseconds, on this machine, now."""
         bundle = self._models.bundle(self._version.ref)
-        predictor, row, taken = bundle.predictor(), [_example(bundle)], []
+        predictor, row, taken = bundle.predictor(), [bundle.example_row()], []
         for call in range(_WARM_UP_CALLS + _TIMED_CALLS):
             begun = time.perf_counter()
             predictor.predict_rows(row)
             if call >= _WARM_UP_CALLS:
                 taken.append((time.perf_counter() - begun) * 1000)
         return quantile_interval(taken, quantile, alpha)
-
-
-def _example(bundle: Bundle) -> list[Any]:
-    """The row that a bundle carries as its example, in the order of its signature."""
-    request = decode((bundle.folder / "example.json").read_bytes())
-    values = {tensor["name"]: tensor["data"][0] for tensor in request["inputs"]}
-    return [values[name] for name in bundle.signature.names]
 
 
 def quantile_interval(values: Sequence[float], quantile: float, alpha: float) -> Interval:

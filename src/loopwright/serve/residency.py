@@ -14,9 +14,6 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable
-from typing import Any
-
-import msgspec
 
 from loopwright.core import LoopwrightError, NotFound, Unavailable
 from loopwright.models import AnyPredictor, Bundle
@@ -236,7 +233,7 @@ class Residents:
 
         def open_and_ask() -> AnyPredictor:
             predictor = bundle.predictor(self._threads)
-            predictor.predict_rows([_example_row(bundle)])
+            predictor.predict_rows([bundle.example_row()])
             return predictor
 
         predictor, growth = growth_of(open_and_ask)
@@ -287,8 +284,3 @@ class Residents:
         served = list(endpoints)
         self._plane.replace(served, self._plane.metrics.revision if revision is None else revision)
         self._shelf.keep_only(self._coming | {item.variant.bundle for held in served for item in held.variants})
-
-
-def _example_row(bundle: Bundle) -> list[Any]:
-    request = msgspec.json.decode((bundle.folder / "example.json").read_bytes())
-    return [tensor["data"][0] for tensor in request["inputs"]]

@@ -89,20 +89,35 @@ def _layout(graph: onnx.ModelProto, inputs: tuple[Input, ...]) -> Layout:
     tensors = [item for item in graph.graph.input if item.name not in weights]
     names = [item.name for item in tensors]
     if set(names) == {item.name for item in inputs}:
+        shapes = {item.name: item.shape for item in inputs}
         for tensor in tensors:
-            width = [item.dim_value for item in tensor.type.tensor_type.shape.dim[1:]]
-            if width not in ([], [1]):
-                raise Invalid(
-                    f"the graph's input {tensor.name!r} takes {width} values a row, where a column gives one",
-                    next_step="give the sample one column per value, for a graph with that single input",
-                )
+            _check_shape(tensor, shapes[tensor.name])
         return Layout.COLUMNS
-    if len(tensors) == 1 and all(item.dtype in NUMERIC for item in inputs) and _width(tensors[0]) in (0, len(inputs)):
+    if (
+        len(tensors) == 1
+        and all(not item.shape for item in inputs)
+        and all(item.dtype in NUMERIC for item in inputs)
+        and _width(tensors[0]) in (0, len(inputs))
+    ):
         return Layout.MATRIX
     raise Invalid(
         f"the graph takes {', '.join(names)}, and the sample has the columns {', '.join(i.name for i in inputs)}",
         next_step="name the sample's columns like the graph's inputs, or, for one input [N, F], give F numeric columns",
     )
+
+
+def _check_shape(tensor: Any, shape: tuple[int, ...]) -> None:
+    """A dimension that the graph leaves open takes any size; a column of single values fits [N] and [N, 1]."""
+    taken = [item.dim_value for item in tensor.type.tensor_type.shape.dim[1:]]
+    wanted = [list(shape)] if shape else [[], [1]]
+    if not any(
+        len(taken) == len(item) and all(a in (0, b) for a, b in zip(taken, item, strict=True)) for item in wanted
+    ):
+        gives = f"{list(shape)}" if shape else "one"
+        raise Invalid(
+            f"the graph's input {tensor.name!r} takes {taken} values a row, where a column gives {gives}",
+            next_step="give the sample a column of arrays of that shape, or, for one input [N, F], F numeric columns",
+        )
 
 
 def _width(tensor: Any) -> int:

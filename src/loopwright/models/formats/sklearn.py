@@ -40,6 +40,11 @@ class ScikitLearn:
         found = task_of(model)
         if task is not None and task is not found:
             raise Invalid(f"the model is a {found} model, not a {task} one", next_step="leave `task` out")
+        if shaped := [item.name for item in inputs if item.shape]:
+            raise Invalid(
+                f"scikit-learn's models take one value a column, and {', '.join(map(repr, shaped))} has several",
+                next_step="give the sample a column for each value",
+            )
         layout = layout_of(model, inputs)
         graph = _graph(model, layout, inputs)
         classes = _classes(model) if found in (Task.BINARY, Task.MULTICLASS) else ()

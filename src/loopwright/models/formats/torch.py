@@ -141,17 +141,25 @@ class _Original:
         if self.layout is Layout.MATRIX:
             whole = rows.select(item.name for item in self._inputs).select(pl.all().cast(pl.Float64))
             return [torch.tensor(whole.to_numpy(), dtype=kind)]
-        columns = [(rows[item.name], item.dtype is DType.INT64 and not item.nullable) for item in self._inputs]
-        return [
-            torch.tensor(
-                column.cast(pl.Int64 if whole else pl.Float64).to_numpy(), dtype=torch.int64 if whole else kind
-            ).reshape(-1, 1)
-            for column, whole in columns
-        ]
+        return [_tensor(rows[item.name], item, kind) for item in self._inputs]
+
+
+def _tensor(column: pl.Series, item: Input, kind: Any) -> Any:
+    """A column as a tensor [N, 1], or [N, *shape]; whole numbers that are never missing as int64."""
+    import numpy as np
+    import polars as pl
+    import torch
+
+    whole = item.dtype is DType.INT64 and not item.nullable
+    if item.shape:
+        values = np.array(column.to_list())
+    else:
+        values = column.cast(pl.Int64 if whole else pl.Float64).to_numpy().reshape(-1, 1)
+    return torch.tensor(values, dtype=torch.int64 if whole else kind)
 
 
 def layout_of(model: Any, inputs: tuple[Input, ...]) -> Layout:
-    """One tensor per column where `forward` names them all, in their order; else one matrix.
+    """One tensor per column where `forward` names them all, in order, or the only one has a shape; else one matrix.
 
     Raises:
         Invalid: an input is text, or `forward` takes several arguments that are not the columns.
@@ -166,8 +174,10 @@ def layout_of(model: Any, inputs: tuple[Input, ...]) -> Layout:
     parameters = [item for item in inspect.signature(model.forward).parameters.values() if item.kind in places]
     if len(parameters) > 1 and [item.name for item in parameters] == [item.name for item in inputs]:
         return Layout.COLUMNS
+    if len(inputs) == 1 and inputs[0].shape:
+        return Layout.COLUMNS
     needed = [item.name for item in parameters if item.default is inspect.Parameter.empty]
-    if len(needed) > 1:
+    if len(needed) > 1 or any(item.shape for item in inputs):
         raise Invalid(
             f"forward() takes {', '.join(needed)}, and the sample has the columns {', '.join(i.name for i in inputs)}",
             next_step="let forward() take one matrix, or one argument per column, of the same names in the same order",
