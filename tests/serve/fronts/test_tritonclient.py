@@ -58,7 +58,7 @@ class Triton:
         return json_format.MessageToDict(message, preserving_proto_field_name=True)
 
 
-@pytest.fixture(scope="module", params=["http json", "grpc"])
+@pytest.fixture(scope="module", params=["http json", "http binary", "grpc"])
 def triton(request: pytest.FixtureRequest, process: InferenceProcess) -> Iterator[Triton]:
     if request.param == "grpc":
         found = Triton(over_grpc, over_grpc.InferenceServerClient(process.grpc), {})
