@@ -11,6 +11,7 @@ import argparse
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -53,8 +54,8 @@ def row(bench: Bench, name: str) -> list[Line]:
     found: list[Line] = []
     try:
         found = ALL[name](bench)
-    except RuntimeError as error:
-        bench.report(f"the row {name}: {error}")
+    except Exception as error:  # noqa: BLE001 - the other rows have figures
+        bench.report(f"the row {name}: {type(error).__name__}: {error}")
     took = time.perf_counter() - started
     print(f"{name}: took {took:.0f} s, load {os.getloadavg()[0]:.1f} after it", file=sys.stderr, flush=True)
     return found
@@ -103,6 +104,8 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="everything as one JSON object")
     parser.add_argument("--save", type=Path, metavar="FILE", help="write that JSON object there, too")
     given = parser.parse_args()
+    # A stop ends the servers, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     # Where it is set, every process compiles again what it imports: that would measure the compiler.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     sizes = Sizes.small() if given.quick else Sizes()

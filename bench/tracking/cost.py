@@ -109,7 +109,7 @@ def cpu_s(pid: int, family: bool = True) -> float:
     if not pid:
         return 0.0
     total = 0.0
-    for process in processes(pid) if family else [psutil.Process(pid)]:
+    for process in processes(pid) if family else processes(pid)[:1]:
         with contextlib.suppress(psutil.NoSuchProcess):
             times = process.cpu_times()
             total += times.user + times.system
@@ -118,9 +118,12 @@ def cpu_s(pid: int, family: bool = True) -> float:
 
 
 def processes(pid: int) -> list[psutil.Process]:
-    """A process and all that it started."""
-    first = psutil.Process(pid)
-    return [first, *first.children(recursive=True)]
+    """A process and all that it started; none if it has ended."""
+    try:
+        first = psutil.Process(pid)
+        return [first, *first.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
 
 
 def _pressure_s(what: str) -> float:
