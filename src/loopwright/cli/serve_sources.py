@@ -62,9 +62,17 @@ def _plan(asked: Asked, count: int, **more: Any) -> WorkerPlan:
         threads=asked.threads,
         memory_bytes=bytes_of(asked.memory),
         access_log=asked.access_log,
+        **_trust(asked),
         **more,
     )
     return WorkerPlan(settings, asked.workers or contract.workers or count)
+
+
+def _trust(asked: Asked) -> dict[str, Any]:
+    """Whose signatures count, as the settings of the workspace say; a folder is judged by those of the place too."""
+    location = locate(asked.where if asked.where and "://" not in asked.where else None)
+    keys = tuple(location.root / name for name in location.settings.trusted_keys)
+    return {"trusted_keys": keys, "require_signed": location.settings.require_signed}
 
 
 def _first(given: int | None, asked: int | None, default: Any) -> Any:

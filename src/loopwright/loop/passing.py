@@ -29,7 +29,7 @@ class Pass:
         renew: called before each piece of work that may take long, to keep the controller's lease.
         """
         self._ws, self._jobs, self._renew = ws, jobs, renew
-        self._published = -1
+        self._published: object = None
         self.troubles: list[str] = []
 
     def run(self) -> bool:
@@ -57,8 +57,10 @@ class Pass:
     def _publish(self) -> bool:
         """Catch up with a change whose maker was killed, or met a full disk, before the file was written."""
         endpoints = self._ws.endpoints
-        if endpoints.serving_revision() != self._published:
-            self._published = endpoints.publish().revision
+        stamp = endpoints.serving_stamp()
+        if stamp != self._published:
+            endpoints.publish()
+            self._published = stamp
         return False
 
     def _guarded(self, what: str, work: Callable[[], bool]) -> bool:

@@ -37,15 +37,25 @@ if TYPE_CHECKING:
         Parity,
         Runner,
         Signature,
+        Signed,
         Stage,
         Task,
         VersionPage,
     )
     from loopwright.models.outside import inspect_bundle, vouch_for_bundle
     from loopwright.models.predictor import ModelFailed, Predictor
+    from loopwright.models.reading import signatures_of, signatures_stamp
     from loopwright.models.scanning import refuse_code, scan
     from loopwright.models.service import ModelService
-    from loopwright.models.signing import Trust, public_key_of, sign_folder, signatures_in, trust_of, verify_folder
+    from loopwright.models.signing import (
+        Trust,
+        check_signed,
+        public_key_of,
+        sign_folder,
+        signatures_in,
+        trust_of,
+        verify_folder,
+    )
 
 _HOMES = {
     "adopting": ("AdoptedName", "AdoptedVersion", "ModelAdoption"),
@@ -71,6 +81,7 @@ _HOMES = {
         "Parity",
         "Runner",
         "Signature",
+        "Signed",
         "Stage",
         "Task",
         "VersionPage",
@@ -82,8 +93,9 @@ _HOMES = {
     "importing": ("About", "Leave", "import_model"),
     "inspecting": ("Inspection", "Vouch"),
     "scanning": ("refuse_code", "scan"),
-    "signing": ("Trust", "public_key_of", "sign_folder", "signatures_in", "trust_of", "verify_folder"),
+    "signing": ("Trust", "check_signed", "public_key_of", "sign_folder", "signatures_in", "trust_of", "verify_folder"),
     "outside": ("inspect_bundle", "vouch_for_bundle"),
+    "reading": ("signatures_of", "signatures_stamp"),
     "service": ("ModelService",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -122,6 +134,7 @@ __all__ = [
     "Runner",
     "Scan",
     "Signature",
+    "Signed",
     "Stage",
     "Task",
     "Trust",
@@ -129,6 +142,7 @@ __all__ = [
     "Vouch",
     "build_bundle",
     "check_outsider",
+    "check_signed",
     "columns_of",
     "export",
     "fetch_bundle",
@@ -143,6 +157,8 @@ __all__ = [
     "scan",
     "sign_folder",
     "signatures_in",
+    "signatures_of",
+    "signatures_stamp",
     "trust_of",
     "unpack",
     "verify_folder",

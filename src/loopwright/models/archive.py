@@ -38,7 +38,8 @@ def pack(files: Iterable[tuple[str, BinaryIO, int]], target: BinaryIO) -> None:
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         for path, stream, size in files:
             info = zipfile.ZipInfo(check_path(path), _EPOCH)
-            info.compress_type = zipfile.ZIP_DEFLATED
+            # Weights hardly shrink, and what shrinks beyond MAX_RATIO could not be read again.
+            info.compress_type = zipfile.ZIP_DEFLATED if size <= _SMALL_BYTES else zipfile.ZIP_STORED
             info.external_attr = 0o644 << 16
             info.file_size = size
             with stream, archive.open(info, "w", force_zip64=size > 1 << 30) as member:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -128,6 +129,13 @@ def models_of(connection: Connection, project: str, rows: Sequence[Row[Any]]) ->
         Model(row.name, row.description, row.created_at, row.latest, aliases[row.name], row.tags, row.updated_at)
         for row in rows
     ]
+
+
+def signatures_stamp(connection: Connection) -> tuple[int, datetime | None]:
+    """What changes whenever a signature is brought, in any project: how many there are, and when the last one came."""
+    columns = model_signatures.c
+    count, last = connection.execute(select(func.count(), func.max(columns.signed_at))).one()
+    return int(count), last
 
 
 def _record(row: Row[Any], aliases: tuple[str, ...], signatures: tuple[Signed, ...]) -> ModelVersion:

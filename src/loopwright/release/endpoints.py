@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, select
@@ -9,7 +10,7 @@ from sqlalchemy import Connection, select
 from loopwright.core import Conflict, Invalid, Scope, check_name, new_id, operation, parse_ref
 from loopwright.models import ModelService
 from loopwright.release.model import Endpoint, Share
-from loopwright.release.publishing import publish, raise_revision, served_state, serving_revision
+from loopwright.release.publishing import publish, raise_revision, served_state, serving_revision, serving_stamp
 from loopwright.release.tables import endpoints
 from loopwright.release.traffic import change_traffic, endpoint_of, find_endpoint
 from loopwright.store import Stores
@@ -112,6 +113,10 @@ class EndpointService:
     def serving_revision(self) -> int:
         """How often what is served has changed, in all projects."""
         return serving_revision(self.stores)
+
+    def serving_stamp(self) -> tuple[int, int, datetime | None]:
+        """What changes whenever what is served has to be published again."""
+        return serving_stamp(self.stores)
 
     def publish(self) -> ServingState:
         """Write what is served to the file that the inference process follows; idempotent."""

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import msgspec
 from filelock import FileLock
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Row, select
 
 from loopwright.core import Unavailable, encode, parse_ref
+from loopwright.models import Signed, signatures_of, signatures_stamp
 from loopwright.release.model import Endpoint, Share
 from loopwright.release.tables import endpoints, serving_revisions
 from loopwright.serve import ServedEndpoint, ServingState, Variant, write_state
@@ -36,16 +41,24 @@ def serving_revision(stores: Stores) -> int:
         return connection.execute(select(serving_revisions.c.revision)).scalar_one_or_none() or 0
 
 
+def serving_stamp(stores: Stores) -> tuple[int, int, datetime | None]:
+    """What changes whenever the file has to be written again: traffic was changed, or a signature was brought."""
+    with stores.db.read() as connection:
+        revision = connection.execute(select(serving_revisions.c.revision)).scalar_one_or_none() or 0
+        return revision, *signatures_stamp(connection)
+
+
 def served_state(stores: Stores) -> ServingState:
     """What is to be served now, of all projects, as the database has it; an endpoint without a version is left out."""
     with stores.db.read() as connection:
         revision = connection.execute(select(serving_revisions.c.revision)).scalar_one_or_none() or 0
         rows = connection.execute(select(endpoints).order_by(endpoints.c.name)).all()
+        signed = _signed(connection, rows)
     served = tuple(
         ServedEndpoint(
             name=row.name,
             salt=row.salt,
-            variants=variants_of(msgspec.convert(row.shares, tuple[Share, ...])),
+            variants=variants_of(_shares(row), signed[row.project]),
             rollout=row.rollout,
         )
         for row in rows
@@ -86,8 +99,10 @@ def shares_of(endpoint: Endpoint) -> dict[str, float]:
     return {share.model: share.weight for share in endpoint.shares if not share.shadow}
 
 
-def variants_of(shares: tuple[Share, ...]) -> tuple[Variant, ...]:
-    """Shares as the inference process knows them."""
+def variants_of(
+    shares: tuple[Share, ...], signatures: Mapping[str, tuple[Signed, ...]] = MappingProxyType({})
+) -> tuple[Variant, ...]:
+    """Shares as the inference process knows them, with the signatures over their bundles."""
     return tuple(
         Variant(
             name=variant_name(share.model),
@@ -95,6 +110,20 @@ def variants_of(shares: tuple[Share, ...]) -> tuple[Variant, ...]:
             bundle=share.bundle,
             weight=share.weight,
             shadow=share.shadow,
+            signatures=tuple(item.signature for item in signatures.get(share.bundle, ())),
         )
         for share in shares
     )
+
+
+def _shares(row: Row[Any]) -> tuple[Share, ...]:
+    found: tuple[Share, ...] = msgspec.convert(row.shares, tuple[Share, ...])
+    return found
+
+
+def _signed(connection: Connection, rows: Sequence[Row[Any]]) -> dict[str, dict[str, tuple[Signed, ...]]]:
+    """By project and bundle, the signatures over what endpoints serve."""
+    bundles: dict[str, set[str]] = {row.project: set() for row in rows}
+    for row in rows:
+        bundles[row.project].update(share.bundle for share in _shares(row))
+    return {project: signatures_of(connection, project, sorted(names)) for project, names in bundles.items()}

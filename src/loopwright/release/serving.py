@@ -82,7 +82,8 @@ def served_by(ref: Ref, models: Models, endpoints: Endpoints) -> ServedEndpoint:
     if version.kind is not Kind.BUNDLE:
         models.manifest(version.ref)  # says what it holds in place of a bundle
     check_name("model that is served", version.name)
-    variant = Variant(f"v{version.version}", version.ref, version.bundle)
+    signatures = tuple(item.signature for item in version.signatures)
+    variant = Variant(f"v{version.version}", version.ref, version.bundle, signatures=signatures)
     return ServedEndpoint(version.name, salt=version.name, variants=(variant,))
 
 
@@ -96,7 +97,8 @@ def _endpoint(ref: Ref, models: Models, endpoints: Endpoints) -> ServedEndpoint:
             f"endpoint {found.name!r} has no version yet",
             next_step=f"loopwright endpoints set-traffic {found.name} …, or serve model:{found.model}",
         )
-    return ServedEndpoint(found.name, found.salt, variants_of(found.shares), rollout=found.rollout)
+    signed = {share.bundle: models.get(share.model).signatures for share in found.shares}
+    return ServedEndpoint(found.name, found.salt, variants_of(found.shares, signed), rollout=found.rollout)
 
 
 def _is_there(ask: Callable[[str], object], name: str) -> bool:

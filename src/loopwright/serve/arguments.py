@@ -35,6 +35,8 @@ class ProcessSettings(msgspec.Struct, frozen=True):
         memory_bytes: what models may take in memory; none for no bound.
         access_log: a file for a line per response; `-` for stderr, none for no such log.
         member: its place among the workers of one address.
+        trusted_keys: PEM files of the public keys whose signatures over bundles count.
+        require_signed: load no bundle that none of them has signed.
     """
 
     state: Path
@@ -51,6 +53,8 @@ class ProcessSettings(msgspec.Struct, frozen=True):
     memory_bytes: int | None = None
     access_log: str = ""
     member: Membership | None = None
+    trusted_keys: tuple[Path, ...] = ()
+    require_signed: bool = False
 
     @property
     def bundles(self) -> Path:
@@ -83,7 +87,10 @@ def to_arguments(settings: ProcessSettings) -> list[str]:
         member = settings.member
         given += ["--workers-folder", str(member.folder), "--place", f"{member.place}/{member.places}"]
         given += ["--listen-fd", str(member.listener)]
+    for key in settings.trusted_keys:
+        given += ["--trusted-key", str(key)]
     flags = {"--await-state": settings.await_state, "--fd-parent-watch": settings.watch_parent}
+    flags["--require-signed"] = settings.require_signed
     return given + [flag for flag, on in flags.items() if on]
 
 
@@ -109,6 +116,8 @@ def from_arguments(arguments: Sequence[str] | None) -> ProcessSettings:
         memory_bytes=found.memory_bytes,
         access_log=found.access_log,
         member=member,
+        trusted_keys=tuple(found.trusted_key),
+        require_signed=found.require_signed,
     )
 
 
@@ -117,6 +126,8 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--state", type=Path, required=True, help="the serving state to follow")
     add("--objects", default="", help="URL or folder of the object store")
+    add("--trusted-key", type=Path, action="append", default=[], help="PEM file of a public key; repeatable")
+    add("--require-signed", action="store_true", help="load no bundle that none of these keys has signed")
     add("--journal", type=Path, help="folder of the prediction log; none for no log")
     add("--cache", type=Path, help="folder for bundles; beside the state by default")
     add("--host", default="127.0.0.1")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from loopwright.core import LoopwrightError, NotFound
-from loopwright.models import Bundle, fetch_bundle
+from loopwright.models import Bundle, Trust, fetch_bundle
 from loopwright.serve.dataplane import DataPlane
 from loopwright.serve.model import ServingState
 from loopwright.serve.residency import Residents
@@ -84,9 +84,22 @@ class Follower:
             self._report(line)
 
 
-def fetch_from(objects: ObjectStore, cache: Path) -> Callable[[str], Bundle]:
-    """A function that fetches bundles from an object store into a folder."""
-    return lambda digest: fetch_bundle(objects, digest, cache)
+def fetch_from(objects: ObjectStore, cache: Path, state: Path, trust: Trust) -> Callable[[str], Bundle]:
+    """A function that fetches bundles from an object store into a folder, signed as `trust` asks.
+
+    The signatures over a bundle are those that the document `state` names at that moment.
+    """
+
+    def fetch(digest: str) -> Bundle:
+        signatures = _signatures(read_state(state), digest) if trust.asks else ()
+        return fetch_bundle(objects, digest, cache, signatures, trust)
+
+    return fetch
+
+
+def _signatures(state: ServingState, bundle: str) -> tuple[str, ...]:
+    variants = [item for endpoint in state.endpoints for item in endpoint.variants if item.bundle == bundle]
+    return tuple(dict.fromkeys(found for item in variants for found in item.signatures))
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:

@@ -19,6 +19,7 @@ class Variant(msgspec.Struct, frozen=True):
         bundle: the digest of its bundle in the object store.
         weight: its share of the answers, relative to the other variants; 0 takes it out.
         shadow: it answers every row too, unseen by the caller, into the log only. Its weight means nothing.
+        signatures: the digests, in the object store, of the signatures over its bundle.
     """
 
     name: str
@@ -26,6 +27,7 @@ class Variant(msgspec.Struct, frozen=True):
     bundle: str
     weight: float = 1.0
     shadow: bool = False
+    signatures: tuple[str, ...] = ()
 
     @property
     def version(self) -> str:

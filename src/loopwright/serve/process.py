@@ -14,11 +14,12 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import msgspec
 
 from loopwright.core import Invalid, LoopwrightError, Unavailable
-from loopwright.models import Bundle
+from loopwright.models import Bundle, check_signed, signatures_in, trust_of
 from loopwright.serve.arguments import OPTIONS_VARIABLE, ProcessSettings, from_arguments
 from loopwright.serve.dataplane import DataPlane
 from loopwright.serve.doors import Address, Doors
@@ -33,6 +34,7 @@ DRAIN_S = 10.0
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 _LOOPBACK_HOSTS = frozenset({b"127.0.0.1", b"localhost", b"[::1]"})
 _LOOK_S = 0.01
+_DESCRIPTORS = 65_536
 _OUTS = "outs.json"
 
 
@@ -47,7 +49,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _allow_connections() -> None:
+    """Each connection takes a descriptor; the usual soft limit of 1,024 is meant for programs that use select."""
+    if sys.platform == "win32":
+        return
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS)
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 def _run(settings: ProcessSettings) -> None:
+    _allow_connections()
     if sys.platform == "win32":
         asyncio.run(serve(settings))
         return
@@ -113,13 +128,16 @@ def _residents(settings: ProcessSettings, plane: DataPlane, log: PredictionLog) 
 
 def _fetch(settings: ProcessSettings) -> Callable[[str], Bundle]:
     """How bundles come to this machine."""
+    trust = trust_of(settings.require_signed, map(str, settings.trusted_keys), Path())
     if settings.bundle is not None:
         held = Bundle(settings.bundle)
         held.verify()
+        check_signed(held.folder, [signature for signature, _ in signatures_in(held.folder)], trust)
         return lambda _digest: held
     from loopwright.store import open_objects
 
-    return fetch_from(open_objects(settings.objects, _storage_options()), settings.bundles)
+    objects = open_objects(settings.objects, _storage_options())
+    return fetch_from(objects, settings.bundles, settings.state, trust)
 
 
 def _watch_signals(stop: asyncio.Event) -> None:
