@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 from typing import Any
@@ -62,6 +63,16 @@ def test_a_bare_list_or_record_is_taken(web: httpx.Client) -> None:
 def test_the_sticky_key_and_the_version_come_in_the_custom_attributes(web: httpx.Client) -> None:
     headers = {"x-amzn-sagemaker-custom-attributes": "trace=1, endpoint=plus,version=2,key=someone"}
     assert web.post("/invocations", json=[[1.0]], headers=headers).json() == [3.0]
+
+
+@pytest.mark.parametrize(
+    "path", ["/invocations", "/v1/models/plus:predict", "/v1/projects/p/locations/l/endpoints/plus:predict"]
+)
+def test_a_body_may_come_in_gzip(web: httpx.Client, path: str) -> None:
+    headers = {**PLUS, "content-type": "application/json", "content-encoding": "gzip"}
+    packed = gzip.compress(b'{"instances": [1.0]}')
+    assert web.post(path, content=packed, headers=headers).json()["predictions"] == [2.0]
+    assert web.post(path, content=packed[:-4], headers=headers).status_code == 400
 
 
 @pytest.mark.parametrize(

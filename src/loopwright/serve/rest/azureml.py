@@ -34,7 +34,7 @@ class AzureMl:
 
     def _score(self, exchange: Exchange, _values: Values) -> None:
         endpoint = self._desk.endpoint(self._contract.model)
-        rows = _rows(read_json(exchange.body), endpoint.intake)
+        rows = _rows(read_json(self._desk.body(exchange)), endpoint.intake)
         self._desk.ask(exchange, endpoint, rows, lambda answer: (_encode(predictions_of(answer)), JSON), refusal)
 
 

@@ -14,10 +14,12 @@ from loopwright.serve.dataplane import DataPlane
 from loopwright.serve.intake import Rows
 from loopwright.serve.loaded import LoadedEndpoint
 from loopwright.serve.query import Answer, Query
-from loopwright.serve.rest.http import JSON, Exchange
+from loopwright.serve.rest.encodings import decoded
+from loopwright.serve.rest.http import JSON, Exchange, HttpLimits
 from loopwright.serve.rest.routing import Refusal, WrongMethod
 
 _MOST_SHOWN_IDS = 32
+_BODY_BYTES = HttpLimits().body_bytes
 
 
 class Desk:
@@ -46,6 +48,15 @@ class Desk:
                 next_step=f"name one of {', '.join(known[:20])}, or set LOOPWRIGHT_DEFAULT_MODEL",
             )
         return self.plane.endpoint(known[0] if known else "")
+
+    def body(self, exchange: Exchange) -> bytes:
+        """The body without its content encoding.
+
+        Raises:
+            Invalid: the encoding is unknown, or the body is damaged or too large.
+        """
+        encoding = exchange.headers.get(b"content-encoding")
+        return exchange.body if encoding is None else decoded(exchange.body, encoding, _BODY_BYTES)
 
     def ask(
         self,

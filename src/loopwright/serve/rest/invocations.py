@@ -93,7 +93,7 @@ class Invocations:
         target = headers.get(b"x-amzn-sagemaker-target-model", b"").decode("utf-8", "replace").strip("/")
         name = values.get("model") or target or attributes.get("endpoint", "") or self._contract.model
         endpoint = self._desk.endpoint(name)
-        rows, was_list = _read(exchange, endpoint.intake)
+        rows, was_list = _read(self._desk.body(exchange), headers.get(b"content-type", b""), endpoint.intake)
         key = attributes.get("key")
         self._desk.ask(
             exchange,
@@ -115,21 +115,21 @@ class Invocations:
         return JSON
 
 
-def _read(exchange: Exchange, intake: Intake) -> tuple[list[Row], bool]:
+def _read(body: bytes, content_type: bytes, intake: Intake) -> tuple[list[Row], bool]:
     """The rows, and whether they came as a bare list, which is answered by a bare list.
 
     Raises:
         UnsupportedType: the body is of a type that is not taken here.
         Invalid: it cannot be read, or does not fit the model.
     """
-    kind = media_type(exchange.headers.get(b"content-type", b""))
+    kind = media_type(content_type)
     if kind == CSV:
-        return rows_of_csv(exchange.body, intake), False
+        return rows_of_csv(body, intake), False
     if kind == LINES:
-        return rows_of_lines(exchange.body, intake), False
+        return rows_of_lines(body, intake), False
     if kind not in (JSON, ""):
         raise UnsupportedType(f"a body of type {kind!r} is not taken here", next_step=f"send {JSON}, {CSV} or {LINES}")
-    given = read_json(exchange.body)
+    given = read_json(body)
     if given.__class__ is list:
         return rows_of_instances(given, intake, "the body"), True
     if given.__class__ is not dict:

@@ -48,7 +48,7 @@ class TensorFlowServing:
         return rows
 
     def _predict(self, exchange: Exchange, values: Values) -> None:
-        request = _request(exchange.body)
+        request = _request(self._desk.body(exchange))
         given = [name for name in ("instances", "inputs") if name in request]
         if len(given) != 1:
             raise Invalid(
@@ -76,7 +76,7 @@ class TensorFlowServing:
 
     def _examples(self, exchange: Exchange, values: Values) -> tuple[LoadedEndpoint, list[Row]]:
         """The rows of a request to classify or regress: each is its `context`, overruled by its own values."""
-        request = _request(exchange.body)
+        request = _request(self._desk.body(exchange))
         examples, context = request.get("examples"), request.get("context", {})
         if examples.__class__ is not list or not examples or context.__class__ is not dict:
             raise Invalid("the request takes 'examples', a list of objects, and may have a 'context', an object")
