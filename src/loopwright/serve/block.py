@@ -21,10 +21,11 @@ class Block:
     A missing number is NaN and a missing string None. A column that the request did not name is None.
 
     Attributes:
+        count: how many rows.
         kinds: per column, what its values are: `f` floats, `i` whole numbers, `b` truth values, `s` strings.
     """
 
-    __slots__ = ("_columns", "_count", "_matrix", "kinds", "values")
+    __slots__ = ("_columns", "_matrix", "count", "kinds", "values")
 
     def __init__(
         self,
@@ -40,11 +41,11 @@ class Block:
         values, matrix, columns: one of them: all values row by row, a matrix [rows, inputs], or an array per column.
             The first two are for endpoints whose inputs are all floats.
         """
-        self.kinds, self._count = kinds, count
+        self.kinds, self.count = kinds, count
         self.values, self._matrix, self._columns = values, matrix, columns
 
     def __len__(self) -> int:
-        return self._count
+        return self.count
 
     @property
     def is_matrix(self) -> bool:
@@ -59,7 +60,7 @@ class Block:
                 return np.stack([np.asarray(column, dtype=np.float64) for column in self._columns], axis=1)
             values = self.values or []
             packed = struct.pack(f"{len(values)}d", *values)  # a third of the time that np.array takes for a list
-            self._matrix = np.frombuffer(packed).reshape(self._count, len(self.kinds))
+            self._matrix = np.frombuffer(packed).reshape(self.count, len(self.kinds))
         return self._matrix
 
     @property
@@ -74,7 +75,7 @@ class Block:
         if self._columns is None:
             return _listed_rows(self.matrix)
         listed = [
-            [absent] * self._count if column is None else plain_values(column, kind)
+            [absent] * self.count if column is None else plain_values(column, kind)
             for column, kind in zip(self._columns, self.kinds, strict=True)
         ]
         return [list(row) for row in zip(*listed, strict=True)]
@@ -82,7 +83,7 @@ class Block:
     def take(self, places: Sequence[int] | slice) -> Block:
         """Some of the rows."""
         at: Any = places if isinstance(places, slice) else np.asarray(places, dtype=np.intp)
-        count = len(range(self._count)[places]) if isinstance(places, slice) else len(places)
+        count = len(range(self.count)[places]) if isinstance(places, slice) else len(places)
         if self._columns is None:
             return Block(self.kinds, count, matrix=self.matrix[at])
         columns = [None if column is None else column[at] for column in self._columns]
@@ -92,7 +93,7 @@ class Block:
         """Some of the columns, each as `check` gives it back: called with its number here, and the array."""
         columns = self.columns
         found = [check(number, columns[at]) for number, at in enumerate(positions)]
-        return Block(kinds, self._count, columns=found)
+        return Block(kinds, self.count, columns=found)
 
 
 def merge(blocks: Sequence[Block]) -> Block:
@@ -100,7 +101,7 @@ def merge(blocks: Sequence[Block]) -> Block:
     first = blocks[0]
     if len(blocks) == 1:
         return first
-    count = sum(map(len, blocks))
+    count = sum([block.count for block in blocks])
     lists = [block.values for block in blocks if block.values is not None]
     if len(lists) == len(blocks):
         return Block(first.kinds, count, values=list(chain.from_iterable(lists)))

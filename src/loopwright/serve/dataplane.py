@@ -192,6 +192,7 @@ class DataPlane:
                 finished.extend(settled(batch))
         if finished:
             self._finish(finished)
+            _release(finished)
 
     def _in_time(self, parts: list[Part]) -> list[Part]:
         """The parts whose deadline has not passed; the others fail."""
@@ -205,7 +206,7 @@ class DataPlane:
 
     def _answer(self, loaded: LoadedVariant, parts: list[Part]) -> None:
         """Run the model once on the rows of all parts; where that fails, on either half of the parts, and so on."""
-        batch = Batch(parts, _merged(parts))
+        batch = Batch(len(parts), _merged(parts))
         start = 0
         for part in parts:
             part.batch, part.start = batch, start
@@ -227,6 +228,7 @@ class DataPlane:
         """On the event loop: what a lane has answered."""
         if finished := settled(parts):
             self._finish(finished)
+            _release(finished)
 
     def _watch_deadline(self, query: Query) -> None:
         loop = asyncio.get_running_loop()
@@ -266,6 +268,13 @@ class DataPlane:
             self.metrics.unlogged += sum(map(len, records))
             return False
         return True
+
+
+def _release(queries: list[Query]) -> None:
+    """Open the circles of queries that are answered: memory is given back by counting, and no collector has to run."""
+    for query in queries:
+        for part in query.parts:
+            del part.query
 
 
 def _merged(parts: list[Part]) -> Rows:

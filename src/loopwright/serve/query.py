@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from loopwright.core import LoopwrightError
-from loopwright.serve.block import Array
+from loopwright.serve.block import Array, Block
 from loopwright.serve.intake import Rows
 from loopwright.serve.loaded import LoadedEndpoint, LoadedVariant
 
@@ -60,7 +60,7 @@ class Query:
         deadline_ns: int = 0,
     ) -> None:
         self.endpoint, self.rows, self.reply = endpoint, rows, reply
-        self.count = len(rows)
+        self.count = rows.count if isinstance(rows, Block) else len(rows)
         self.keys, self.event_times, self.version = keys, event_times, version
         self.started_ns = started_ns or time.monotonic_ns()
         self.deadline_ns = deadline_ns
@@ -74,14 +74,18 @@ class Query:
 
 
 class Part:
-    """The rows of one query that one variant answers, in the order of the variant's inputs."""
+    """The rows of one query that one variant answers, in the order of the variant's inputs.
+
+    When its query is answered, a part no longer knows it: so query and parts are no circle, and their memory is given
+    back at once.
+    """
 
     __slots__ = ("batch", "count", "endpoint", "failure", "loaded", "places", "query", "rows", "start")
 
     def __init__(
         self, query: Query, endpoint: LoadedEndpoint, loaded: LoadedVariant, rows: Rows, places: list[int] | None
     ) -> None:
-        self.count = len(rows)
+        self.count = query.count if places is None else len(places)
         self.query, self.endpoint, self.loaded, self.rows = query, endpoint, loaded, rows
         self.places = places  # where the rows stand in the query; None for all of them
         self.batch: Batch | None = None  # the run that answered it, whose row number `start` is its first
@@ -94,7 +98,7 @@ class Part:
 
 
 class Batch:
-    """One run of a model: the parts that it answered, their rows together, and what it gave.
+    """One run of a model: how many parts it answered, their rows together, and what it gave.
 
     `lists` holds the same values as `arrays`, as Python's own; made once for all parts, when the first asks. `notes`
     is for fronts: what they make for all parts at once.
@@ -102,7 +106,7 @@ class Batch:
 
     __slots__ = ("_lists", "arrays", "notes", "parts", "rows")
 
-    def __init__(self, parts: list[Part], rows: Rows) -> None:
+    def __init__(self, parts: int, rows: Rows) -> None:
         self.parts, self.rows = parts, rows
         self.arrays: dict[str, Array] = {}
         self.notes: dict[Any, Any] = {}
@@ -144,7 +148,7 @@ class Answer:
         if len(parts) == 1:
             part, batch = parts[0], parts[0].batch
             assert batch is not None, "an answered query has been run"
-            if len(batch.parts) == 1:
+            if batch.parts == 1:
                 return batch.arrays
             return {name: values[part.slice()] for name, values in batch.arrays.items()}
         order = np.argsort([place for part in parts for place in part.places or ()])
@@ -181,7 +185,7 @@ class Answer:
         if len(parts) == 1:
             part, batch = parts[0], parts[0].batch
             assert batch is not None, "an answered query has been run"
-            if len(batch.parts) == 1:
+            if batch.parts == 1:
                 return batch.lists
             end = part.start + count
             return {name: values[part.start : end] for name, values in batch.lists.items()}

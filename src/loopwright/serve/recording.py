@@ -60,7 +60,7 @@ def make_record(batch: Batch, chosen: Sequence[Chosen], now_ns: int) -> BatchRec
     ids = list(chain.from_iterable([mine for _, mine in chosen]))
     counts = [part.count for part, _ in chosen]
     rows, arrays, places = batch.rows, batch.arrays, None
-    if "" in ids or len(chosen) != len(batch.parts):
+    if "" in ids or len(chosen) != batch.parts:
         places = [part.start + number for part, mine in chosen for number, one in enumerate(mine) if one]
         counts = [sum(map(bool, mine)) for _, mine in chosen]
         ids = list(filter(None, ids))

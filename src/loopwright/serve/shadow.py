@@ -95,7 +95,7 @@ def _answered(answer: Answer, loaded: LoadedVariant) -> Part:
     query.received_at_us = given.received_at_us
     part = Part(query, given.parts[0].endpoint, loaded, given.rows, None)
     missing = [None] * len(loaded.predictor.signature.inputs)
-    part.batch = Batch([part], [missing for _ in range(len(given.rows))])
+    part.batch = Batch(1, [missing for _ in range(len(given.rows))])
     try:
         part.batch.rows = loaded.projection.project(given.rows)
         part.batch.arrays = predict(loaded, part.batch.rows)

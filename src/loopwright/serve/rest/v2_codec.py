@@ -125,7 +125,7 @@ class Codec:
 
     def _note_rows(self, loaded: LoadedVariant, batch: Batch) -> Sequence[tuple[bytes, ...]]:
         """The values of each row as JSON, made for all rows of a batch of single rows at once; empty for another."""
-        if len(batch.parts) != len(batch.rows):
+        if batch.parts != len(batch.rows):
             return ()
         outputs = loaded.predictor.signature.outputs
         if loaded not in self._templates:
