@@ -16,13 +16,16 @@ import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from loopwright.core import Clock, Invalid, LoopwrightError, SystemClock, Unavailable, new_id
 from loopwright.govern.webhooks import queue
 from loopwright.govern.webhooks.formats import Formats
 from loopwright.govern.webhooks.posting import Verdict, judge, pause_after, post
-from loopwright.store import Reply, Stores
+from loopwright.store import Stores
+
+if TYPE_CHECKING:
+    from loopwright.store import Reply
 
 READER = "webhooks"
 _LEASE_S, _TIDY_S, _STOP_S = 10.0, 600.0, 5.0
