@@ -38,6 +38,7 @@ class Asked(msgspec.Struct, frozen=True):
     journal: Path | None = None
     memory: str = ""
     access_log: str = ""
+    otlp: str = ""
 
 
 def source_of(asked: Asked, say: Say) -> Source:
@@ -62,6 +63,7 @@ def _plan(asked: Asked, count: int, **more: Any) -> WorkerPlan:
         threads=asked.threads,
         memory_bytes=bytes_of(asked.memory),
         access_log=asked.access_log,
+        otlp=asked.otlp,
         **_trust(asked),
         **more,
     )

@@ -32,6 +32,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     workers: int = 1
     serving_memory: str = ""
     access_log: str = ""
+    otlp: str = ""
     tick_s: float = 1.0
     max_spool_bytes: int = 4_294_967_296
     system_metrics_s: float = 10.0

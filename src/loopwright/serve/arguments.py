@@ -13,8 +13,20 @@ from loopwright.core import Invalid
 from loopwright.serve.workers.member import Membership
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", re.IGNORECASE)
-_PLAIN = ("state", "objects", "journal", "cache", "host", "port", "grpc_port", "threads", "bundle", "memory_bytes")
-_PLAIN += ("access_log",)
+_PLAIN = (  # what stands on the command line under the name of its field
+    "state",
+    "objects",
+    "journal",
+    "cache",
+    "host",
+    "port",
+    "grpc_port",
+    "threads",
+    "bundle",
+    "memory_bytes",
+    "access_log",
+    "otlp",
+)
 OPTIONS_VARIABLE = "LOOPWRIGHT_STORAGE_OPTIONS"  # secrets among them: a command line can be read by others
 
 
@@ -34,6 +46,7 @@ class ProcessSettings(msgspec.Struct, frozen=True):
         await_state: be ready only when there is a state and all that it names is loaded; end if it cannot be.
         memory_bytes: what models may take in memory; none for no bound.
         access_log: a file for a line per response; `-` for stderr, none for no such log.
+        otlp: the address of an OpenTelemetry collector for traces; none for no traces.
         member: its place among the workers of one address.
         trusted_keys: PEM files of the public keys whose signatures over bundles count.
         require_signed: load no bundle that none of them has signed.
@@ -52,6 +65,7 @@ class ProcessSettings(msgspec.Struct, frozen=True):
     await_state: bool = False
     memory_bytes: int | None = None
     access_log: str = ""
+    otlp: str = ""
     member: Membership | None = None
     trusted_keys: tuple[Path, ...] = ()
     require_signed: bool = False
@@ -115,6 +129,7 @@ def from_arguments(arguments: Sequence[str] | None) -> ProcessSettings:
         await_state=found.await_state,
         memory_bytes=found.memory_bytes,
         access_log=found.access_log,
+        otlp=found.otlp,
         member=member,
         trusted_keys=tuple(found.trusted_key),
         require_signed=found.require_signed,
@@ -137,6 +152,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--bundle", type=Path, help="serve the bundle in this folder, whatever digest the state names")
     add("--memory-bytes", type=int, help="what models may take in memory; those that do not fit are loaded on demand")
     add("--access-log", default="", help="write a line of JSON per response to this file; - for stderr")
+    add("--otlp", default="", help="send traces to this OpenTelemetry collector")
     add("--await-state", action="store_true", help="be ready when all that the state names is loaded, or end")
     add("--fd-parent-watch", action="store_true", help="end when standard input is closed")
     add("--workers-folder", type=Path, help="where the workers of one address meet")

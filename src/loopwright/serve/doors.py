@@ -12,10 +12,12 @@ from loopwright.serve.access_log import AccessLog
 from loopwright.serve.arguments import ProcessSettings
 from loopwright.serve.dataplane import DataPlane
 from loopwright.serve.rest import App, HttpServer
+from loopwright.serve.rest.http import Exchange
 from loopwright.serve.workers.member import Member
 
 if TYPE_CHECKING:
     from loopwright.serve.grpc import GrpcServer
+    from loopwright.serve.tracing import Tracing
 
 
 class Address(msgspec.Struct, frozen=True):
@@ -38,6 +40,7 @@ class Doors:
         if self._access_log is not None:
             self._server.watch(self._access_log.note)
             plane.metrics.more.append(self._access_log.figures)
+        self._tracing = _tracing_of(settings, plane, self._server)
         if settings.member is not None:
             self._member = Member(settings.member, app.own_figures, lambda: self._server.connections)
             app.figures = self._member.figures
@@ -65,6 +68,8 @@ class Doors:
             await self._member.close()
         if self._access_log is not None:
             self._access_log.close()
+        if self._tracing is not None:
+            await asyncio.to_thread(self._tracing.close)
 
     async def _listen(self) -> int:
         if self._member is not None:
@@ -87,3 +92,20 @@ class Doors:
         shared = self._member is not None
         self._grpc = GrpcServer(self._plane, lambda: app.repository, lambda: app.ready, shared=shared)
         return await self._grpc.listen(settings.host, settings.grpc_port)
+
+
+def _tracing_of(settings: ProcessSettings, plane: DataPlane, server: HttpServer) -> Tracing | None:
+    if not settings.otlp:
+        return None
+    from loopwright.serve.tracing import Tracing
+
+    tracing, handle = Tracing(settings.otlp), server.handle
+
+    def begin(exchange: Exchange) -> None:
+        tracing.begin(exchange)
+        handle(exchange)
+
+    server.handle = begin
+    server.watch(tracing.end)
+    plane.watch_runs(tracing.note_run)
+    return tracing

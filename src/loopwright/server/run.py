@@ -135,6 +135,7 @@ def inference_of(workspace: Workspace, count: int = 0) -> InferenceKeeper:
         cache=data / "cache" / "bundles",
         memory_bytes=bytes_of(settings.serving_memory),
         access_log=settings.access_log,
+        otlp=settings.otlp,
         trusted_keys=tuple(workspace.location.root / name for name in settings.trusted_keys),
         require_signed=settings.require_signed,
     )
