@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from loopwright.cli.command import Session, command
+from loopwright.cli.exporting import container
 from loopwright.core import Invalid
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ def importing() -> None:
 
 @click.group("export")
 def exporting() -> None:
-    """Carry what is here into another system."""
+    """Carry what is here into another system, or a model into a container image."""
 
 
 def _shared(function: Any) -> Any:
@@ -139,3 +140,4 @@ def _show_omitted(session: Session, report: Report) -> None:
 
 importing.add_command(import_mlflow)
 exporting.add_command(export_mlflow)
+exporting.add_command(container)
