@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import operator
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import msgspec
-from sqlalchemy import ColumnElement, Connection, Row, Select, Table, and_, exists, func, not_, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, Table, and_, exists, func, not_, select
 
-from loopwright.core import Invalid, digest_value
+from loopwright.core import Invalid
 from loopwright.models.filters import MODEL_WORDS, VERSION_WORDS, Comparison, Words, parse_filter, parse_order
 from loopwright.models.tables import model_tags, model_versions, models
-from loopwright.store import Database
+from loopwright.store import Database, Keyset
 
 _HEAD = 100
-_EPOCH, _MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
 _MAX_MODELS, _MAX_VERSIONS = 1000, 200_000
 _SIGNS: Mapping[str, Callable[[Any, Any], Any]] = {
     "=": operator.eq,
@@ -29,13 +24,6 @@ _SIGNS: Mapping[str, Callable[[Any, Any], Any]] = {
     ">=": operator.ge,
 }
 _Order = tuple[tuple[str, bool], ...]
-
-
-class _Token(msgspec.Struct, frozen=True):
-    """Where a page ended: the values of the order's columns, and a mark of the search that they belong to."""
-
-    search: str
-    values: list[str | int]
 
 
 def search_models(
@@ -93,53 +81,7 @@ def _limited(limit: int, most: int) -> int:
 def _page(
     connection: Connection, query: Select[Any], table: Table, order: _Order, limit: int, after: str, search: Any
 ) -> tuple[list[Row[Any]], str]:
-    mark = digest_value(search)[:16]
-    if after:
-        query = query.where(_beyond(table, order, _read_token(after, mark, order)))
-    for name, falls in order:
-        query = query.order_by(table.c[name].desc() if falls else table.c[name].asc())
-    rows = list(connection.execute(query.limit(limit + 1)))
-    if len(rows) <= limit:
-        return rows, ""
-    last = rows[limit - 1]
-    return rows[:limit], _write_token(_Token(mark, [_kept(getattr(last, name)) for name, _ in order]))
-
-
-def _beyond(table: Table, order: _Order, values: list[Any]) -> ColumnElement[bool]:
-    """The condition that a row comes after the one with these values."""
-    alternatives: list[ColumnElement[bool]] = []
-    same: list[ColumnElement[bool]] = []
-    for (name, falls), value in zip(order, values, strict=True):
-        column = table.c[name]
-        alternatives.append(and_(*same, column < value if falls else column > value))
-        same.append(column == value)
-    return or_(*alternatives)
-
-
-def _write_token(token: _Token) -> str:
-    return base64.urlsafe_b64encode(msgspec.msgpack.encode(token)).decode()
-
-
-def _read_token(text: str, mark: str, order: _Order) -> list[Any]:
-    try:
-        token = msgspec.msgpack.decode(base64.urlsafe_b64decode(text.encode()), type=_Token)
-        if token.search == mark and len(token.values) == len(order):
-            return [_given(name, value) for (name, _), value in zip(order, token.values, strict=True)]
-    except (binascii.Error, ValueError, OverflowError, msgspec.DecodeError):
-        pass
-    raise Invalid("Invalid page token: it does not belong to this search", next_step="start again without one")
-
-
-def _kept(value: Any) -> str | int:
-    """A column's value as a token keeps it: a time as microseconds since 1970."""
-    kept: str | int = (value - _EPOCH) // _MICROSECOND if isinstance(value, datetime) else value
-    return kept
-
-
-def _given(name: str, value: str | int) -> Any:
-    if isinstance(value, str) != (name == "name") or (isinstance(value, int) and not 0 <= value < 1 << 62):
-        raise ValueError(name)
-    return _EPOCH + value * _MICROSECOND if isinstance(value, int) and name.endswith("_at") else value
+    return Keyset([(table.c[name], falls) for name, falls in order]).page(connection, query, limit, after, search)
 
 
 def _conditions(database: Database, table: Table, project: str, filter: str, words: Words) -> list[ColumnElement[bool]]:

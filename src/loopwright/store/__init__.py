@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     )
     from loopwright.store.online import OnlineStore, open_online
     from loopwright.store.outgoing import Outgoing, Reply
+    from loopwright.store.paging import Keyset
     from loopwright.store.reach import (
         Doomed,
         Expiry,
@@ -70,6 +71,7 @@ _HOMES = {
     ),
     "online": ("OnlineStore", "open_online"),
     "outgoing": ("Outgoing", "Reply"),
+    "paging": ("Keyset",),
     "reach": (
         "Doomed",
         "Expiry",
@@ -104,6 +106,7 @@ __all__ = [
     "JournalReader",
     "JournalWriter",
     "Json",
+    "Keyset",
     "Lapse",
     "Lapsed",
     "Lineage",

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -14,7 +11,6 @@ from sqlalchemy import (
     Connection,
     FromClause,
     Row,
-    String,
     and_,
     exists,
     func,
@@ -24,8 +20,8 @@ from sqlalchemy import (
     select,
 )
 
-from loopwright.core import Invalid, digest_value
-from loopwright.store import Database, UtcTime
+from loopwright.core import Invalid
+from loopwright.store import Database, Keyset
 from loopwright.track.logged.model import DatasetFilter, LoggedOrder
 from loopwright.track.logged.tables import logged_metrics, logged_models, logged_params, logged_tags
 from loopwright.track.search.conditions import headed, numeric, textual, timed
@@ -34,7 +30,6 @@ from loopwright.track.search.words import Comparison, Entity, Operator, Vocabula
 
 _MAX_PAGE = 1000
 _MAX_EXPERIMENTS = 1000
-_EPOCH, _MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
 _TEXT_TABLES = {Entity.PARAM: logged_params, Entity.TAG: logged_tags}
 
 LOGGED_MODELS = Vocabulary(
@@ -62,13 +57,6 @@ LOGGED_MODELS = Vocabulary(
 )
 
 
-class _Token(msgspec.Struct, frozen=True):
-    """Where a page ended, and a mark of the search that it belongs to."""
-
-    search: str
-    values: list[str | int | float | None]
-
-
 def search_logged(
     database: Database,
     connection: Connection,
@@ -88,7 +76,7 @@ def search_logged(
     _check_bounds(experiments, limit)
     order = _Order(order_by)
     query = (
-        select(logged_models, *order.labels())
+        select(logged_models)
         .select_from(order.source)
         .where(
             logged_models.c.project == project,
@@ -97,13 +85,8 @@ def search_logged(
             *_conditions(filter, datasets, database.dialect),
         )
     )
-    mark = digest_value([list(experiments), filter, list(datasets), list(order_by)])[:16]
-    if after:
-        query = query.where(order.beyond(_read_token(after, mark, order)))
-    rows = list(connection.execute(query.order_by(*order.clauses()).limit(limit + 1)))
-    if len(rows) <= limit:
-        return rows, ""
-    return rows[:limit], _write_token(_Token(mark, order.values(rows[limit - 1])))
+    asked = [list(experiments), filter, list(datasets), list(order_by)]
+    return Keyset(order.columns).page(connection, query, limit, after, asked)
 
 
 def _check_bounds(experiments: Sequence[str], limit: int) -> None:
@@ -191,33 +174,6 @@ class _Order:
         self.source = self.source.outerjoin(newest, joined)
         return newest.c.value
 
-    def labels(self) -> list[ColumnElement[Any]]:
-        """The values that a page's last row is remembered by."""
-        return [column.label(f"sort_value_{number}") for number, (column, _) in enumerate(self.columns)]
-
-    def clauses(self) -> list[ColumnElement[Any]]:
-        """What to order by; what has no value comes last either way."""
-        found: list[ColumnElement[Any]] = []
-        for column, falls in self.columns:
-            found += [column.is_(None), column.desc() if falls else column.asc()]
-        return found
-
-    def values(self, row: Row[Any]) -> list[str | int | float | None]:
-        """The values of a row's keys, as a token keeps them."""
-        kept = (row._mapping[f"sort_value_{number}"] for number in range(len(self.columns)))
-        return [(value - _EPOCH) // _MICROSECOND if isinstance(value, datetime) else value for value in kept]
-
-    def beyond(self, values: Sequence[Any]) -> ColumnElement[bool]:
-        """The condition that a row comes after the one with these values."""
-        alternatives: list[ColumnElement[bool]] = []
-        same: list[ColumnElement[bool]] = []
-        for (column, falls), value in zip(self.columns, values, strict=True):
-            if value is not None:
-                later = column < value if falls else column > value
-                alternatives.append(and_(*same, or_(later, column.is_(None))))
-            same.append(column.is_(None) if value is None else column == value)
-        return or_(*alternatives)
-
 
 def _newest(name: str, key: LoggedOrder) -> Any:
     """Each model's newest point of a metric, perhaps only as measured with one dataset: `place` 1 is the newest."""
@@ -228,33 +184,3 @@ def _newest(name: str, key: LoggedOrder) -> Any:
     if key.dataset:
         query = query.where(columns.dataset == key.dataset)
     return query.where(columns.dataset_digest == key.dataset_digest) if key.dataset_digest else query
-
-
-def _write_token(token: _Token) -> str:
-    return base64.urlsafe_b64encode(msgspec.msgpack.encode(token)).decode()
-
-
-def _read_token(text: str, mark: str, order: _Order) -> list[Any]:
-    try:
-        token = msgspec.msgpack.decode(base64.urlsafe_b64decode(text.encode()), type=_Token)
-        if token.search == mark and len(token.values) == len(order.columns):
-            return [_given(column, value) for (column, _), value in zip(order.columns, token.values, strict=True)]
-    except (binascii.Error, ValueError, OverflowError, msgspec.DecodeError):
-        pass
-    raise Invalid("Invalid page token: it does not belong to this search", next_step="start again without one")
-
-
-def _given(column: Any, value: str | float | None) -> Any:
-    """A token's value as its column holds it.
-
-    Raises:
-        ValueError: it is of another type, so the token is not ours.
-    """
-    if value is None:
-        return None
-    is_time, is_text = isinstance(column.type, UtcTime), isinstance(column.type, String)
-    if is_time and isinstance(value, int) and 0 <= value < 1 << 60:
-        return _EPOCH + value * _MICROSECOND
-    if not is_time and isinstance(value, str) == is_text:
-        return value
-    raise ValueError("a value of another type")

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Row, String, and_, exists, not_, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, and_, exists, not_, or_, select
 
-from loopwright.core import Invalid, digest_value, is_id
-from loopwright.store import Database, UtcTime
+from loopwright.core import Invalid, is_id
+from loopwright.store import Database, Keyset
 from loopwright.track.search.conditions import headed, numeric, textual, timed
 from loopwright.track.search.language import parse_filter, parse_order
 from loopwright.track.search.words import Comparison, Entity, Operator, SortKey, Vocabulary
@@ -22,7 +19,6 @@ from loopwright.track.traces.tables import trace_metadata, trace_runs, trace_tag
 
 _MAX_PAGE = 1000
 _MAX_EXPERIMENTS = 1000
-_EPOCH, _MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
 _STATES = {"in_progress": TraceState.RUNNING, "state_unspecified": TraceState.UNKNOWN}
 
 TRACES = Vocabulary(
@@ -49,13 +45,6 @@ TRACES = Vocabulary(
 )
 
 
-class _Token(msgspec.Struct, frozen=True):
-    """Where a page ended, and a mark of the search that it belongs to."""
-
-    search: str
-    values: list[str | int | None]
-
-
 def search_traces(
     database: Database,
     connection: Connection,
@@ -75,18 +64,10 @@ def search_traces(
         raise Invalid(f"a page of {limit} traces cannot be given", next_step=f"ask for 1 to {_MAX_PAGE:,}")
     if len(among) > _MAX_EXPERIMENTS:
         raise Invalid(f"{len(among):,} experiments are too many", next_step=f"name up to {_MAX_EXPERIMENTS:,}")
-    order = _Order(parse_order(tuple(order_by), TRACES))
+    order = _keyset(parse_order(tuple(order_by), TRACES))
     wanted = [_condition(item, database.dialect) for item in parse_filter(filter, TRACES)]
-    query = select(traces, *order.labels()).where(
-        traces.c.project == project, traces.c.experiment_id.in_(list(among)), *wanted
-    )
-    mark = digest_value([list(among), filter, list(order_by)])[:16]
-    if after:
-        query = query.where(order.beyond(_read_token(after, mark, order)))
-    rows = list(connection.execute(query.order_by(*order.clauses()).limit(limit + 1)))
-    if len(rows) <= limit:
-        return rows, ""
-    return rows[:limit], _write_token(_Token(mark, order.values(rows[limit - 1])))
+    query = select(traces).where(traces.c.project == project, traces.c.experiment_id.in_(list(among)), *wanted)
+    return order.page(connection, query, limit, after, [list(among), filter, list(order_by)])
 
 
 def places(connection: Connection, project: str, named: Sequence[str] | None) -> Sequence[str]:
@@ -148,71 +129,9 @@ def _column(key: SortKey) -> Any:
     return query.correlate(traces).scalar_subquery()
 
 
-class _Order:
+def _keyset(keys: Sequence[SortKey]) -> Keyset:
     """The keys of an order bound to SQL; it ends in the newest time and the id, so it is total."""
-
-    def __init__(self, keys: Sequence[SortKey]) -> None:
-        self.columns: list[tuple[Any, bool]] = [(_column(key), key.descending) for key in keys]
-        named = {key.key for key in keys if key.entity is Entity.ATTRIBUTE}
-        self.columns += [(traces.c.started_at, True)] if "started_at" not in named else []
-        self.columns += [(traces.c.id, False)] if "id" not in named else []
-
-    def labels(self) -> list[ColumnElement[Any]]:
-        """The values that a page's last row is remembered by."""
-        return [column.label(f"sort_value_{number}") for number, (column, _) in enumerate(self.columns)]
-
-    def clauses(self) -> list[ColumnElement[Any]]:
-        """What to order by; what has no value comes last either way."""
-        found: list[ColumnElement[Any]] = []
-        for column, falls in self.columns:
-            if getattr(column, "nullable", True):
-                found.append(column.is_(None))
-            found.append(column.desc() if falls else column.asc())
-        return found
-
-    def values(self, row: Row[Any]) -> list[str | int | None]:
-        """The values of a row's keys, as a token keeps them."""
-        kept = (row._mapping[f"sort_value_{number}"] for number in range(len(self.columns)))
-        return [(value - _EPOCH) // _MICROSECOND if isinstance(value, datetime) else value for value in kept]
-
-    def beyond(self, values: Sequence[Any]) -> ColumnElement[bool]:
-        """The condition that a row comes after the one with these values."""
-        alternatives: list[ColumnElement[bool]] = []
-        same: list[ColumnElement[bool]] = []
-        for (column, falls), value in zip(self.columns, values, strict=True):
-            if value is not None:
-                later = column < value if falls else column > value
-                alternatives.append(and_(*same, or_(later, column.is_(None))))
-            same.append(column.is_(None) if value is None else column == value)
-        return or_(*alternatives)
-
-
-def _write_token(token: _Token) -> str:
-    return base64.urlsafe_b64encode(msgspec.msgpack.encode(token)).decode()
-
-
-def _read_token(text: str, mark: str, order: _Order) -> list[Any]:
-    try:
-        token = msgspec.msgpack.decode(base64.urlsafe_b64decode(text.encode()), type=_Token)
-        if token.search == mark and len(token.values) == len(order.columns):
-            return [_given(column, value) for (column, _), value in zip(order.columns, token.values, strict=True)]
-    except (binascii.Error, ValueError, OverflowError, msgspec.DecodeError):
-        pass
-    raise Invalid("Invalid page token: it does not belong to this search", next_step="start again without one")
-
-
-def _given(column: Any, value: str | int | None) -> Any:
-    """A token's value as its column holds it.
-
-    Raises:
-        ValueError: it is of another type, so the token is not ours.
-    """
-    if value is None:
-        return None
-    is_time, is_text = isinstance(column.type, UtcTime), isinstance(column.type, String)
-    if is_text:
-        if isinstance(value, str):
-            return value
-    elif isinstance(value, int) and 0 <= value < 1 << 60:
-        return _EPOCH + value * _MICROSECOND if is_time else value
-    raise ValueError("a value of another type")
+    columns: list[tuple[Any, bool]] = [(_column(key), key.descending) for key in keys]
+    named = {key.key for key in keys if key.entity is Entity.ATTRIBUTE}
+    columns += [(traces.c.started_at, True)] if "started_at" not in named else []
+    return Keyset(columns + ([(traces.c.id, False)] if "id" not in named else []))
