@@ -265,7 +265,7 @@ def test_a_signature_made_elsewhere_is_verified_before_it_is_kept(
     ws: Workspace, bundle: Bundle, signature: bytes, key: Key, other: Key
 ) -> None:
     ws.models.register("trips", bundle)
-    with pytest.raises(Corrupt, match="not of"):
+    with pytest.raises(Invalid, match="not of"):
         ws.models.add_signature("trips", signature.decode(), other.text)
     made = ws.models.add_signature("trips", signature.decode(), key.text)
     assert len(made.signatures) == 1

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from loopwright.core import Conflict, Corrupt, operation, parse_ref
+from loopwright.core import Conflict, Corrupt, Invalid, operation, parse_ref
 from loopwright.models.bundle import ENVIRONMENT_FILE, Bundle
 from loopwright.models.cache import fetch_bundle
 from loopwright.models.carrying import export
@@ -79,11 +79,14 @@ class Vouching(Shelf):
         Raises:
             NotFound: there is no such version.
             Conflict: it holds no bundle of ours.
-            Corrupt: the signature is not of that key, or not over exactly this bundle's files.
+            Invalid: the signature is not of that key, or not over exactly this bundle's files.
         """
         version = self.servable(ref)
         bundle = fetch_bundle(self.stores.objects, version.bundle, self._cache)
-        verify_folder(bundle.folder, signature.encode(), public_key)
+        try:
+            verify_folder(bundle.folder, signature.encode(), public_key)
+        except Corrupt as error:  # the bundle is whole, as fetching it has shown
+            raise Invalid(f"the signature does not hold: {error.message}") from error
         return self._keep(version, signature.encode(), public_key)
 
     @operation("models.signatures", permission="models:read")

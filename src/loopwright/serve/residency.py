@@ -189,8 +189,8 @@ class Residents:
             await self._load(self._specs[name])
         except KeyError:  # a new state has left it out meanwhile
             return
-        except LoopwrightError as error:
-            failure = error
+        except LoopwrightError as error:  # whoever asks is told why, and not where on this machine
+            failure = Unavailable(f"model {name!r} cannot be loaded: {error.message}", next_step=error.next_step)
         except Exception as error:  # noqa: BLE001  (told in full, and those who wait must be answered)
             traceback.print_exception(error, file=sys.stderr)
             failure = Unavailable(f"model {name!r} cannot be loaded")

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from starlette.responses import Response
 
-from loopwright.core import Invalid
+from loopwright.core import Corrupt, Invalid, NotFound
 from loopwright.server.route import JSON, Call, RouteSpec
 from loopwright.server.transfer import Incoming, Outgoing, Transfers, send
 
@@ -56,9 +56,12 @@ def _register(call: Call, body: Incoming) -> Any:
             while piece := body.read(_CHUNK_BYTES):
                 target.write(piece)
         folder.mkdir()
-        unpack(archive, folder)
-        archive.unlink()
-        bundle: Bundle = check_outsider(folder)
+        try:
+            unpack(archive, folder)
+            archive.unlink()
+            bundle: Bundle = check_outsider(folder)
+        except (Corrupt, NotFound) as error:  # nothing that is kept here is damaged or missing: what was sent is
+            raise Invalid(f"what was sent is no whole bundle: {error.message}", next_step="send it again") from error
         refuse_code(scan(folder), "the bundle", allow_pickle=said.allow_pickle, allow_code=said.allow_code)
         about = msgspec.structs.asdict(said)
         del about["allow_pickle"], about["allow_code"]

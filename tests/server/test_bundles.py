@@ -1,0 +1,151 @@
+"""Bundles through a server: the same digests and refusals as without one; keys stay where they are."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import threading
+import time
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+import uvicorn
+from tests.models.conftest import bundle, fitted, trips
+from tests.models.test_signing import Key, make_key
+
+from loopwright.core import Conflict, Forbidden, Invalid, NotFound, Scope
+from loopwright.govern import Authenticator
+from loopwright.models import About, Bundle, Leave, import_model
+from loopwright.models.signing import fingerprint
+from loopwright.serve import listen
+from loopwright.server import RemoteWorkspace, ServerSettings, create_app
+from loopwright.server.run import services_of
+from loopwright.store import Stores
+from loopwright.workspace import Workspace
+
+__all__ = ["bundle", "fitted", "trips"]
+
+
+@pytest.fixture
+def local(stores_sqlite: Stores) -> Workspace:
+    return Workspace(stores_sqlite, Scope())
+
+
+@pytest.fixture
+def url(local: Workspace) -> Iterator[str]:
+    listener = listen("127.0.0.1", 0)
+    host = f"127.0.0.1:{listener.getsockname()[1]}"
+    settings = ServerSettings(hosts=(host,), auth="local", loopback=True)
+    app = create_app(services_of(local), Authenticator(local.stores), settings, lambda: None)
+    server = uvicorn.Server(uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=1))
+    thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.005)
+    yield f"http://{host}"
+    app.state.feed.closing = True
+    server.should_exit = True
+    thread.join(10)
+
+
+@pytest.fixture
+def remote(url: str) -> Iterator[RemoteWorkspace]:
+    with RemoteWorkspace(url) as opened:
+        yield opened
+
+
+@pytest.fixture
+def key(tmp_path: Path) -> Key:
+    return make_key(tmp_path, "ours")
+
+
+def test_a_bundle_goes_up_is_signed_and_comes_down_the_same(
+    local: Workspace, remote: RemoteWorkspace, bundle: Bundle, key: Key, tmp_path: Path
+) -> None:
+    made = import_model(remote.models, bundle.folder, "trips", About(metrics={"auc": 0.9}), Leave())
+    assert made.bundle == local.models.get("trips").bundle
+    assert made.metrics == {"auc": 0.9}
+    signed = remote.models.sign("trips", key.private)
+    assert [item.key for item in signed.signatures] == [fingerprint(key.text)]
+    assert local.models.verify("trips", (key.text,)).passed
+    written = remote.models.export("trips", tmp_path / "out.zip")
+    again = import_model(local.models, written, "again", About(), Leave())
+    assert again.bundle == made.bundle
+    assert again.signatures[0].key == fingerprint(key.text)
+
+
+def test_what_is_known_is_told_over_a_server_as_well(local: Workspace, remote: RemoteWorkspace, bundle: Bundle) -> None:
+    local.models.register("trips", bundle)
+    assert remote.models.inspect("trips") == local.models.inspect("trips")
+    assert remote.models.verify("trips") == local.models.verify("trips")
+    assert remote.models.card("trips") == local.models.card("trips")
+    assert remote.models.sbom("trips") == local.models.sbom("trips")
+    with pytest.raises(NotFound):
+        remote.models.inspect("nobody")
+
+
+def sent(url: str, data: bytes, **query: str) -> httpx.Response:
+    headers = {"content-type": "application/zip", "Loopwright-CSRF": "1"}
+    return httpx.post(f"{url}/api/v1/bundles/trips", content=data, headers=headers, params=query)
+
+
+def zipped(files: dict[str, bytes]) -> bytes:
+    target = io.BytesIO()
+    with zipfile.ZipFile(target, "w") as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return target.getvalue()
+
+
+def test_what_is_no_bundle_is_refused_by_the_server_itself(local: Workspace, url: str, bundle: Bundle) -> None:
+    """Whatever a client says or leaves out: the server judges what it was sent."""
+    whole = {path.name: path.read_bytes() for path in bundle.folder.iterdir()}
+    cases = {
+        "no zip": (b"words", 400, "damaged, or no zip"),
+        "climbing": (zipped({**whole, "../evil": b"x"}), 400, "not a safe relative path"),
+        "no manifest": (zipped({"model.onnx": b"x"}), 400, "no bundle"),
+        "a changed graph": (zipped({**whole, "model.onnx": b"x"}), 400, "not what was built"),
+        "a file more": (zipped({**whole, "evil.pkl": pickle.dumps(print)}), 400, "does not name"),
+    }
+    for name, (data, status, told) in cases.items():
+        answer = sent(url, data)
+        assert (answer.status_code, told in answer.json()["error"]["message"]) == (status, True), (name, answer.text)
+        assert str(local.stores.data) not in answer.text
+    assert local.models.list() == []
+    assert not list(local.stores.data.glob("upload-*"))
+    assert sent(url, zipped(whole), about="[]").status_code == 400
+
+
+def test_a_bundle_that_runs_code_has_to_be_asked_for_by_name(local: Workspace, url: str, bundle: Bundle) -> None:
+    import msgspec
+
+    from loopwright.core import digest_bytes, encode
+
+    data = pickle.dumps(bundle.signature.names)
+    files = {path.name: path.read_bytes() for path in bundle.folder.iterdir()} | {"extra.pkl": data}
+    digests = {**bundle.manifest.files, "extra.pkl": digest_bytes(data)}
+    files["bundle.json"] = encode(msgspec.structs.replace(bundle.manifest, files=digests))
+    for about in ("", '{"allow_pickle": true}'):
+        answer = sent(url, zipped(files), about=about)
+        assert answer.status_code == 403
+        assert "can run code" in answer.json()["error"]["message"]
+    assert local.models.list() == []
+
+
+def test_errors_reach_the_caller_as_their_own_kind(remote: RemoteWorkspace, bundle: Bundle, tmp_path: Path) -> None:
+    remote.models.register("trips", bundle)
+    (tmp_path / "taken").write_text("x")
+    with pytest.raises(Conflict, match="exists already"):
+        remote.models.export("trips", tmp_path / "taken")
+    with pytest.raises(NotFound, match="openssl"):
+        remote.models.sign("trips", tmp_path / "none.pem")
+    with pytest.raises(Invalid, match="not a signature"):
+        remote.models.add_signature("trips", "{}", make_key(tmp_path, "k").text)
+    with pytest.raises(Invalid, match="cannot name a model"):
+        remote.models.register("a:b", bundle)
+    (tmp_path / "m.pkl").write_bytes(pickle.dumps(bundle.signature.names))
+    with pytest.raises(Forbidden, match="--allow-pickle"):
+        import_model(remote.models, tmp_path / "m.pkl", "m", About(), Leave())
