@@ -1,8 +1,7 @@
-"""What every service over gRPC needs: a query asked and awaited, an error told by its code."""
+"""What every service over gRPC needs: a call counted, models waited for, an error told by its code."""
 
 from __future__ import annotations
 
-import asyncio
 import sys
 import time
 import traceback
@@ -13,10 +12,8 @@ import grpc
 
 from loopwright.core import LoopwrightError
 from loopwright.serve.dataplane import DataPlane
-from loopwright.serve.intake import Rows
 from loopwright.serve.loaded import LoadedEndpoint
 from loopwright.serve.loading import Loading
-from loopwright.serve.query import Answer, Query
 
 Behaviour = Callable[[Any, Any], Awaitable[Any]]
 _CODES = {
@@ -28,32 +25,6 @@ _CODES = {
     "unavailable": grpc.StatusCode.UNAVAILABLE,
     "corrupt": grpc.StatusCode.DATA_LOSS,
 }
-
-
-async def ask(
-    plane: DataPlane, endpoint: LoadedEndpoint, rows: Rows, started_ns: int, deadline_ns: int = 0, **given: Any
-) -> Answer:
-    """Ask the data plane.
-
-    Args:
-        given: keys, event_times and version, as a Query takes them.
-
-    Raises:
-        LoopwrightError: why there is no answer.
-    """
-    future: asyncio.Future[Answer | LoopwrightError] = asyncio.get_running_loop().create_future()
-
-    def reply(answer: Answer | LoopwrightError) -> None:
-        if not future.done():  # the caller may have gone
-            future.set_result(answer)
-
-    name = endpoint.spec.name
-    query = Query(name, rows, reply, started_ns=started_ns, deadline_ns=deadline_ns, **given)
-    plane.submit(query, endpoint)
-    answer = await future
-    if isinstance(answer, LoopwrightError):
-        raise answer
-    return answer
 
 
 def count(plane: DataPlane, name: str, status: int, started_ns: int) -> None:

@@ -13,9 +13,10 @@ from typing import Any
 
 from loopwright import __version__
 from loopwright.core import Invalid, LoopwrightError, NotFound, Unavailable
+from loopwright.serve.asking import ask
 from loopwright.serve.dataplane import DataPlane
 from loopwright.serve.describing import config_of, metadata_of, statistics_of
-from loopwright.serve.grpc.calls import ask, code_of, count, deadline_of, endpoint_of
+from loopwright.serve.grpc.calls import code_of, count, deadline_of, endpoint_of
 from loopwright.serve.grpc.protos import messages
 from loopwright.serve.grpc.tensors import outputs_of, rows_of, write_outputs
 from loopwright.serve.loaded import LoadedEndpoint

@@ -12,10 +12,11 @@ import numpy as np
 
 from loopwright.core import DType, Invalid, LoopwrightError
 from loopwright.models import Output
+from loopwright.serve.asking import ask
 from loopwright.serve.block import Array
 from loopwright.serve.dataplane import DataPlane
 from loopwright.serve.describing import signature_of, versions_of
-from loopwright.serve.grpc.calls import ask, count, deadline_of, endpoint_of
+from loopwright.serve.grpc.calls import count, deadline_of, endpoint_of
 from loopwright.serve.grpc.protos import messages
 from loopwright.serve.intake import Intake, Rows
 from loopwright.serve.loaded import LoadedEndpoint

@@ -6,7 +6,9 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 
 from loopwright.core import Forbidden
+from loopwright.models import Bundle
 from loopwright.serve.dataplane import DataPlane
+from loopwright.serve.explaining import Explainer
 from loopwright.serve.loading import Loading
 from loopwright.serve.repository import PlaneRepository, Repository
 from loopwright.serve.rest import v2
@@ -17,6 +19,7 @@ from loopwright.serve.rest.http import Exchange
 from loopwright.serve.rest.infer import Infer
 from loopwright.serve.rest.invocations import Invocations
 from loopwright.serve.rest.multi_model import MultiModel
+from loopwright.serve.rest.native import Native
 from loopwright.serve.rest.routing import Handler, Refusal, Route, Router, Values
 from loopwright.serve.rest.tfserving import TensorFlowServing
 from loopwright.serve.rest.v2_models import V2Models
@@ -38,13 +41,18 @@ class App:
     """
 
     def __init__(
-        self, plane: DataPlane, hosts: frozenset[bytes] | None = None, contract: Contract | None = None
+        self,
+        plane: DataPlane,
+        hosts: frozenset[bytes] | None = None,
+        contract: Contract | None = None,
+        bundles: Callable[[str], Bundle] | None = None,
     ) -> None:
         """Args:
         plane: what answers.
         hosts: the values of Host, without the port, that are taken; None takes any. A process that is bound to the
             loopback takes loopback names only, so that no page of another site can reach it by a name of its own.
         contract: what the platform asks of this process.
+        bundles: gives the bundle with a digest; without it nothing can be explained.
         """
         self.ready = False
         self.connections: Callable[[], int] = lambda: 0
@@ -52,7 +60,7 @@ class App:
         self.repository: Repository = PlaneRepository(plane)
         self._plane, self._hosts = plane, hosts
         self._desk = Desk(plane, lambda: {item.name for item in self.repository.index()})
-        self._router = Router(self._routes(contract or Contract()))
+        self._router = Router(self._routes(contract or Contract(), None if bundles is None else Explainer(bundles)))
         self._posts: dict[bytes, _Found] = {}
 
     def __call__(self, exchange: Exchange) -> None:
@@ -76,7 +84,7 @@ class App:
         self._plane.metrics.connections = self.connections()
         return self._plane.metrics.render()
 
-    def _routes(self, contract: Contract) -> list[Route]:
+    def _routes(self, contract: Contract, explainer: Explainer | None) -> list[Route]:
         invocations = Invocations(self._desk, contract, lambda: self.ready)
         return [
             *Infer(self._desk).routes(),
@@ -86,6 +94,7 @@ class App:
             *MultiModel(self._desk, invocations, lambda: self.repository).routes(),
             *Vertex(self._desk, contract).routes(),
             *AzureMl(self._desk, contract).routes(),
+            *Native(self._desk, explainer).routes(),
             *TensorFlowServing(self._desk).routes(),  # behind those of the contract, which may choose such a path
         ]
 

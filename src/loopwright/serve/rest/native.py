@@ -1,0 +1,134 @@
+"""Our own API: named columns in, a record per row out, with the prediction's id, who answered, and why if asked.
+
+`POST /endpoints/NAME/predict` takes `{"rows": [{...}]}` or `{"columns": {...: [...]}}`, and may have `key`,
+`event_time` (one for all rows, or a list) and `explain` (true, or `{"output": ..., "pairs": ...}`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from loopwright.core import Invalid
+from loopwright.serve.asking import ask
+from loopwright.serve.explaining import Explainer, Explanation
+from loopwright.serve.intake import Row
+from loopwright.serve.loaded import LoadedEndpoint
+from loopwright.serve.query import Answer
+from loopwright.serve.rest import v2
+from loopwright.serve.rest.desk import Desk
+from loopwright.serve.rest.http import JSON, Exchange
+from loopwright.serve.rest.routing import Route, Values
+from loopwright.serve.rest.tabular import rows_of_columns, rows_of_instances
+
+_MOST_PAIRS = 256
+
+
+class ExplainRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which output is to be explained, over how many pairs of orders."""
+
+    output: str = ""
+    pairs: int = 16
+
+
+class PredictRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Rows to answer, in one of two forms."""
+
+    rows: list[Any] | None = None
+    columns: dict[str, Any] | None = None
+    key: str | int | list[Any] | None = None
+    event_time: str | int | list[Any] | None = None
+    explain: bool | ExplainRequest = False
+
+
+_decode = msgspec.json.Decoder(PredictRequest).decode
+_encode = msgspec.json.encode
+
+
+class Native:
+    """Answers our own API."""
+
+    def __init__(self, desk: Desk, explainer: Explainer | None) -> None:
+        """Args:
+        explainer: None where nothing can be explained, as no bundles are at hand.
+        """
+        self._desk, self._explainer = desk, explainer
+
+    def routes(self) -> list[Route]:
+        """The rows of the table of routes."""
+        return [
+            Route("POST", "/endpoints/{model}/predict", self._predict, v2.refusal),
+            Route("POST", "/endpoints/{model}/versions/{version}/predict", self._predict, v2.refusal),
+        ]
+
+    def _predict(self, exchange: Exchange, values: Values) -> None:
+        request = _read(self._desk.body(exchange))
+        endpoint = self._desk.plane.endpoint(values["model"])
+        rows = _rows(request, endpoint)
+        given = _given(request, len(rows))
+        version = values.get("version", "")
+        if request.explain is False:
+            write = _written
+            self._desk.ask(exchange, endpoint, rows, write, v2.refusal, version=version, **given)
+            return
+        exchange.endpoint = endpoint.spec.name
+        given["version"] = version
+        self._desk.later(exchange, self._explained(exchange, endpoint, rows, request.explain, given), v2.refusal)
+
+    async def _explained(
+        self,
+        exchange: Exchange,
+        endpoint: LoadedEndpoint,
+        rows: list[Row],
+        wanted: bool | ExplainRequest,
+        given: dict[str, Any],
+    ) -> bytes:
+        if self._explainer is None:
+            raise Invalid("answers cannot be explained here")
+        how = wanted if isinstance(wanted, ExplainRequest) else ExplainRequest()
+        if not 2 <= how.pairs <= _MOST_PAIRS:
+            raise Invalid(f"explain.pairs is {how.pairs}", next_step=f"give 2 to {_MOST_PAIRS}")
+        answer = await ask(self._desk.plane, endpoint, rows, exchange.started_ns, **given)
+        explanations = await self._explainer.explain(answer, how.output, how.pairs)
+        self._desk.count(exchange)
+        return _encode({"predictions": _records(answer, explanations)})
+
+
+def _read(body: bytes) -> PredictRequest:
+    try:
+        return _decode(body)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        hint = "write a missing value as null; JSON has no NaN" if b"NaN" in body[:100_000] else ""
+        raise Invalid(f"the request cannot be read: {error}", next_step=hint) from None
+
+
+def _rows(request: PredictRequest, endpoint: LoadedEndpoint) -> list[Row]:
+    if (request.rows is None) == (request.columns is None):
+        raise Invalid("the request has one of 'rows' and 'columns'")
+    if request.rows is not None:
+        return rows_of_instances(request.rows, endpoint.intake, "rows")
+    return rows_of_columns(request.columns, endpoint.intake, "columns")
+
+
+def _given(request: PredictRequest, count: int) -> dict[str, Any]:
+    """Whose rows they are and when they happened."""
+    parameters = {"key": request.key, "event_time": request.event_time}
+    told = v2.InferRequest([], parameters=parameters)
+    return {"keys": v2.keys_of(told, count), "event_times": v2.event_times_of(told, count)}
+
+
+def _written(answer: Answer) -> tuple[bytes, bytes]:
+    return _encode({"predictions": _records(answer, None)}), JSON
+
+
+def _records(answer: Answer, explanations: list[Explanation] | None) -> list[dict[str, Any]]:
+    names = list(answer.outputs)
+    outputs = zip(*answer.outputs.values(), strict=True)
+    records: list[dict[str, Any]] = [
+        {"id": number, "outputs": dict(zip(names, row, strict=True)), "variant": variant, "model": model}
+        for number, row, variant, model in zip(answer.ids, outputs, answer.variants, answer.models, strict=True)
+    ]
+    for record, explanation in zip(records, explanations or (), strict=False):
+        record["explanation"] = explanation
+    return records
