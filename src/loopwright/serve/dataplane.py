@@ -54,6 +54,10 @@ class Limits(msgspec.Struct, frozen=True):
     wait_s: float = 30.0
 
 
+Run = Callable[[LoadedVariant, list[Part]], None]
+"""Answers parts with one run of a model."""
+
+
 class DataPlane:
     """Answers queries with the endpoints that it was last given. Lives on one event loop; not thread-safe."""
 
@@ -120,6 +124,10 @@ class DataPlane:
         self.metrics.queued_rows += count
         self._answer_soon(parts)
 
+    def wrap_runs(self, wrap: Callable[[Run], Run]) -> None:
+        """Put something around each run of a model, before anything is asked. Runs of lanes happen on threads."""
+        self._answer = wrap(self._answer)  # type: ignore[method-assign,assignment]  # free where nobody watches
+
     @property
     def idle(self) -> bool:
         """Whether nothing waits for an answer."""
@@ -177,7 +185,7 @@ class DataPlane:
         return lane
 
     def _lane(self, name: str, most_rows: int, batch_rows: int) -> Lane:
-        return Lane(name, self._answer, self._settle, most_rows, batch_rows)
+        return Lane(name, lambda loaded, parts: self._answer(loaded, parts), self._settle, most_rows, batch_rows)
 
     def _flush(self) -> None:
         """Answer all that arrived in this turn."""

@@ -11,6 +11,7 @@ from loopwright.core import Conflict
 from loopwright.serve.access_log import AccessLog
 from loopwright.serve.arguments import ProcessSettings
 from loopwright.serve.dataplane import DataPlane
+from loopwright.serve.health import worker_figures
 from loopwright.serve.rest import App, HttpServer
 from loopwright.serve.rest.http import Exchange
 from loopwright.serve.workers.member import Member
@@ -44,6 +45,8 @@ class Doors:
         if settings.member is not None:
             self._member = Member(settings.member, app.own_figures, lambda: self._server.connections)
             app.figures = self._member.figures
+            plane.wrap_runs(self._member.around)
+        plane.metrics.more.append(lambda: worker_figures(plane.endpoints.values()))
 
     async def open(self) -> Address:
         """Begin to answer.
@@ -107,5 +110,5 @@ def _tracing_of(settings: ProcessSettings, plane: DataPlane, server: HttpServer)
 
     server.handle = begin
     server.watch(tracing.end)
-    plane.watch_runs(tracing.note_run)
+    plane.wrap_runs(tracing.around)
     return tracing

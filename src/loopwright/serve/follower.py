@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from loopwright.core import LoopwrightError, NotFound
 from loopwright.models import Bundle, Trust, fetch_bundle
 from loopwright.serve.dataplane import DataPlane
+from loopwright.serve.health import HealthWatch
 from loopwright.serve.model import ServingState
 from loopwright.serve.residency import Residents
 from loopwright.serve.state import read_state
@@ -40,12 +41,14 @@ class Follower:
         self._seen: tuple[int, int, int] | None = None
         self._retry_at, self._retry_s = float("inf"), _FIRST_RETRY_S
         self._told = ""
+        self._health = HealthWatch(report)
 
     async def run(self) -> None:
         """Follow until cancelled."""
         while True:
             await self.refresh()
             await self._residents.look_at_outs()
+            self._health.look(self._plane.endpoints.values())
             await asyncio.sleep(POLL_S)
 
     async def refresh(self) -> None:

@@ -16,7 +16,7 @@ LATENCY_BUCKETS_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025,
 BATCH_BUCKETS_ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 _PREFIX = "loopwright_"
 Figure = tuple[str, str, str, float]
-"""A metric without labels: its name, kind and meaning, and its value now."""
+"""A sample: its name, with labels if it has any; its kind and meaning; its value now."""
 
 
 class Histogram:
@@ -81,8 +81,12 @@ class Metrics:
             yield from histogram.lines(f"{_PREFIX}request_seconds", f'endpoint="{endpoint}"')
         yield from _head("batch_rows", "histogram", "Rows that a model answered at once.")
         yield from self.batch.lines(f"{_PREFIX}batch_rows", "")
+        told = ""
         for name, kind, text, value in self._singles():
-            yield from _head(name, kind, text)
+            base = name.partition("{")[0]
+            if base != told:  # samples of one metric with several labels stand together
+                yield from _head(base, kind, text)
+            told = base
             yield f"{_PREFIX}{name} {value}"
         yield "# HELP process_resident_memory_bytes Resident memory size in bytes."
         yield "# TYPE process_resident_memory_bytes gauge"

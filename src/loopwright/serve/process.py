@@ -29,13 +29,13 @@ from loopwright.serve.outs import Outs
 from loopwright.serve.prediction_log import NoPredictionLog, PredictionLog
 from loopwright.serve.residency import Residents
 from loopwright.serve.rest import App, contract_from
+from loopwright.serve.workers.running import OUTS
 
 DRAIN_S = 10.0
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 _LOOPBACK_HOSTS = frozenset({b"127.0.0.1", b"localhost", b"[::1]"})
 _LOOK_S = 0.01
 _DESCRIPTORS = 65_536
-_OUTS = "outs.json"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -120,7 +120,7 @@ async def _first_state(follower: Follower, plane: DataPlane, stop: asyncio.Event
 
 
 def _residents(settings: ProcessSettings, plane: DataPlane, log: PredictionLog) -> Residents:
-    outs = None if settings.member is None else Outs(settings.member.folder / _OUTS)
+    outs = None if settings.member is None else Outs(settings.member.folder / OUTS)
     return Residents(
         plane, log, _fetch(settings), threads=settings.threads, budget_bytes=settings.memory_bytes, outs=outs
     )

@@ -12,12 +12,14 @@ from typing import Any
 
 from loopwright import __version__
 from loopwright.core import missing_extra
+from loopwright.serve.dataplane import Run
+from loopwright.serve.loaded import LoadedVariant
 from loopwright.serve.query import Part
 from loopwright.serve.rest.http import Exchange, WatchedExchange
 
 _MOST_OPEN = 20_000
 _EXPORT_TIMEOUT_S = 5.0
-Run = tuple[int, int, int, str, str]
+Noted = tuple[int, int, int, str, str]
 """A run of a model: its start and end on the monotonic clock in nanoseconds, its rows, the model, why it failed."""
 
 
@@ -50,15 +52,24 @@ class Tracing:
         self._tracer = self._provider.get_tracer("loopwright.serve", __version__)
         self._server_kind, self._propagator = SpanKind.SERVER, TraceContextTextMapPropagator()
         self._wall_ns = time.time_ns() - time.monotonic_ns()
-        self._open: dict[int, list[Run]] = {}
+        self._open: dict[int, list[Noted]] = {}
 
     def begin(self, exchange: Exchange) -> None:
         """A request has come."""
         if len(self._open) < _MOST_OPEN:
             self._open[exchange.started_ns] = []
 
-    def note_run(self, parts: Sequence[Part], start_ns: int, end_ns: int) -> None:
-        """A model was run for parts of requests. Requests are told apart by the nanosecond of their arrival."""
+    def around(self, run: Run) -> Run:
+        """A run of a model that is noted. Requests are told apart by the nanosecond of their arrival."""
+
+        def noted(loaded: LoadedVariant, parts: list[Part]) -> None:
+            start_ns = time.monotonic_ns()
+            run(loaded, parts)
+            self._note_run(parts, start_ns, time.monotonic_ns())
+
+        return noted
+
+    def _note_run(self, parts: Sequence[Part], start_ns: int, end_ns: int) -> None:
         rows = sum(part.count for part in parts)
         for part in parts:
             runs = self._open.get(part.query.started_ns)
@@ -97,7 +108,7 @@ class Tracing:
         """Send what waits."""
         self._provider.shutdown()
 
-    def _run_span(self, request: Any, run: Run) -> None:
+    def _run_span(self, request: Any, run: Noted) -> None:
         from opentelemetry.trace import set_span_in_context
 
         start_ns, end_ns, rows, model, failure = run

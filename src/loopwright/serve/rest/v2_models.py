@@ -13,6 +13,7 @@ import msgspec
 from loopwright import __version__
 from loopwright.core import Invalid
 from loopwright.serve.describing import config_of, metadata_of, statistics_of
+from loopwright.serve.health import check_ready
 from loopwright.serve.loaded import LoadedEndpoint
 from loopwright.serve.repository import ModelState, Repository
 from loopwright.serve.rest import v2
@@ -87,7 +88,7 @@ class V2Models:
         exchange.respond(200, _encode(metadata_of(self._endpoint(values))))
 
     def _model_ready(self, exchange: Exchange, values: Values) -> None:
-        self._endpoint(values)
+        check_ready(self._endpoint(values))
         exchange.respond(200, _encode({"name": values["model"], "ready": True}))
 
     def _config(self, exchange: Exchange, values: Values) -> None:

@@ -10,9 +10,13 @@ from pathlib import Path
 
 import msgspec
 
+from loopwright.serve.dataplane import Run
+from loopwright.serve.loaded import LoadedVariant
+from loopwright.serve.query import Part
 from loopwright.serve.workers.accepting import Acceptor
 from loopwright.serve.workers.board import Board
 from loopwright.serve.workers.peers import Peers
+from loopwright.serve.workers.running import write_names
 
 BEAT_S = 0.05
 BOARD = "board"
@@ -47,6 +51,7 @@ class Member:
         self.board = Board(given.folder / BOARD, given.places)
         self._peers = Peers(given.folder, self.board, given.place, render)
         self._acceptor: Acceptor | None = None
+        self._numbers: dict[str, int] = {}
         self._beating: asyncio.Task[None] | None = None
 
     async def open(self, protocol: Callable[[], asyncio.Protocol]) -> int:
@@ -57,6 +62,31 @@ class Member:
         listener = socket.socket(fileno=os.dup(self._given.listener))
         self._acceptor = Acceptor(listener, protocol, self.board, self._given.place)
         return int(listener.getsockname()[1])
+
+    def around(self, run: Run) -> Run:
+        """A run of a model that is noted on the board while it lasts, so that one that ends this process is known.
+
+        Only what happens on the event loop is: a model of its own process, or a large request, holds up nobody.
+        """
+        board, place, number = self.board, self._given.place, self._number
+
+        def noted(loaded: LoadedVariant, parts: list[Part]) -> None:
+            if not loaded.predictor.inline or parts[0].query.is_large:
+                run(loaded, parts)
+                return
+            board.note_running(place, number(parts[0].endpoint.spec.name))
+            run(loaded, parts)
+            board.note_running(place, 0)
+
+        return noted
+
+    def _number(self, name: str) -> int:
+        """What an endpoint is called on the board, from 1: its line in a file beside it."""
+        found = self._numbers.get(name)
+        if found is None:
+            found = self._numbers[name] = len(self._numbers) + 1
+            write_names(self._given.folder, os.getpid(), list(self._numbers))
+        return found
 
     async def figures(self) -> str:
         """The figures of all workers together."""

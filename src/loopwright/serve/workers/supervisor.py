@@ -27,6 +27,7 @@ from loopwright.serve.workers.board import Board
 from loopwright.serve.workers.listening import listen, reserve
 from loopwright.serve.workers.member import BOARD, Membership
 from loopwright.serve.workers.peers import fold_gone, write_restarts
+from loopwright.serve.workers.running import Blame, forget_names, name_of
 
 _LOOK_S = 0.05
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 15.0
@@ -107,7 +108,7 @@ class Workers:
         self._code: int | None = None
         settings = msgspec.structs.replace(settings, port=port, grpc_port=grpc_port)
         self._stopping = threading.Event()
-        self._writing = threading.Lock()
+        self._writing, self._blame = threading.Lock(), Blame(self.folder)
         report = report or _say
         self._places = [
             _Place(self, number, msgspec.structs.replace(plan, settings=settings), report, stderr)
@@ -166,11 +167,20 @@ class Workers:
         with self._writing, contextlib.suppress(OSError):
             write_restarts(self.folder, self.restarts)
 
-    def bury(self, place: int, pid: int) -> None:
-        """Take a process that ended off the board; what it counted goes on counting."""
+    def bury(self, place: int, pid: int) -> str:
+        """Take a process that ended off the board; what it counted goes on counting. For whom it worked just then."""
+        line = self.board.read(place)
+        name = name_of(self.folder, pid, line.running) if line.pid == pid else ""
         self.board.clear(place, pid)
         with self._writing, contextlib.suppress(OSError):
+            forget_names(self.folder, pid)
             fold_gone(self.folder, pid)
+        if not name:
+            return ""
+        with self._writing:
+            is_out = self._blame.note(name, time.monotonic())
+        fate = ", which is taken out now (load it by name to try again)" if is_out else ""
+        return f" while it answered for endpoint {name!r}{fate}"
 
     @property
     def exit_code(self) -> int | None:
@@ -284,8 +294,8 @@ class _Place:
                 return "was stopped"
             hung = hung or self._end_if_hung()
         code = process.stop()
-        self._workers.bury(self._number, process.pid)
-        return f"(process {process.pid}) {hung or f'ended by {cause_of(code)}'}"
+        under = self._workers.bury(self._number, process.pid)
+        return f"(process {process.pid}) {hung or f'ended by {cause_of(code)}'}{under if code else ''}"
 
     def _launch(self) -> InferenceProcess:
         member = Membership(self._workers.folder, self._number, self._plan.count, self._workers.listener)
