@@ -55,6 +55,16 @@ def test_json_lines_are_answered_by_json_lines(web: httpx.Client) -> None:
         assert [json.loads(line) for line in answer.text.splitlines()] == [2.0, 3.0]
 
 
+def test_nan_in_json_is_a_missing_value_and_infinity_is_refused(web: httpx.Client, rows: pl.DataFrame) -> None:
+    frame = rows.filter(pl.col("wind").is_null()).head(1)
+    text = json.dumps({"dataframe_split": split(frame)})
+    missing, infinite = (text.replace("null", word) for word in ("NaN", "-Infinity"))
+    given = [web.post("/invocations", content=body, headers=TRIPS) for body in (text, missing, infinite)]
+    assert [answer.status_code for answer in given] == [200, 200, 400]
+    assert given[0].json() == given[1].json()
+    assert "-Infinity" in given[2].json()["message"]
+
+
 def test_a_bare_list_or_record_is_taken(web: httpx.Client) -> None:
     assert web.post("/invocations", json=[[1.0], [2.0]], headers=PLUS).json() == [2.0, 3.0]
     assert web.post("/invocations", json={"x": 5}, headers=PLUS).json() == {"predictions": [6.0]}

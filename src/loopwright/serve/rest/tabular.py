@@ -9,6 +9,7 @@ import base64
 import binascii
 import csv
 import io
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -39,16 +40,27 @@ def media_type(header: bytes) -> str:
 
 
 def read_json(body: bytes) -> Any:
-    """The value in a body.
+    """The value in a body. NaN, which JSON has not and pandas' users send all the same, is null.
 
     Raises:
-        Invalid: it is no JSON.
+        Invalid: it is no JSON, or holds an infinite number.
     """
     try:
         return msgspec.json.decode(body)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        hint = "write a missing value as null; JSON has no NaN" if b"NaN" in body[:100_000] else ""
-        raise Invalid(f"the body is no JSON: {error}", next_step=hint) from None
+        failure = error
+    if b"NaN" in body or b"Infinity" in body:
+        try:
+            return json.loads(body, parse_constant=_constant)
+        except (ValueError, RecursionError) as error:
+            failure = error
+    raise Invalid(f"the body is no JSON: {failure}") from None
+
+
+def _constant(word: str) -> None:
+    """What Python writes for a number that JSON has not."""
+    if word != "NaN":
+        raise Invalid(f"the body holds {word}, which no input takes", next_step="write a missing value as null")
 
 
 def rows_of_instances(instances: Any, intake: Intake, where: str = "instances") -> list[Row]:
