@@ -15,6 +15,7 @@ import psutil
 
 BUSY = 0.85
 WAITING = 0.4
+SHORT_S = 0.1  # processor time is counted in hundredths of a second
 PRESSURE = Path("/proc/pressure")
 
 
@@ -50,6 +51,8 @@ class Cost(msgspec.Struct):
         return f"{self._verdict()} ({'; '.join(waits)})" if waits else self._verdict()
 
     def _verdict(self) -> str:
+        if self.wall_s < SHORT_S:
+            return "too short to tell"
         used = self.server + self.database + self.client
         if used + self.others >= 0.9 * (os.cpu_count() or 1):
             return "every core was busy" + ("" if self.others < 0.2 else f", {self.others:.1f} with other work")

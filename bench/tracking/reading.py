@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +16,7 @@ from http_load import raw_answers, request
 from peers import Server, environment
 from rest import API, PAGE, new_run
 from rows import servers_of
-from running import Bench, program, sized
+from running import Bench, program, repeated, sized
 
 from loopwright.core import new_id
 from loopwright.track import Delivery, columns_of, deliver
@@ -164,14 +163,11 @@ class Reader:
     def _repeated(self, data: bytes) -> tuple[list[bytes], Line]:
         """Ask several times; the answers, and the median."""
         repeats = sized(self.server.name, self.bench.sizes.searches, self.bench.sizes.slow_searches)
-        bodies, times = [], []
         with raw_answers(self.server.url) as answer, self.bench.meter(self.server) as meter:
-            for _ in range(repeats):
-                started = time.perf_counter()
-                bodies.append(answer(data))
-                times.append(time.perf_counter() - started)
-        cost, why, median = meter.cost, meter.cost.bound_by(), statistics.median(times) * 1000
-        return bodies, Line("", self.server.name, median, "ms", 30, False, 0, why, self.count, "points", cost=cost)
+            bodies, median = repeated(lambda: answer(data), repeats)
+        why = meter.cost.bound_by()
+        line = Line("", self.server.name, median, "ms", 30, False, 0, why, self.count, "points", cost=meter.cost)
+        return bodies, line
 
     def _get(self, what: str, **asked: str) -> bytes:
         return request(self.server.url, "GET", f"{API}/metrics/{what}?{urlencode(asked)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 import subprocess
 import sys
 import time
@@ -18,6 +19,8 @@ from peers import HERE, Server
 
 PATIENCE_S = 30.0
 HANGING_S = 300
+LONG_S = 0.3
+MANY = 200
 Task = Callable[[], list[Line]]
 
 
@@ -41,7 +44,7 @@ class Sizes(msgspec.Struct, frozen=True):
     slow_searches: int = 5
     points: int = 1_000_000
     slow_points: int = 100_000
-    local_points: int = 100_000
+    local_points: int = 50_000
 
     @classmethod
     def small(cls) -> Sizes:
@@ -91,6 +94,17 @@ class Bench(msgspec.Struct):
 def sized(name: str, ours: int, theirs: int) -> int:
     """How much a side does."""
     return ours if name == OURS else theirs
+
+
+def repeated(ask: Callable[[], bytes], least: int) -> tuple[list[bytes], float]:
+    """Ask so often, and for LONG_S at least, for the counters to count something: the answers, and the median in ms."""
+    answers: list[bytes] = []
+    times: list[float] = []
+    while len(times) < least or (sum(times) < LONG_S and len(times) < MANY):
+        started = time.perf_counter()
+        answers.append(ask())
+        times.append(time.perf_counter() - started)
+    return answers, statistics.median(times) * 1000
 
 
 def program(python: Path, name: str, *words: object) -> dict[str, float]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -15,7 +13,7 @@ from http_load import call, raw_answers, request
 from peers import Server
 from rest import API
 from rows import servers_of
-from running import Bench, sized
+from running import Bench, repeated, sized
 from search import FILTER, Drawn, draw, fill
 
 PAGE = 100
@@ -65,17 +63,10 @@ def _searches(bench: Bench, server: Server, experiment: str, pages: dict[str, li
         with raw_answers(server.url) as answer:
             compare(msgspec.json.decode(answer(data)), pages[work])
             with (meter := bench.meter(server)):
-                times = [_timed(answer, data) for _ in range(repeats)]
-        least, figure = 30.0 if server.name.startswith("mlflow") else 0.0, statistics.median(times) * 1000
-        why = meter.cost.bound_by()
-        lines.append(Line(work, server.name, figure, "ms", 50, False, least, why, count, "runs", cost=meter.cost))
+                _, median = repeated(partial(answer, data), repeats)
+        least, why = 30.0 if server.name.startswith("mlflow") else 0.0, meter.cost.bound_by()
+        lines.append(Line(work, server.name, median, "ms", 50, False, least, why, count, "runs", cost=meter.cost))
     return lines
-
-
-def _timed(answer: Callable[[bytes], bytes], data: bytes) -> float:
-    started = time.perf_counter()
-    answer(data)
-    return time.perf_counter() - started
 
 
 def compare(answer: dict[str, Any], page: list[Drawn]) -> None:
