@@ -1,5 +1,7 @@
 """Models of every kind on their pages: what they hold, stages, aliases, who serves them, files; hostile words."""
 
+from pathlib import Path
+
 import pytest
 from tests.ui.conftest import Site
 from tests.ui.crowd import HOSTILE
@@ -95,3 +97,24 @@ def test_a_served_version_names_its_endpoint(site: Site) -> None:
     assert "/p/default/endpoints/delay" in Reader(http.get("/p/default/models").text).links
     card = http.get("/p/default/models/delay/1").text
     assert "<h1>delay, version 1</h1>" in card
+
+
+@pytest.mark.slow
+def test_every_page_flags_what_can_run_code_and_what_is_signed(fresh: Site, tmp_path: Path) -> None:
+    from tests.models.test_signing import make_key
+    from tests.serve.conftest import adding_bundle
+
+    registered(fresh.ws)
+    http = fresh.client()
+    fresh.ws.models.delete_version("model:Fraud model (EU)@2")
+    for page in ("models", "models/Fraud model (EU)", "models/Fraud model (EU)/1"):
+        assert "runs code" in Reader(http.get(f"/p/default/{page}").text).text, page
+    assert "recognised by their names" in Reader(http.get("/p/default/models/Fraud model (EU)/1").text).text
+    fresh.ws.models.register("plus", adding_bundle(1.0, tmp_path / "plus"))
+    assert "Nobody has signed it" in Reader(http.get("/p/default/models/plus/1").text).text
+    key = make_key(tmp_path, "ours")
+    made = fresh.ws.models.sign("plus", key.private)
+    version = Reader(http.get("/p/default/models/plus/1").text).text
+    assert made.signatures[0].key[:8] in version
+    assert "runs code" not in version
+    assert "signed" in Reader(http.get("/p/default/models/plus").text).text

@@ -82,6 +82,7 @@ async def version(call: Call) -> View:
         "servable": servable,
         "manifest": manifest,
         "trouble": trouble,
+        "trusted": await _trusted(call, found),
         "card": card or "",
         "serving": (await _serving(call)).get(found.ref, []),
         "run": (await attempt(call, "runs.get", run=found.run))[0] if found.run else None,
@@ -90,6 +91,14 @@ async def version(call: Call) -> View:
     }
     trail = (("Models", ("models",)), (found.name, ("models", found.name)))
     return View(f"{found.name} version {found.version}", "version.html", values, "models", trail, _LIVE)
+
+
+async def _trusted(call: Call, found: ModelVersion) -> frozenset[str]:
+    """The keys that signed it and are trusted here."""
+    if not found.signatures:
+        return frozenset()
+    told, _ = await attempt(call, "models.inspect", ref=found.ref)
+    return frozenset(item.key for item in told.signatures if item.trusted) if told else frozenset()
 
 
 async def _version(call: Call) -> ModelVersion:

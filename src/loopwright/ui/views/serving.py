@@ -45,6 +45,7 @@ async def endpoint(call: Call) -> View:
     drawings = _drawings(windows, changes, marks_of(decisions[:MAX_MARKS]), now)
     values = {
         "endpoint": found,
+        "versions": [version for share in found.shares if (version := await _version(call, share.model))],
         "rollout": rollout,
         "rollouts": await call.ask("rollouts.list", endpoint=found.name, limit=20),
         "windows": windows[:60],
@@ -58,6 +59,11 @@ async def endpoint(call: Call) -> View:
     }
     trail = (("Endpoints", ("endpoints",)),)
     return View(found.name, "endpoint.html", values, "endpoints", trail, _LIVE, poll_s=10.0, drawings=drawings)
+
+
+async def _version(call: Call, ref: str) -> Any:
+    """A version that answers; None where it is gone."""
+    return (await attempt(call, "models.get", ref=ref))[0]
 
 
 async def _decisions(call: Call, endpoint: str) -> list[Any]:
