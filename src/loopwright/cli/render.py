@@ -48,7 +48,9 @@ def table_of(items: Sequence[Any], columns: tuple[str, ...] = (), title: str = "
     table = Table(title=title or None, header_style="bold", box=None, pad_edge=False)
     for name in names:
         numeric = all(isinstance(row.get(name), int | float | None) for row in rows)
-        table.add_column(name.replace("_", " "), justify="right" if numeric else "left", overflow="fold")
+        justify: Any = "right" if numeric else "left"
+        # An id stays whole, so that it can be copied.
+        table.add_column(name.replace("_", " "), justify=justify, overflow="fold", no_wrap=name == "id")
     for row in rows:
         table.add_row(*(Text(cell(row.get(name))) for name in names))
     return table

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -23,6 +24,8 @@ from loopwright.track.tables import (
 from loopwright.track.values import from_bits, to_wire
 
 _CHUNK = 500
+_SHORT_ID = re.compile("[0-9a-f]{6,31}")
+_CANDIDATES = 5
 
 
 class ExperimentPlace(NamedTuple):
@@ -53,12 +56,13 @@ def the_run(connection: Connection, project: str, run_id: str) -> Row[Any]:
 
 
 def any_run(connection: Connection, project: str, run_id: str) -> Row[Any]:
-    """The row of a run of this project, deleted or not.
+    """The row of a run of this project, deleted or not, by its id or the beginning of it, at least six digits.
 
     Raises:
         NotFound: there is no such run.
+        Conflict: several runs begin so.
     """
-    row = _find(connection, project, run_id)
+    row = _find(connection, project, run_id) or _find_short(connection, project, run_id.removeprefix("run:"))
     if row is None:
         shown = run_id if len(run_id) <= 60 else f"{run_id[:60]}…"
         raise NotFound(f"there is no run {shown!r} in project {project!r}", next_step="loopwright runs search")
@@ -68,6 +72,18 @@ def any_run(connection: Connection, project: str, run_id: str) -> Row[Any]:
 def _find(connection: Connection, project: str, run_id: str) -> Row[Any] | None:
     wanted = {"id": run_id.removeprefix("run:"), "project": project}
     return connection.execute(_RUN, wanted).one_or_none()
+
+
+def _find_short(connection: Connection, project: str, start: str) -> Row[Any] | None:
+    """The only run whose id begins so."""
+    if not _SHORT_ID.fullmatch(start):
+        return None
+    query = select(runs).where(runs.c.project == project, runs.c.id >= start, runs.c.id < f"{start}g")
+    rows = connection.execute(query.order_by(runs.c.id).limit(_CANDIDATES + 1)).all()
+    if len(rows) > 1:
+        shown = ", ".join(row.id for row in rows[:_CANDIDATES]) + (", …" if len(rows) > _CANDIDATES else "")
+        raise Conflict(f"several runs begin with {start}: {shown}", next_step="give more of the id")
+    return rows[0] if rows else None
 
 
 def _the_one(table: Table, name: str) -> Select[Any]:

@@ -148,7 +148,7 @@ class RequestTraceService(Assessing):
         """
         self._check_count(ids, _MAX_LINKS)
         with self.stores.db.begin() as tx:
-            any_run(tx, self.scope.project, run)
+            run = any_run(tx, self.scope.project, run).id
             known = self._mine(tx, ids)
             for id in ids:
                 if id not in known:
