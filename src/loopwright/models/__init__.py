@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from loopwright.models.outside import inspect_bundle, vouch_for_bundle
     from loopwright.models.predictor import ModelFailed, Predictor
     from loopwright.models.reading import signatures_of, signatures_stamp
+    from loopwright.models.rebuilding import rebuild_version
     from loopwright.models.scanning import refuse_code, scan
     from loopwright.models.service import ModelService
     from loopwright.models.signing import (
@@ -96,6 +97,7 @@ _HOMES = {
     "signing": ("Trust", "check_signed", "public_key_of", "sign_folder", "signatures_in", "trust_of", "verify_folder"),
     "outside": ("inspect_bundle", "vouch_for_bundle"),
     "reading": ("signatures_of", "signatures_stamp"),
+    "rebuilding": ("rebuild_version",),
     "service": ("ModelService",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -153,6 +155,7 @@ __all__ = [
     "pack",
     "predict_frame",
     "public_key_of",
+    "rebuild_version",
     "refuse_code",
     "scan",
     "sign_folder",

@@ -19,7 +19,7 @@ from loopwright.models.frames import columns_of
 from loopwright.models.isolated.predictor import IsolatedPredictor
 from loopwright.models.isolated.process import Limits
 from loopwright.models.isolated.shaping import checked_columns
-from loopwright.models.mlflow_folder import is_mlflow, native_file
+from loopwright.models.mlflow_folder import is_mlflow, native_file, pickle_of
 from loopwright.models.model import Code, Input, Runner, Signature, Task
 from loopwright.models.pickle_marks import is_pickle
 from loopwright.models.predictor import ModelFailed
@@ -224,8 +224,11 @@ def _of_path(path: Path, allow_code: bool, allow_pickle: bool) -> Source | None:
         return _hugging_face(path, allow_code)
     if not allow_code:
         return None
-    if is_mlflow(path) and native_file(path) is None:
-        return Source("mlflow", Runner.MLFLOW, "", _files(path))
+    if is_mlflow(path):
+        held = pickle_of(path) if allow_pickle else None
+        if held is None:
+            return Source("mlflow", Runner.MLFLOW, "", _files(path)) if native_file(path) is None else None
+        path = held
     if path.is_file() and path.suffix not in _LIBRARIES_OWN and is_pickle(path) and allow_pickle:
         return Source("pickle", Runner.PICKLE, path.name, {f"files/{path.name}": path})
     return None
