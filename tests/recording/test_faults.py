@@ -202,7 +202,7 @@ print(step, taken[len(taken) // 2] / 1000, taken[int(len(taken) * 0.99)] / 1000)
 
 @pytest.mark.parametrize("how", ["up", "down", "slow", "killed"])
 def test_the_caller_never_waits(ws: Workspace, server: Server, program: Program, how: str) -> None:
-    """The bounds are those that are promised, on whatever machine this runs, with some room for a busy one."""
+    """The bounds are those that are promised; a machine whose processors were shared by ten others kept a third."""
     with slowly(server.port, 5.0) as slow:
         if how != "down":
             server.start("--allow-host", slow.removeprefix("http://"))
@@ -219,8 +219,8 @@ def test_the_caller_never_waits(ws: Workspace, server: Server, program: Program,
         synced(server.url)
     steps, median_us, p99_us = (float(word) for word in out.split())
     check(ws, run, int(steps))
-    assert median_us < 10
-    assert p99_us < 100
+    assert median_us < 5
+    assert p99_us < 50
 
 
 FORKS = """
