@@ -2,6 +2,7 @@
 
 from loopwright.models.formats.catboost import CatBoost
 from loopwright.models.formats.contract import FORMATS, Converted, Format, convert
+from loopwright.models.formats.keras import Keras
 from loopwright.models.formats.lightgbm_booster import LightGBM
 from loopwright.models.formats.onnx_file import OnnxFile
 from loopwright.models.formats.sklearn import ScikitLearn
@@ -13,6 +14,7 @@ __all__ = [
     "CatBoost",
     "Converted",
     "Format",
+    "Keras",
     "LightGBM",
     "OnnxFile",
     "ScikitLearn",

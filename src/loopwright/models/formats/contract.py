@@ -67,6 +67,6 @@ def convert(
     kind = type(model)
     raise Invalid(
         f"a {kind.__module__}.{kind.__qualname__} cannot become a bundle",
-        next_step=f"give a scikit-learn estimator or pipeline, LightGBM's scikit-learn classes, a torch module, or the "
-        f"path of an ONNX file (formats: {', '.join(FORMATS.names())})",
+        next_step=f"give a model of a known library ({', '.join(FORMATS.names())}), a model's file, or a subclass of "
+        "CustomPredictor (docs/how-to/bundles.md)",
     )
