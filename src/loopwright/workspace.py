@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from loopwright.monitor import MonitorService, TraceService
     from loopwright.pipeline import PipelineService
     from loopwright.release import ApprovalService, EndpointService, RolloutService
-    from loopwright.serve.batch import ScoringService
+    from loopwright.serve import ScoringService
     from loopwright.store import Stores
     from loopwright.track import ArtifactService, ExperimentService, LoggedModelService, RequestTraceService, RunService
     from loopwright.train import TrainService
@@ -186,7 +186,7 @@ class Services:
     @cached_property
     def scoring(self) -> ScoringService:
         """Models' answers for all rows of files, tables and datasets."""
-        from loopwright.serve.batch import ScoringService
+        from loopwright.serve import ScoringService
 
         return ScoringService(self.stores, self.scope, models=self.models, runs=self.runs, datasets=self.datasets)
 

@@ -28,7 +28,7 @@ def container(
     """
     from loopwright.core import Invalid, check_name, digest_file
     from loopwright.models import Bundle
-    from loopwright.serve.containers import write_context, write_image
+    from loopwright.serve import write_context, write_image
 
     folder = Path(model)
     if (folder / "bundle.json").is_file():

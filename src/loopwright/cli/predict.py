@@ -10,7 +10,7 @@ import click
 from loopwright.cli.command import Session, command
 
 if TYPE_CHECKING:
-    from loopwright.serve.batch import ScoringOptions, ScoringReport
+    from loopwright.serve import ScoringOptions, ScoringReport
 
 
 @command("predict")
@@ -36,7 +36,7 @@ def predict(
     REF is model:NAME, model:NAME@3, model:NAME@champion or endpoint:NAME (its stable version); FOLDER is a bundle's.
     Rows stream: memory does not grow with them. Said again after an interruption, it goes on where it stopped.
     """
-    from loopwright.serve.batch import ScoringOptions
+    from loopwright.serve import ScoringOptions
 
     chosen = {name: value for name, value in given.items() if value is not None}
     options = ScoringOptions(keep=tuple(filter(None, keep.split(","))) or ("none",), **chosen)  # type: ignore[arg-type]  # click checked them
@@ -76,8 +76,7 @@ def _scored(
 def _by_bundle(folder: Path, source: str, output: str, options: ScoringOptions, format: str) -> ScoringReport:
     from loopwright.core import Invalid, digest_file
     from loopwright.models import Bundle
-    from loopwright.serve.batch import open_rows, score
-    from loopwright.serve.batch.scoring import threads_of
+    from loopwright.serve import open_rows, score, threads_of
 
     if source.startswith("dataset:") or output.startswith("dataset:"):
         raise Invalid("a bundle's folder knows no datasets", next_step="name a registered model instead of the folder")

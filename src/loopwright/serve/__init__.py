@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from loopwright.serve.arguments import ProcessSettings, bytes_of
+    from loopwright.serve.batch import ScoringOptions, ScoringReport, ScoringService, open_rows, score, threads_of
     from loopwright.serve.client import InferenceClient, Inferred
+    from loopwright.serve.containers import ImageReport, write_context, write_image
     from loopwright.serve.launch import InferenceProcess
     from loopwright.serve.model import (
         LogPolicy,
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from loopwright.serve.workers.supervisor import WorkerPlan, Workers
 
 _HOMES = {
+    "batch": ("ScoringOptions", "ScoringReport", "ScoringService", "open_rows", "score", "threads_of"),
+    "containers": ("ImageReport", "write_context", "write_image"),
     "rest.contract": ("contract_from",),
     "arguments": ("ProcessSettings", "bytes_of"),
     "workers.listening": ("listen",),
@@ -42,6 +46,7 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "ImageReport",
     "InferenceClient",
     "InferenceProcess",
     "Inferred",
@@ -51,6 +56,9 @@ __all__ = [
     "PredictionStatus",
     "ProcessSettings",
     "Record",
+    "ScoringOptions",
+    "ScoringReport",
+    "ScoringService",
     "ServedEndpoint",
     "ServingState",
     "Variant",
@@ -60,9 +68,14 @@ __all__ = [
     "bytes_of",
     "contract_from",
     "listen",
+    "open_rows",
     "predictions_between",
     "read_predictions",
     "read_state",
+    "score",
+    "threads_of",
+    "write_context",
+    "write_image",
     "write_state",
 ]
 
