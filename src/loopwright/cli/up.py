@@ -19,14 +19,23 @@ from loopwright.cli.command import Session, command
     "--allow-host", "allow_hosts", multiple=True, metavar="NAME", help="A further Host that may be asked for."
 )
 @click.option("--workers", type=click.IntRange(1, 256), metavar="N", help="Processes that answer predictions.")
+@click.option("--memory", default="", metavar="SIZE", help="What models may take in each of them, such as 2G.")
+@click.option("--grpc-port", type=click.IntRange(0, 65535), metavar="N", help="Answer gRPC there, on this machine.")
 @click.option("--no-controller", is_flag=True, help="Leave the loops to another process.")
 def up(
-    session: Session, host: str, port: int, allow_hosts: tuple[str, ...], workers: int | None, no_controller: bool
+    session: Session,
+    host: str,
+    port: int,
+    allow_hosts: tuple[str, ...],
+    workers: int | None,
+    memory: str,
+    grpc_port: int | None,
+    no_controller: bool,
 ) -> None:
     """Start the control app, the inference process and the controller; end with Ctrl-C or SIGTERM."""
     from loopwright.core import Invalid, locate
     from loopwright.loop import Controller
-    from loopwright.server import Ready, serve_up
+    from loopwright.server import InferenceOptions, Ready, serve_up
     from loopwright.ui import page_routes
     from loopwright.workspace import open_workspace
 
@@ -57,5 +66,5 @@ def up(
             workers=beside,
             extra_routes=routes,
             allow_hosts=allow_hosts,
-            inference_workers=workers or 0,
+            inference=InferenceOptions(workers or 0, memory, grpc_port),
         )

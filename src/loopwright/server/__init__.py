@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from loopwright.server.door import connect
     from loopwright.server.guard import COOKIE, error_reply
     from loopwright.server.route import FORM, Call, Family, RouteSpec
-    from loopwright.server.run import Ready, serve_up
+    from loopwright.server.run import InferenceOptions, Ready, serve_up
     from loopwright.server.serving import Served, ServeReady, kept_document, serve_until_told
     from loopwright.server.settings import ServerSettings
 
@@ -24,7 +24,7 @@ _HOMES = {
     "door": ("connect",),
     "guard": ("COOKIE", "error_reply"),
     "route": ("FORM", "Call", "Family", "RouteSpec"),
-    "run": ("Ready", "serve_up"),
+    "run": ("InferenceOptions", "Ready", "serve_up"),
     "serving": ("ServeReady", "Served", "kept_document", "serve_until_told"),
     "settings": ("ServerSettings",),
 }
@@ -35,6 +35,7 @@ __all__ = [
     "FORM",
     "Call",
     "Family",
+    "InferenceOptions",
     "Ready",
     "RemoteTarget",
     "RemoteWorkspace",

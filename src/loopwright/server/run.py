@@ -39,6 +39,20 @@ class Worker(Protocol):
     def stop(self) -> None: ...
 
 
+class InferenceOptions(msgspec.Struct, frozen=True):
+    """How predictions are answered, where it is not as the settings say.
+
+    Attributes:
+        workers: how many processes; 0 for what the settings say.
+        memory: what models may take in each, such as `2G`; empty for what the settings say.
+        grpc_port: where they answer gRPC, on this machine only; none for nowhere.
+    """
+
+    workers: int = 0
+    memory: str = ""
+    grpc_port: int | None = None
+
+
 class Ready(msgspec.Struct, frozen=True):
     """What is told once everything answers. `first_token` is the one-time admin token of a first start, else empty."""
 
@@ -58,7 +72,7 @@ def serve_up(
     workers: Sequence[Worker] = (),
     extra_routes: Sequence[RouteSpec] = (),
     allow_hosts: Sequence[str] = (),
-    inference_workers: int = 0,
+    inference: InferenceOptions | None = None,
     stop: threading.Event | None = None,
 ) -> None:
     """Serve a workspace until SIGTERM, SIGINT or `stop`; then end everything within a few seconds.
@@ -70,7 +84,7 @@ def serve_up(
         on_ready: called once, when the API answers and the inference process does (or did not come up in 20 s).
         workers: what runs beside: the controller. The sealer of events and the sender of webhooks are started here.
         extra_routes: the pages.
-        inference_workers: how many processes answer predictions; 0 for what the settings say.
+        inference: how predictions are answered; by default as the settings say.
         allow_hosts: further exact Host values, such as `models.example.org`.
         stop: ends the server when it is set, where signals cannot.
 
@@ -87,17 +101,17 @@ def serve_up(
     with ExitStack() as stack:
         stack.callback(listener.close)
         settings = settings_for(workspace, host, bound_port, tuple(allow_hosts))
-        inference = inference_of(workspace, inference_workers)
+        keeper = inference_of(workspace, inference or InferenceOptions())
         intake = MetricIntake(workspace.stores, patience_s=0)
         stack.callback(intake.close)
-        app, first_token = _app(workspace, settings, inference, [*mlflow_routes(intake), *extra_routes])
-        inference.start()
-        stack.callback(inference.stop)
+        app, first_token = _app(workspace, settings, keeper, [*mlflow_routes(intake), *extra_routes])
+        keeper.start()
+        stack.callback(keeper.stop)
         for worker in (_sealer(workspace), _webhook_sender(workspace), *workers):
             worker.start()
             stack.callback(worker.stop)
         ready = Ready(_url(host, bound_port), str(workspace.location.root), os.getpid(), first_token)
-        _serve(app, listener, inference, lambda up: on_ready(msgspec.structs.replace(ready, inference=up)), stop)
+        _serve(app, listener, keeper, lambda up: on_ready(msgspec.structs.replace(ready, inference=up)), stop)
 
 
 def settings_for(workspace: Workspace, host: str, port: int, allow_hosts: tuple[str, ...] = ()) -> ServerSettings:
@@ -123,8 +137,8 @@ def services_of(workspace: Workspace) -> ServiceMap:
     return {room: (service_type(room), factory(room)) for room in SERVICES}
 
 
-def inference_of(workspace: Workspace, count: int = 0) -> InferenceKeeper:
-    """The keeper of a workspace's inference processes, not yet started; `count` 0 is for what the settings say."""
+def inference_of(workspace: Workspace, options: InferenceOptions) -> InferenceKeeper:
+    """The keeper of a workspace's inference processes, not yet started."""
     from loopwright.serve import ProcessSettings, WorkerPlan, Workers, bytes_of
 
     data, settings = workspace.location.data, workspace.location.settings
@@ -133,13 +147,14 @@ def inference_of(workspace: Workspace, count: int = 0) -> InferenceKeeper:
         objects=settings.objects or str(data / "objects"),
         journal=data / "journal" / "predictions",
         cache=data / "cache" / "bundles",
-        memory_bytes=bytes_of(settings.serving_memory),
+        memory_bytes=bytes_of(options.memory or settings.serving_memory),
+        grpc_port=options.grpc_port,
         access_log=settings.access_log,
         otlp=settings.otlp,
         trusted_keys=tuple(workspace.location.root / name for name in settings.trusted_keys),
         require_signed=settings.require_signed,
     )
-    plan = WorkerPlan(told, count or settings.workers, settings.storage_options)
+    plan = WorkerPlan(told, options.workers or settings.workers, settings.storage_options)
 
     def launch() -> Running:
         workers = Workers(plan, log.warning)
