@@ -220,7 +220,7 @@ def test_a_signature_goes_with_the_last_version_that_holds_what_it_signs(world: 
     world.models.create("copy")
     copy = world.models.register_source("copy", "", copy_of=ref).ref
     signature = world.stores.objects.put_bytes(b"a signature")
-    row = {"project": "default", "bundle": digest, "key": "k", "signature": signature, "actor": "user:ada"}
+    row = {"project": "default", "bundle": digest, "key": "k", "public_key": "", "signature": signature, "actor": "ada"}
     with world.stores.db.begin() as tx:
         tx.execute(model_signatures.insert().values(signed_at=world.stores.clock.now(), **row))
     world.models.delete_version(ref)
