@@ -16,7 +16,7 @@ import skops.io
 from sklearn.linear_model import LogisticRegression
 from tests.models.conftest import Trips, small_lightgbm
 
-from loopwright.core import Invalid, NotFound
+from loopwright.core import Forbidden, Invalid, NotFound
 from loopwright.models import Task, build_bundle, predict_frame
 
 
@@ -29,6 +29,13 @@ class Trap:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+
+    def __reduce__(self) -> Any:
+        return np.savetxt, (str(self.path), [1.0])  # a function that a scan finds suspicious, and no more
+
+
+class Bomb(Trap):
+    """One that a scan knows."""
 
     def __reduce__(self) -> Any:
         return Path.write_text, (self.path, "sprung")
@@ -95,6 +102,9 @@ def test_a_pickle_is_refused_unless_asked_for_and_then_never_loaded_here(trips: 
         build_bundle(path, trips.numbers, allow_pickle=True)
     with pytest.raises(Exception, match="PermissionError"):
         build_bundle(path, trips.numbers, allow_pickle=True, allow_code=True)
+    path.write_bytes(pickle.dumps(Bomb(mark)))
+    with pytest.raises(Forbidden, match=r"pathlib\.Path\.write_text"):
+        build_bundle(path, trips.numbers, allow_pickle=True)
     assert not mark.exists()
 
 

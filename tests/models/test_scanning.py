@@ -260,6 +260,26 @@ def test_archives_nested_without_end_are_refused(tmp_path: Path) -> None:
         scan(tmp_path)
 
 
+def test_a_large_file_is_read_in_little_memory(tmp_path: Path) -> None:
+    """A pickle may state a length of gigabytes; what is not a name is stepped over."""
+    import tracemalloc
+
+    path = tmp_path / "model.pkl"
+    size = 300 << 20
+    with path.open("wb") as file:
+        file.write(b"\x80\x04\x8e" + struct.pack("<Q", size))
+        file.seek(size, 1)
+        file.write(b"0" + attacks("true")["global"])
+    (tmp_path / "lies.pkl").write_bytes(b"\x80\x04\x8e" + struct.pack("<Q", 1 << 62) + b"x" * 100)
+    tracemalloc.start()
+    found = scan(tmp_path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert [item.what for item in found.of(Level.DANGEROUS)] == ["os.system"]
+    assert any("lies.pkl" in item.file and "cannot be read" in item.what for item in found.findings)
+    assert peak < 100 << 20
+
+
 def test_names_alone_tell_what_an_mlflow_folder_holds() -> None:
     assert formats_by_name(["MLmodel", "model.pkl", "python_env.yaml"]) == ("pickle",)
     assert formats_by_name(["model.onnx", "data.bin"]) == ()

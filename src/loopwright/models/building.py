@@ -37,6 +37,7 @@ from loopwright.models.model import (
 from loopwright.models.opening import opened
 from loopwright.models.parity import prove, unproved
 from loopwright.models.predictor import GRAPH_FILE, MANIFEST_FILE, Predictor
+from loopwright.models.scanning import refuse_dangerous
 from loopwright.models.signature import infer_inputs
 
 if TYPE_CHECKING:
@@ -126,9 +127,11 @@ def build_bundle(
     Raises:
         Invalid: the model has no ONNX form, the sample does not fit it, or parity fails: the worst row is shown.
         ModelFailed: a model in Python cannot be loaded, or cannot answer the sample.
+        Forbidden: a pickle among the files would do what no model needs.
     """
     if not sample.height:
         raise Invalid("the sample has no rows, and a bundle needs some to prove parity", next_step="pass 100 or more")
+    refuse_dangerous(item for item in (model, files) if isinstance(item, str | Path))
     sketch = _sketch_of(sample if profile is None else profile)
     confined = confined_file(model, allow_pickle and not allow_code)
     if confined is not None:

@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 import msgspec
 
 MAX_OPCODES = 20_000_000
+MAX_ARGUMENT_BYTES = 16 << 20
 _MAX_MEMO = 5_000_000
 _MAX_NESTED = 32
 _ARRAY = re.compile(r"[<>|=]?([biufcmM])([1-9][0-9]{0,2})")
@@ -53,6 +54,40 @@ class Reading(msgspec.Struct, frozen=True):
 
 class _Fault(Exception):
     """The bytes are no pickle from here on."""
+
+
+class _Far(bytes):
+    """Bytes that were stepped over: they have a length and nothing else."""
+
+    size = 0
+
+    def __len__(self) -> int:
+        return self.size
+
+
+class _Bounded:
+    """A stream of which a pickle's steps read at most MAX_ARGUMENT_BYTES at once; longer ones are stepped over."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream, here = stream, stream.tell()
+        self._end = stream.seek(0, 2)
+        stream.seek(here)
+
+    def read(self, size: int) -> bytes:
+        if size <= MAX_ARGUMENT_BYTES:
+            return self._stream.read(size)
+        if self._stream.tell() + size > self._end:
+            return b""  # the reader of opcodes takes it for the cut that it is
+        self._stream.seek(size, 1)
+        found = _Far()
+        found.size = size
+        return found
+
+    def readline(self) -> bytes:
+        return self._stream.readline(MAX_ARGUMENT_BYTES)
+
+    def tell(self) -> int:
+        return self._stream.tell()
 
 
 class _Made:
@@ -106,7 +141,7 @@ class _Reader:
         self._stack, self._memo = [], {}
         before = self.calls + len(self.used)
         try:
-            for opcode, argument, _ in pickletools.genops(self._stream):
+            for opcode, argument, _ in pickletools.genops(_Bounded(self._stream)):  # type: ignore[arg-type]  # all it calls
                 self._opcodes += 1
                 if self._opcodes > MAX_OPCODES or len(self._memo) > _MAX_MEMO:
                     raise _Fault(f"it has more than {MAX_OPCODES:,} steps")

@@ -30,7 +30,7 @@ SOURCE = "Python source"
 _MAX_DEPTH = 6
 _IN_MEMORY_BYTES = 32 << 20
 _CHUNK_BYTES = 1 << 20
-_SECOND_OPINION_BYTES = 256 << 20
+_SECOND_OPINION_BYTES = 64 << 20
 _NAMES = {
     ".pkl": "pickle", ".pickle": "pickle", ".pck": "pickle", ".p": "pickle", ".joblib": "joblib", ".dill": "dill",
     ".cloudpickle": "cloudpickle", ".pt": "PyTorch", ".pth": "PyTorch", ".ckpt": "PyTorch", ".bin": "PyTorch",
@@ -97,6 +97,17 @@ def refuse_code(found: Scan, what: str, *, allow_pickle: bool = False, allow_cod
         raise Forbidden(
             f"{what} would do what no model needs: {shown}{more}", next_step="do not load this file anywhere"
         )
+
+
+def refuse_dangerous(paths: Iterable[str | Path]) -> None:
+    """Refuse files of which a pickle would do what no model needs; whether pickles were asked for is judged elsewhere.
+
+    Raises:
+        Forbidden: one of them would.
+    """
+    for path in map(Path, paths):
+        if path.exists():
+            refuse_code(scan(path), path.name, allow_pickle=True, allow_code=True)
 
 
 class _Walk:
