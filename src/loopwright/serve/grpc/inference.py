@@ -17,7 +17,7 @@ from loopwright.serve.asking import ask
 from loopwright.serve.dataplane import DataPlane
 from loopwright.serve.describing import config_of, metadata_of, statistics_of
 from loopwright.serve.grpc.calls import code_of, count, deadline_of, endpoint_of
-from loopwright.serve.grpc.protos import messages
+from loopwright.serve.grpc.protos import messages, read
 from loopwright.serve.grpc.tensors import outputs_of, rows_of, write_outputs
 from loopwright.serve.loaded import LoadedEndpoint
 from loopwright.serve.loading import Loading
@@ -50,13 +50,13 @@ class Inference:
         started_ns = time.monotonic_ns()
         return await self._infer(request, started_ns, deadline_of(context, started_ns))
 
-    async def stream(self, requests: AsyncIterator[Any], _context: Any) -> AsyncIterator[Any]:
+    async def stream(self, requests: AsyncIterator[bytes], _context: Any) -> AsyncIterator[Any]:
         """ModelStreamInfer: a response for each request, in their order; an error is told, and the stream goes on."""
         under_way: asyncio.Queue[asyncio.Task[Any] | None] = asyncio.Queue(_STREAMED)
 
         async def read() -> None:
-            async for request in requests:
-                await under_way.put(asyncio.create_task(self._streamed(request), name="loopwright-stream"))
+            async for data in requests:
+                await under_way.put(asyncio.create_task(self._streamed(data), name="loopwright-stream"))
             await under_way.put(None)
 
         reading = asyncio.create_task(read(), name="loopwright-stream-reader")
@@ -66,9 +66,11 @@ class Inference:
         finally:
             reading.cancel()
 
-    async def _streamed(self, request: Any) -> Any:
+    async def _streamed(self, data: bytes) -> Any:
         wrapped = self._types["ModelStreamInferResponse"]
+        request = self._types["ModelInferRequest"]()
         try:
+            request = read(self._types["ModelInferRequest"], data)
             response = await self._infer(request, time.monotonic_ns(), 0)
         except Exception as error:  # noqa: BLE001  (told within the stream, which goes on)
             _, text = code_of(error)

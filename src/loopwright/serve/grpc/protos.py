@@ -13,6 +13,9 @@ from importlib.resources import files
 from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf.message import DecodeError
+
+from loopwright.core import Invalid
 
 _Field = descriptor_pb2.FieldDescriptorProto
 _SCALARS: dict[str, int] = {
@@ -36,6 +39,21 @@ def messages(file: str) -> dict[str, Any]:
     prefix = f"{described.package}."
     names = [name for message in described.message_type for name in _names(message)]
     return {name: message_factory.GetMessageClass(pool.FindMessageTypeByName(prefix + name)) for name in names}
+
+
+def read(kind: Any, data: bytes) -> Any:
+    """A message of some bytes.
+
+    Args:
+        kind: its class.
+
+    Raises:
+        Invalid: they are no such message.
+    """
+    try:
+        return kind.FromString(data)
+    except DecodeError as error:
+        raise Invalid(f"the request is not of the protocol's form: {error}") from None
 
 
 def _names(message: Any) -> Iterator[str]:

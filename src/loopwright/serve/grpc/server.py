@@ -17,7 +17,7 @@ except ImportError:
 
 from loopwright.serve.grpc.calls import Behaviour, told
 from loopwright.serve.grpc.inference import SERVICE, Inference
-from loopwright.serve.grpc.protos import messages
+from loopwright.serve.grpc.protos import messages, read
 from loopwright.serve.grpc.serving import MODELS, PREDICTION, Serving
 
 _MESSAGE_BYTES = 64 << 20
@@ -91,9 +91,7 @@ def _inference(service: Inference) -> Any:
         "RepositoryModelUnload": service.unload,
     }
     handlers = {name: _unary(behaviour, types[f"{name}Request"]) for name, behaviour in unary.items()}
-    handlers["ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(
-        service.stream, types["ModelInferRequest"].FromString, _serialised
-    )
+    handlers["ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(service.stream, None, _serialised)
     for kind in ("System", "Cuda"):
         handlers[f"{kind}SharedMemoryStatus"] = _unary(_nothing, types["SharedMemoryRequest"])
         handlers[f"{kind}SharedMemoryUnregister"] = _unary(_nothing, types["SharedMemoryRequest"])
@@ -117,7 +115,12 @@ def _serving(service: Serving) -> list[Any]:
 
 
 def _unary(behaviour: Behaviour, request: Any) -> Any:
-    return grpc.unary_unary_rpc_method_handler(told(behaviour), request.FromString, _serialised)
+    """A handler that reads the request itself, so that one that cannot be read is told as what it is."""
+
+    async def read_first(data: bytes, context: Any) -> Any:
+        return await behaviour(read(request, data), context)
+
+    return grpc.unary_unary_rpc_method_handler(told(read_first), None, _serialised)
 
 
 def _serialised(message: Any) -> bytes:
