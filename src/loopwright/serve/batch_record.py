@@ -23,13 +23,15 @@ _ROWS, _MATRIX, _COLUMNS = "rows", "matrix", "columns"
 
 
 class By(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """Who answered; `columns` is the log's key of the inputs' names."""
+    """Who answered; `columns` is the log's key of the inputs' names, of which `dropped` are the places of those that
+    the features lack."""
 
     endpoint: str
     variant: str
     model: str
     rollout: str
     columns: str
+    dropped: list[int] = []
 
 
 class Packed(msgspec.Struct, frozen=True, array_like=True):
@@ -45,7 +47,8 @@ class Packed(msgspec.Struct, frozen=True, array_like=True):
 
 
 class BatchRecord(msgspec.Struct, frozen=True, array_like=True, tag=KIND):
-    """The rows that one run of a model answered. Fields are only ever added at the end.
+    """The rows that one run of a model answered. Fields are only ever added at the end, and there is room for none: the
+    kind is found in the second byte, as 16 fields or more would move it. `By` takes what comes to be known later.
 
     Attributes:
         ids: 16 bytes for each row.
@@ -102,6 +105,8 @@ def predictions_of(record: BatchRecord, names: tuple[str, ...]) -> list[Predicti
         names: of its inputs.
     """
     by, rows = record.by, len(record)
+    if by.dropped:
+        names = tuple(name for at, name in enumerate(names) if at not in by.dropped)
     received = _spread(record.received_at, record.counts)
     outputs = {name: _values(packed) for name, packed in record.outputs.items()}
     columns = zip(

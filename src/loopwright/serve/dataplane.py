@@ -12,14 +12,13 @@ import asyncio
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import NoReturn
 
 import msgspec
 
 from loopwright.core import Invalid, LoopwrightError, NotFound, Unavailable
 from loopwright.models import ModelFailed
-from loopwright.serve.batch_record import BatchRecord
 from loopwright.serve.block import Block, merge
 from loopwright.serve.intake import Rows
 from loopwright.serve.lanes import Lane
@@ -30,6 +29,8 @@ from loopwright.serve.prediction_log import PredictionLog
 from loopwright.serve.query import Answer, Batch, Part, Query
 from loopwright.serve.recording import record_queries
 from loopwright.serve.shadow import Shadows
+
+_SLOW_APPEND_S, _LOG_REST_S = 1.0, 10.0
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -70,6 +71,7 @@ class DataPlane:
         self._scheduled = False
         self._waiting = 0  # rows of this turn
         self._lanes: dict[object, Lane] = {}  # by predictor
+        self._log_rests_until_s = 0.0
         self._large = self._lane("large-requests", self._limits.large_rows, 1)
         self._shadows = Shadows(log, metrics, self._limits.queue_rows)
 
@@ -252,8 +254,7 @@ class DataPlane:
 
     def _finish(self, queries: list[Query]) -> None:
         """Log what was answered, then answer."""
-        records = record_queries(queries, self.metrics)
-        if records and not self._append(records):
+        if not self._log_answers(queries):
             for query in queries:
                 query.ids = [""] * query.count
         for query in queries:
@@ -268,13 +269,23 @@ class DataPlane:
             if query.parts[0].endpoint.shadows:
                 self._shadows.offer(answer)
 
-    def _append(self, records: Sequence[BatchRecord]) -> bool:
+    def _log_answers(self, queries: list[Query]) -> bool:
+        """Log answers; whether that was done. Serving goes on without the log (DESIGN §6, never in the way): an answer
+        that it did not take carries no prediction id. A disk that is slow is left alone for a while."""
+        started_s = time.monotonic()
         try:
-            self._log.append(records)
-        except (LoopwrightError, OverflowError, TypeError):
-            # Serving goes on without the log (DESIGN §6, never in the way): such answers carry no prediction id.
-            self.metrics.unlogged += sum(map(len, records))
+            records = record_queries(queries, self.metrics, self._log.secret)
+            if started_s < self._log_rests_until_s:
+                raise Unavailable("the prediction log rests")
+            if records:
+                self._log.append(records)
+        except Exception as error:  # noqa: BLE001  (whatever it is, those who wait get their answers)
+            if not isinstance(error, LoopwrightError):
+                traceback.print_exception(error, file=sys.stderr)
+            self.metrics.unlogged += sum([query.count for query in queries if query.failure is None])
             return False
+        if time.monotonic() - started_s > _SLOW_APPEND_S:
+            self._log_rests_until_s = time.monotonic() + _LOG_REST_S
         return True
 
 

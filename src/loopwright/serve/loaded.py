@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,8 @@ from loopwright.core import Invalid, NotFound
 from loopwright.models import AnyPredictor, Layout, ModelFailed
 from loopwright.serve.block import Array, Block
 from loopwright.serve.intake import Intake, Projection, Rows
-from loopwright.serve.model import ServedEndpoint, Variant
+from loopwright.serve.model import KeyLogging, LogPolicy, ServedEndpoint, Variant
+from loopwright.serve.redaction import Redaction, check_policy
 from loopwright.serve.sticky import assign
 
 FLOAT32_LIMIT = 3.4e38
@@ -21,11 +22,12 @@ FLOAT32_LIMIT = 3.4e38
 class LoadedVariant:
     """A variant that can answer. `columns_key` is how the log refers to the names of its inputs."""
 
-    __slots__ = ("columns_key", "predictor", "projection", "variant", "version")
+    __slots__ = ("columns_key", "predictor", "projection", "redaction", "variant", "version")
 
     def __init__(self, variant: Variant, predictor: AnyPredictor, projection: Projection, columns_key: str) -> None:
         self.variant, self.predictor, self.projection = variant, predictor, projection
         self.columns_key, self.version = columns_key, variant.version
+        self.redaction: Redaction | None = None  # where the log is not to have all of an answer
 
 
 class LoadedEndpoint:
@@ -38,6 +40,9 @@ class LoadedEndpoint:
         spec: the endpoint as published.
         predictors: by bundle digest.
         columns_keys: the log's key of the inputs' names, by bundle digest.
+
+        Raises:
+            Invalid: the log policy names an input that no variant takes.
         """
         self.spec = spec
         used = [*spec.live, *spec.shadows]
@@ -51,6 +56,7 @@ class LoadedEndpoint:
             )
             for variant in used
         }
+        self._redact(spec.log, loaded.values())
         self.live = [loaded[variant.name] for variant in spec.live]
         self.shadows = [loaded[variant.name] for variant in spec.shadows]
         self.inline = all(item.predictor.inline for item in self.variants)
@@ -58,6 +64,12 @@ class LoadedEndpoint:
         self._by_name = loaded
         self._by_version = {item.version: item for item in (*self.shadows, *self.live)}
         self._weights = [item.variant.weight for item in self.live]
+
+    def _redact(self, policy: LogPolicy, variants: Iterable[LoadedVariant]) -> None:
+        check_policy(self.spec.name, policy, self.intake.names)
+        if policy.drop or policy.hash or policy.keys is not KeyLogging.KEEP:
+            for variant in variants:
+                variant.redaction = Redaction(policy, variant.predictor.signature.names)
 
     @property
     def variants(self) -> list[LoadedVariant]:
@@ -115,7 +127,7 @@ def _run(predictor: AnyPredictor, rows: Rows) -> dict[str, Array]:
 def _float32(matrix: Array, names: Sequence[str]) -> Array:
     if matrix.dtype == np.float32:
         return np.ascontiguousarray(matrix)
-    if -FLOAT32_LIMIT < matrix.min() and matrix.max() < FLOAT32_LIMIT:
+    if matrix.min() > -FLOAT32_LIMIT and matrix.max() < FLOAT32_LIMIT:
         return matrix.astype(np.float32)
     with np.errstate(over="ignore"):  # a missing number, which is not to be compared with, or one that is too large
         found = matrix.astype(np.float32)

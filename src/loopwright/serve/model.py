@@ -35,10 +35,28 @@ class Variant(msgspec.Struct, frozen=True):
         return parse_ref(self.model, "model").selector
 
 
+class KeyLogging(StrEnum):
+    """What the log has of the keys that rows are assigned by."""
+
+    KEEP = "keep"
+    HASH = "hash"
+    DROP = "drop"
+
+
 class LogPolicy(msgspec.Struct, frozen=True):
-    """What of an endpoint's answers is logged: the share of rows, 0 to 1."""
+    """What of an endpoint's answers is logged.
+
+    Attributes:
+        sample: the share of rows, 0 to 1.
+        drop: inputs that are left out, such as a name or an address.
+        hash: inputs of which a hash is kept, with a key that never leaves the log's folder: equal values stay equal.
+        keys: the same for the rows' keys.
+    """
 
     sample: float = 1.0
+    drop: tuple[str, ...] = ()
+    hash: tuple[str, ...] = ()
+    keys: KeyLogging = KeyLogging.KEEP
 
 
 class ServedEndpoint(msgspec.Struct, frozen=True):

@@ -7,7 +7,10 @@ beside the journal's segments, named by their digest and written before the firs
 
 from __future__ import annotations
 
+import contextlib
 import os
+import secrets
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +25,9 @@ from loopwright.store import Cursor, JournalReader, JournalWriter
 _COLUMNS = "columns"
 _KEY_DIGITS = 16
 _ALL = 1 << 62
+_KEY_FILE = "hash.key"
+_SECRET_BYTES = 32
+_LOOK_EVERY_S = 1.0
 
 
 class Record(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -50,16 +56,27 @@ class Record(msgspec.Struct, frozen=True, array_like=True, gc=False):
 class PredictionLog:
     """Appends predictions. Used by the event loop alone; an append costs one write to the system for a whole batch."""
 
-    def __init__(self, folder: Path, *, segment_bytes: int = 64 << 20, fsync_every_s: float | None = 0.1) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        segment_bytes: int = 64 << 20,
+        fsync_every_s: float | None = 0.1,
+        most_bytes: int = 16 << 30,
+    ) -> None:
         """Args:
         folder: the journal's; other processes may write to it as well.
         segment_bytes: when a new segment is begun.
-        fsync_every_s: how long a record may wait to be put on the disk; kill -9 loses none that was appended.
+        fsync_every_s: how long a record may wait to be put on the disk; kill -9 loses none that was appended. 0 puts
+            each batch on the disk before its answers leave; None leaves that to the system.
+        most_bytes: how much may wait in the folder for compaction, which takes away what it has put into tables.
         """
+        self._most_bytes, self._is_full, self._look_at_s = most_bytes, False, 0.0
         self._folder = folder
         self._writer = JournalWriter(folder, segment_bytes=segment_bytes, fsync_every_s=fsync_every_s)
         self._encode = msgspec.msgpack.Encoder().encode
         self.records = 0
+        self._secret = b""
 
     def columns_key(self, names: Sequence[str]) -> str:
         """The key under which records refer to these column names, which are on the disk when this returns.
@@ -82,12 +99,30 @@ class PredictionLog:
             raise Unavailable(f"the prediction log {self._folder} cannot be written: {error.strerror}") from error
         return key
 
+    def secret(self) -> bytes:
+        """The key of this log's hashes: made once, and kept beside the journal for its owner alone.
+
+        Raises:
+            Unavailable: the folder cannot be read or written.
+        """
+        if not self._secret:
+            self._secret = _kept_secret(self._folder)
+        return self._secret
+
     def append(self, records: Sequence[Record | BatchRecord]) -> None:
         """Write records, all or none, with one call; when this returns they outlive the process.
 
         Raises:
-            Unavailable: the disk is full, read-only or failing.
+            Unavailable: the disk is full, read-only or failing, or the log has all the bytes that it may have.
         """
+        if time.monotonic() >= self._look_at_s:
+            self._look_at_s = time.monotonic() + _LOOK_EVERY_S
+            self._is_full = _bytes_in(self._folder) >= self._most_bytes
+        if self._is_full:
+            raise Unavailable(
+                f"the prediction log {self._folder} has its {self._most_bytes} bytes",
+                next_step="is `loopwright up` running? it moves predictions on into tables",
+            )
         self._writer.append_many(list(map(self._encode, records)))
         self.records += sum(map(len, records))
 
@@ -111,6 +146,31 @@ class NoPredictionLog(PredictionLog):
 
     def close(self) -> None:
         """Nothing is open."""
+
+
+def _bytes_in(folder: Path) -> int:
+    """How much is in a journal; what cannot be looked at does not count, and will be met when it is written to."""
+    try:
+        return sum(segment.size_bytes for segment in JournalReader(folder).segments())
+    except OSError:
+        return 0
+
+
+def _kept_secret(folder: Path) -> bytes:
+    path = folder / _KEY_FILE
+    try:
+        if not path.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            fresh = folder / f".{_KEY_FILE}.{new_id()}"
+            with os.fdopen(os.open(fresh, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as file:
+                file.write(secrets.token_bytes(_SECRET_BYTES))
+                os.fsync(file.fileno())
+            with contextlib.suppress(FileExistsError):  # another worker was quicker, and its key stays
+                os.link(fresh, path)
+            fresh.unlink()
+        return path.read_bytes()
+    except OSError as error:
+        raise Unavailable(f"the key of hashes {path} cannot be kept: {error.strerror}") from error
 
 
 def read_predictions(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain
 
 from loopwright.core import new_ids
@@ -20,10 +20,13 @@ Chosen = tuple[Part, list[str]]
 """A part to log, and the ids of its rows."""
 
 
-def record_queries(queries: Sequence[Query], metrics: Metrics) -> list[BatchRecord]:
+def record_queries(queries: Sequence[Query], metrics: Metrics, secret: Callable[[], bytes]) -> list[BatchRecord]:
     """Count settled queries, give ids to those of their rows that are to be logged, and make the records of these.
 
     A row that a model failed on is logged, as an error; one that was refused, for a number out of range, is not.
+
+    Args:
+        secret: gives the key of hashes.
     """
     chosen: dict[Batch, list[Chosen]] = {}
     ids = new_ids(sum([query.count for query in queries]))
@@ -51,12 +54,13 @@ def record_queries(queries: Sequence[Query], metrics: Metrics) -> list[BatchReco
     now_ns = time.monotonic_ns()
     for parts_of_batch in chosen.values():
         _count_good(parts_of_batch, metrics)
-    records = [make_record(batch, parts, now_ns) for batch, parts in chosen.items()]
+    records = [make_record(batch, parts, now_ns, secret) for batch, parts in chosen.items()]
     return [record for record in records if record is not None]
 
 
-def make_record(batch: Batch, chosen: Sequence[Chosen], now_ns: int) -> BatchRecord | None:
+def make_record(batch: Batch, chosen: Sequence[Chosen], now_ns: int, secret: Callable[[], bytes]) -> BatchRecord | None:
     """The record of the rows of some parts of a batch that have an id; None if none has."""
+    chosen = sorted(chosen, key=_start)  # as in the batch: a query of several parts settles later than its neighbours
     ids = list(chain.from_iterable([mine for _, mine in chosen]))
     counts = [part.count for part, _ in chosen]
     rows, arrays, places = batch.rows, batch.arrays, None
@@ -69,8 +73,14 @@ def make_record(batch: Batch, chosen: Sequence[Chosen], now_ns: int) -> BatchRec
         return None
     first = chosen[0][0]
     spec, variant, failure = first.endpoint.spec, first.loaded.variant, first.failure
+    keys, redaction = _keys(chosen), first.loaded.redaction
+    dropped: list[int] = []
+    if redaction is not None:
+        dropped = redaction.dropped
+        rows = redaction.inputs(rows, secret()) if redaction.touches_inputs else rows
+        keys = redaction.keys(keys, secret())
     return BatchRecord(
-        By(spec.name, variant.name, variant.model, spec.rollout, first.loaded.columns_key),
+        By(spec.name, variant.name, variant.model, spec.rollout, first.loaded.columns_key, dropped),
         bytes.fromhex("".join(ids)),
         *pack_features(rows),
         pack_outputs(arrays),
@@ -78,10 +88,14 @@ def make_record(batch: Batch, chosen: Sequence[Chosen], now_ns: int) -> BatchRec
         [part.query.received_at_us for part, _ in chosen],
         [(now_ns - part.query.started_ns) // 1000 for part, _ in chosen],
         _event_times(chosen),
-        _keys(chosen),
+        keys,
         PredictionStatus.OK if failure is None else PredictionStatus.ERROR,
         "" if failure is None else failure.message,
     )
+
+
+def _start(one: Chosen) -> int:
+    return one[0].start
 
 
 def _count_good(chosen: Sequence[Chosen], metrics: Metrics) -> None:

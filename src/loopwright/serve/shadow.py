@@ -83,7 +83,7 @@ class Shadows:
         own = [
             identifier if given else "" for identifier, given in zip(new_ids(len(answer.ids)), answer.ids, strict=True)
         ]
-        record = make_record(part.batch, [(part, own)], time.monotonic_ns())
+        record = make_record(part.batch, [(part, own)], time.monotonic_ns(), self._log.secret)
         shadow_of = bytes.fromhex("".join(answer.ids))
         return None if record is None else msgspec.structs.replace(record, shadow_of=shadow_of)
 
