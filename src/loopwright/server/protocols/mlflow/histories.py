@@ -11,7 +11,7 @@ from loopwright.server.protocols.mlflow.records import Item, MetricItem
 from loopwright.server.route import Call
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from loopwright.track import MetricHistory
 
@@ -103,8 +103,7 @@ async def get_history_bulk_interval(call: Call, asked: Interval) -> Page:
     def work(rooms: Rooms) -> Page:
         found = rooms.runs.histories(asked.run_ids, asked.metric_key, asked.start_step, asked.end_step)
         kept = _sampled(found, asked.max_results)
-        items = (_items(history, history.run) for history in found)
-        return Page([item for some in items for item in some if item.step in kept])
+        return Page([item for history in found for item in _items(history, history.run, kept)])
 
     return await ask(call, work)
 
@@ -118,8 +117,11 @@ def _sampled(histories: Sequence[MetricHistory], most: int) -> set[int]:
     return ends | {steps[number * len(steps) // most] for number in range(most)}
 
 
-def _items(history: MetricHistory, run_id: str = "") -> list[MetricItem]:
+def _items(history: MetricHistory, run_id: str = "", steps: Collection[int] | None = None) -> list[MetricItem]:
+    """The points of a history, or those at the steps that are given."""
     columns = zip(history.values, history.times_us, history.steps, strict=True)
+    if steps is not None:
+        columns = ((value, at, step) for value, at, step in columns if step in steps)  # type: ignore[assignment]
     return [MetricItem(history.key, value, at // 1000, step, run_id) for value, at, step in columns]
 
 
