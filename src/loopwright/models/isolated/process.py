@@ -5,7 +5,6 @@ from __future__ import annotations
 import collections
 import contextlib
 import os
-import resource
 import shutil
 import signal
 import socket
@@ -82,6 +81,8 @@ class WorkerProcess:
         """
         self._limits, self._number, self._look_again_at = limits, 0, 0.0
         self.last_lines: collections.deque[str] = collections.deque(maxlen=_LAST_LINES)
+        if os.name != "posix":
+            raise Died("a model in Python runs on Linux and macOS only")
         scratch = tempfile.mkdtemp(prefix="loopwright-scratch-")
         self._scratch = Path(scratch)
         ours, theirs = socket.socketpair()
@@ -182,6 +183,8 @@ class WorkerProcess:
 
     def _allow_cpu(self, seconds: float) -> None:
         """From now on it may use so much processor time until the next call: none is left for what goes on between."""
+        import resource  # absent on Windows, where no worker runs
+
         if not hasattr(resource, "prlimit"):
             return
         used = _cpu_s(self.pid)
