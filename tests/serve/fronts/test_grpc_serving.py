@@ -13,6 +13,8 @@ import pytest
 from loopwright.serve import InferenceProcess
 from loopwright.serve.grpc.protos import messages
 
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("fronts")]
+
 TYPES = messages("serving.proto")
 SERVICES = {"Predict": "PredictionService", "GetModelMetadata": "PredictionService", "GetModelStatus": "ModelService"}
 FIELDS = {

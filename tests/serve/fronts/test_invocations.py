@@ -13,6 +13,8 @@ import polars as pl
 import pytest
 from tests.serve.fronts.conftest import probabilities
 
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("fronts")]
+
 PLUS = {"x-amzn-sagemaker-custom-attributes": "endpoint=plus"}
 TRIPS = {"x-amzn-sagemaker-target-model": "trips"}
 

@@ -9,6 +9,8 @@ import numpy as np
 import polars as pl
 import pytest
 
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("fronts")]
+
 
 def test_rows_and_columns_are_answered_with_ids_and_who_answered(
     web: httpx.Client, rows: pl.DataFrame, wanted: Any

@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from loopwright.serve import InferenceProcess
 from loopwright.serve.grpc.protos import messages
 
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("fronts")]
+
 PATHS = [
     "/endpoints/trips/predict",
     "/endpoints/plus/invocations",

@@ -20,6 +20,8 @@ from tritonclient.utils import InferenceServerException
 from loopwright.serve import InferenceProcess
 from loopwright.serve.grpc.protos import messages
 
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("fronts")]
+
 DATATYPES = {
     pl.Float64: ("FP64", np.float64),
     pl.Int64: ("INT64", np.int64),
