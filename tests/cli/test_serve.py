@@ -359,3 +359,26 @@ def test_the_log_is_moved_into_tables_when_enough_has_gathered(
     tidy()
     assert ws.monitors.logged("delay").rows() == {"predictions": 5}
     assert serving.ask() == (2.0, "1")
+
+
+def test_a_model_of_a_server_is_fetched_and_followed(ws: Workspace, tmp_path: Path, start: Start) -> None:
+    register(ws, tmp_path, 1)
+    command = [sys.executable, "-m", "loopwright", "up", "-w", str(tmp_path), "--port", "0", "--json"]
+    up = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    assert up.stdout is not None
+    try:
+        url = json.loads(up.stdout.readline())["url"]
+        serving = start("delay", "-w", url, XDG_CACHE_HOME=str(tmp_path / "cache"))
+        assert serving.ask() == (2.0, "1")
+        register(ws, tmp_path, 2)
+        until(lambda: serving.ask() == (3.0, "2"))
+        up.kill()
+        up.wait()
+        until(lambda: "stays as it is" in serving.said())
+        assert serving.end() == 0
+        again = start("delay", "-w", url, XDG_CACHE_HOME=str(tmp_path / "cache"))
+        assert again.ask() == (3.0, "2")
+    finally:
+        up.kill()
+        up.wait()
+        up.stdout.close()

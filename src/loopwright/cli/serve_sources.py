@@ -7,7 +7,9 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 
@@ -40,6 +42,11 @@ class Asked(msgspec.Struct, frozen=True):
     access_log: str = ""
     otlp: str = ""
 
+    @property
+    def is_remote(self) -> bool:
+        """Whether the workspace is on a server."""
+        return "://" in (self.where or os.environ.get("LOOPWRIGHT_WORKSPACE", ""))
+
 
 def source_of(asked: Asked, say: Say) -> Source:
     """How the workers are told what to serve.
@@ -49,7 +56,9 @@ def source_of(asked: Asked, say: Say) -> Source:
     """
     if bool(asked.what) == (asked.bundle is not None):
         raise Invalid("one thing is served", next_step="give MODEL_REF, ENDPOINT or --bundle FOLDER")
-    return _of_folder(asked, asked.bundle, say) if asked.bundle is not None else _of_workspace(asked, say)
+    if asked.bundle is not None:
+        return _of_folder(asked, asked.bundle, say)
+    return _of_server(asked, say) if asked.is_remote else _of_workspace(asked, say)
 
 
 def _plan(asked: Asked, count: int, **more: Any) -> WorkerPlan:
@@ -120,7 +129,12 @@ def tidier(asked: Asked) -> Callable[[], None]:
     flush = [sys.executable, "-m", "loopwright", "predictions", "flush", "--json", "--workspace", str(location.root)]
 
     def tidy() -> None:
-        if asked.bundle is not None or asked.journal is not None or _size_of(journal) < _GATHERED_BYTES:
+        if (
+            asked.bundle is not None
+            or asked.is_remote
+            or asked.journal is not None
+            or _size_of(journal) < _GATHERED_BYTES
+        ):
             return
         done = run_program(flush, timeout_s=_FLUSH_S)
         if done.exit_code:
@@ -133,6 +147,16 @@ def _size_of(folder: Path) -> int:
     with suppress(FileNotFoundError):
         return sum(file.stat().st_size for file in folder.glob("*.journal"))
     return 0
+
+
+def _of_server(asked: Asked, say: Say) -> Source:
+    """A workspace on a server: its bundles are fetched to this machine; a prediction log is kept here, if anywhere."""
+    address = asked.where or os.environ["LOOPWRIGHT_WORKSPACE"]
+    home = Path(os.environ.get("XDG_CACHE_HOME", "") or Path.home() / ".cache")
+    folder = home / "loopwright" / "served" / quote(address, safe="")
+    plan = _plan(asked, 1, objects=str(folder / "objects"), journal=asked.journal, cache=folder / "bundles")
+    kept = kept_document(folder / "states", asked.project or "default", asked.what)
+    return plan, lambda live: Served(FarLooker(asked, folder / "bundles"), live, kept, say)
 
 
 class Looker:
@@ -157,3 +181,26 @@ class Looker:
         if self._ref is None:
             self._ref = find_served(self._asked.what, ws.models, ws.endpoints)
         return served_by(self._ref, ws.models, ws.endpoints)
+
+
+class FarLooker(Looker):
+    """Looks in a workspace on a server, and has what is to be served on this machine before it tells of it."""
+
+    def __init__(self, asked: Asked, bundles: Path) -> None:
+        super().__init__(asked)
+        self._bundles = bundles
+
+    def __call__(self) -> ServedEndpoint:
+        """What is to be served now. Raises as Looker does."""
+        found = super().__call__()
+        for variant in found.variants:
+            if not (self._bundles / variant.bundle).exists():
+                self._bring(variant)
+        return found if self._asked.journal else msgspec.structs.replace(found, log=LogPolicy(sample=0.0))
+
+    def _bring(self, variant: Variant) -> None:
+        self._bundles.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=self._bundles, prefix=".") as scratch:
+            self._opened.models.export(variant.model, Path(scratch) / "bundle")
+            with suppress(OSError):  # another process was quicker
+                (Path(scratch) / "bundle").rename(self._bundles / variant.bundle)
