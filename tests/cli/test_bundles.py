@@ -61,6 +61,10 @@ def test_the_way_of_a_bundle_from_an_empty_folder(ws: Path, bundle: Bundle, key:
         told = models("inspect", what)
         assert told.code == 0
         assert fingerprint(key.text)[:16] in told.out
+    short = fingerprint(key.text)[:16]
+    assert short in models("show", "trips").out
+    assert "yes" in models("log", "trips").out  # signed
+    assert models("show", "trips", "--json").json()["signatures"][0]["key"].startswith(short)
     shown = models("inspect", "trips", "--json").json()
     assert shown["version"]["metrics"] == {"auc": 0.83}
     assert shown["manifest"]["parity"]["passed"] is True

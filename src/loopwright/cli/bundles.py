@@ -12,7 +12,7 @@ from loopwright.cli.command import Session, command
 from loopwright.core import Invalid
 
 if TYPE_CHECKING:
-    from loopwright.models import Scan
+    from loopwright.models import ModelVersion, Scan
 
 PASSWORD_VARIABLE = "LOOPWRIGHT_KEY_PASSWORD"  # noqa: S105  the name of a variable
 _FILE = click.Path(path_type=Path)
@@ -53,7 +53,7 @@ def import_command(session: Session, path: Path, name: str, **given: Any) -> Non
     leave = Leave(pickle=given["allow_pickle"], code=given["allow_code"])
     made = import_model(session.ws.models, path, name, about, leave, session.say)
     _warn(session, made.scan)
-    session.emit(made)
+    _show(session, made)
 
 
 @command("export")
@@ -110,7 +110,7 @@ def sign(session: Session, ref: str, key: Path) -> None:
 
     A key with a password: it is read from LOOPWRIGHT_KEY_PASSWORD.
     """
-    session.emit(session.ws.models.sign(ref, key, os.environ.get(PASSWORD_VARIABLE, "")))
+    _show(session, session.ws.models.sign(ref, key, os.environ.get(PASSWORD_VARIABLE, "")))
 
 
 @command("card")
@@ -155,6 +155,12 @@ def sbom(session: Session, ref: str, output: Path | None) -> None:
     else:
         output.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n")
         session.say(f"wrote {output}")
+
+
+def _show(session: Session, version: ModelVersion) -> None:
+    from loopwright.cli.inspection import whole_version
+
+    session.emit(version if session.as_json else whole_version(version))
 
 
 def _inspection(session: Session, ref: str) -> Any:

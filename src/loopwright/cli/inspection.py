@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from loopwright.models import BundleManifest, Inspection, Vouch
+    from loopwright.models import BundleManifest, Inspection, ModelVersion, Vouch
 
 _FILES_SHOWN = 50
 
@@ -58,6 +58,22 @@ def show_vouch(found: Vouch) -> None:
     signed = ", ".join(_signer(item) for item in found.signatures) or "nobody"
     read = f"{found.files} files, {found.size_bytes:,} bytes, all as they were built"
     Console().print(pairs_of({"ref": found.ref, "bundle": found.bundle, "read": read, "signed by": signed}))
+
+
+def short_version(version: ModelVersion) -> dict[str, Any]:
+    """A version as a row of a table."""
+    names = ("ref", "aliases", "task", "metrics", "run", "size_bytes", "created_at", "actor")
+    row = {name: getattr(version, name) for name in names}
+    return {**row, "signed": bool(version.signatures), "runs_code": bool(version.scan.executable)}
+
+
+def whole_version(version: ModelVersion) -> dict[str, Any]:
+    """A version's facts, with its signatures and findings in few words."""
+    facts = {name: getattr(version, name) for name in version.__struct_fields__ if name not in ("signatures", "scan")}
+    signed = ", ".join(f"{item.key[:16]} ({item.signed_at:%Y-%m-%d} by {item.actor})" for item in version.signatures)
+    found = [f"{item.level}: {item.file}: {item.what}" for item in version.scan.findings if item.level != "note"]
+    facts |= {"signed by": signed or "nobody", "runs code": ", ".join(version.scan.executable) or "no"}
+    return facts | ({"findings": found} if found else {})
 
 
 def _file(item: Any) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import click
 from loopwright.cli.bundles import COMMANDS
 from loopwright.cli.command import Session, command
 from loopwright.cli.derived import DerivedGroup
+from loopwright.cli.inspection import short_version, whole_version
 
 models = DerivedGroup(
     "models",
@@ -23,8 +24,16 @@ models = DerivedGroup(
 @click.option("--limit", default=20, metavar="N", help="At most so many versions.")
 def log(session: Session, name: str, limit: int) -> None:
     """The versions of a model, newest first."""
-    shown = ("ref", "aliases", "task", "metrics", "run", "size_bytes", "created_at", "actor")
-    session.emit(session.ws.models.versions(name, limit=limit), columns=shown)
+    found = session.ws.models.versions(name, limit=limit)
+    session.emit(found if session.as_json else [short_version(item) for item in found])
+
+
+@command("show")
+@click.argument("ref")
+def show(session: Session, ref: str) -> None:
+    """One version: what it is, who signed it, whether it can run code."""
+    found = session.ws.models.get(ref)
+    session.emit(found if session.as_json else whole_version(found))
 
 
 @command("predict")
@@ -45,5 +54,5 @@ def predict(session: Session, ref: str, source: Path, output: Path | None) -> No
         answers.write_csv(output)
 
 
-for made in (log, predict, *COMMANDS):
+for made in (log, show, predict, *COMMANDS):
     models.add_command(made)
