@@ -124,17 +124,14 @@ def tidier(asked: Asked) -> Callable[[], None]:
 
     The function raises Unavailable where that failed.
     """
+    if asked.bundle is not None or asked.is_remote or asked.journal is not None:
+        return lambda: None
     location = locate(asked.where)
     journal = location.data / "journal" / "predictions"
     flush = [sys.executable, "-m", "loopwright", "predictions", "flush", "--json", "--workspace", str(location.root)]
 
     def tidy() -> None:
-        if (
-            asked.bundle is not None
-            or asked.is_remote
-            or asked.journal is not None
-            or _size_of(journal) < _GATHERED_BYTES
-        ):
+        if _size_of(journal) < _GATHERED_BYTES:
             return
         done = run_program(flush, timeout_s=_FLUSH_S)
         if done.exit_code:
