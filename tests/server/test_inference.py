@@ -240,6 +240,33 @@ def test_an_endpoint_of_another_project_is_not_found(
         assert ask("root", "delay") == 200
 
 
+@pytest.mark.slow
+def test_each_protocol_that_is_handed_on_keeps_projects_apart(
+    start: Callable[..., Running], services: dict[str, object], upstream: str
+) -> None:
+    services["endpoints"] = (Endpoints, Endpoints)
+    server = start(inference=lambda: upstream)
+    for path in ("/v1/models/{}:predict", "/v1/models/{}/versions/1:predict", "/endpoints/{}/predict"):
+        mine, theirs = path.format("delay"), path.format("fraud")
+        assert server.client("editor").post(mine, json={}).json()["path"] == mine
+        assert server.client("editor").post(theirs, json={}).status_code == 404
+        assert server.client("viewer").post(mine, json={}).status_code == 403
+    assert server.client("viewer").get("/v1/models/delay/metadata").status_code == 200
+    assert server.client("viewer").get("/v1/models/fraud").status_code == 404
+
+
+@pytest.mark.slow
+def test_the_models_of_all_projects_are_an_affair_of_the_workspaces_admins(
+    start: Callable[..., Running], upstream: str
+) -> None:
+    server = start(inference=lambda: upstream)
+    for path in ("/v2/repository/index", "/v2/repository/models/delay/unload"):
+        assert server.client("editor").post(path, json={}).status_code == 403
+        assert server.client("admin").post(path, json={}).status_code == 404
+        assert server.client("root").post(path, json={}).status_code == 200
+    assert server.client("viewer").get("/v2/models/stats").status_code == 403
+
+
 def test_where_inference_answers_is_told_to_this_machine_only(start: Callable[..., Running], upstream: str) -> None:
     local, required = start(auth="local", inference=lambda: upstream), start(inference=lambda: upstream)
     assert local.client().get("/health").json()["inference"] == upstream

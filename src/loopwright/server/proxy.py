@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import msgspec
 from starlette.responses import Response, StreamingResponse
 
-from loopwright.core import Invalid, LoopwrightError, Unavailable
+from loopwright.core import Invalid, LoopwrightError, NotFound, Unavailable
 from loopwright.govern import EVERY_PROJECT
 from loopwright.server.guard import read_body, too_large
-from loopwright.server.route import JSON, Call, Family, RouteSpec
+from loopwright.server.route import JSON, Call, Family, Handler, RouteSpec
 from loopwright.server.upstream import Upstream
 
 if TYPE_CHECKING:
@@ -47,25 +47,45 @@ class InferenceProxy:
         self._known: dict[tuple[str, str], float] = {}
 
     def routes(self) -> list[RouteSpec]:
-        """The routes that are forwarded: health may be asked for by anybody, the rest needs a role."""
+        """The routes that are forwarded: health may be asked for by anybody, the rest needs a role.
+
+        The model repository is that of the process, which serves all projects: it is for admins of the workspace.
+        """
         return [
             self._route("GET", "/v2/health/{probe}", "public"),
             self._route("GET", "/v2", "endpoints:read"),
+            self._route("GET", "/v2/models/stats", "endpoints:admin", self.forward_of_all),
+            self._route("POST", "/v2/repository/{path:path}", "endpoints:admin", self.forward_of_all),
+            self._route("GET", "/v1/models/{model:path}", "endpoints:read"),
+            self._route("POST", "/v1/models/{model:path}", "endpoints:write"),
+            self._route("POST", "/endpoints/{model:path}", "endpoints:write"),
             self._route("GET", "/v2/{path:path}", "endpoints:read"),
             self._route("POST", "/v2/{path:path}", "endpoints:write"),
         ]
 
-    def _route(self, method: str, path: str, permission: str) -> RouteSpec:
+    def _route(self, method: str, path: str, permission: str, handler: Handler | None = None) -> RouteSpec:
         return RouteSpec(
             method,
             path,
             permission,
-            self.forward,
+            handler or self.forward,
             family=Family.PROTOCOL,
             content_types=_TYPES,
             streams_body=True,
             error_page=v2_error,
         )
+
+    async def forward_of_all(self, call: Call) -> Response:
+        """As `forward`, for what concerns the models of all projects.
+
+        Raises:
+            NotFound: the caller has no role in every project, and a project has no repository of its own.
+        """
+        if call.identity is not None and EVERY_PROJECT not in call.identity.roles:
+            raise NotFound(
+                "the models of all projects are told to admins of the workspace", next_step="ask one of them"
+            )
+        return await self.forward(call)
 
     async def forward(self, call: Call) -> Response:
         """Send the request on and stream the answer back.
@@ -104,8 +124,10 @@ class InferenceProxy:
         Raises:
             NotFound: the caller's project has no such endpoint.
         """
-        name = _endpoint_in(call.request.path_params.get("path", ""))
-        if not name or call.identity is None or EVERY_PROJECT in call.identity.roles:
+        if call.identity is None or EVERY_PROJECT in call.identity.roles:
+            return
+        name = _endpoint_in(call.request)
+        if not name:
             return
         key, now = (call.scope.project, name), time.monotonic()
         if self._known.get(key, 0.0) > now:
@@ -142,9 +164,11 @@ class InferenceProxy:
         return self._upstream
 
 
-def _endpoint_in(path: str) -> str:
-    """The endpoint in `models/NAME/…`, else nothing."""
-    parts = path.split("/")
+def _endpoint_in(request: Request) -> str:
+    """The endpoint in `/v2/models/NAME/…`, `/v1/models/NAME:…` or `/endpoints/NAME/…`, else nothing."""
+    if model := request.path_params.get("model", ""):
+        return str(model).split("/")[0].partition(":")[0]
+    parts = request.path_params.get("path", "").split("/")
     return parts[1] if len(parts) > 1 and parts[0] == "models" else ""
 
 
