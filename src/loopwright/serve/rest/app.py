@@ -38,6 +38,7 @@ class App:
         connections: how many there are.
         figures: gives all figures as Prometheus reads them; None for those of this process alone.
         repository: the models that the process knows.
+        router: finds what answers a path.
     """
 
     def __init__(
@@ -60,7 +61,7 @@ class App:
         self.repository: Repository = PlaneRepository(plane)
         self._plane, self._hosts = plane, hosts
         self._desk = Desk(plane, lambda: {item.name for item in self.repository.index()})
-        self._router = Router(self._routes(contract or Contract(), None if bundles is None else Explainer(bundles)))
+        self.router = Router(self._routes(contract or Contract(), None if bundles is None else Explainer(bundles)))
         self._posts: dict[bytes, _Found] = {}
 
     def __call__(self, exchange: Exchange) -> None:
@@ -100,7 +101,7 @@ class App:
 
     def _find(self, exchange: Exchange) -> _Found:
         """What answers an exchange; remembered for paths of models that are there."""
-        route, values = self._router.find(exchange.method, exchange.path)
+        route, values = self.router.find(exchange.method, exchange.path)
         found = (route.handler, values, route.refusal)
         is_known = values.get("model") in self._plane.endpoints
         if is_known and exchange.method == b"POST" and len(self._posts) < _MOST_PATHS:
