@@ -73,7 +73,9 @@ def test_columns_in_another_order_than_the_boosters_are_refused(booster: lightgb
         build_bundle(booster, trips.numbers.select("wind", "distance", "hour", "holiday", "value"))
 
 
-@pytest.mark.parametrize("kind", ["what skops trusts", "what a confined process opens"])
+@pytest.mark.parametrize(
+    "kind", ["what skops trusts", pytest.param("what a confined process opens", marks=pytest.mark.slow)]
+)
 def test_a_skops_file_becomes_a_graph(kind: str, fitted: Any, trips: Trips, tmp_path: Path) -> None:
     linear = LogisticRegression().fit(trips.numbers.fill_null(0).to_numpy(), trips.late)
     model, rows = (linear, trips.numbers.fill_null(0)) if "trusts" in kind else (fitted, trips.rows)
@@ -93,6 +95,7 @@ def test_a_skops_file_with_types_of_a_stranger_is_refused_by_name(tmp_path: Path
         build_bundle(tmp_path / "model.skops", trips.rows)
 
 
+@pytest.mark.slow
 def test_a_pickle_is_refused_unless_asked_for_and_then_never_loaded_here(trips: Trips, tmp_path: Path) -> None:
     path, mark = tmp_path / "model.pkl", tmp_path / "mark"
     path.write_bytes(pickle.dumps(Trap(mark)))
@@ -108,6 +111,7 @@ def test_a_pickle_is_refused_unless_asked_for_and_then_never_loaded_here(trips: 
     assert not mark.exists()
 
 
+@pytest.mark.slow
 def test_a_pickled_pipeline_becomes_a_graph_in_a_confined_process(fitted: Any, trips: Trips, tmp_path: Path) -> None:
     path = tmp_path / "model.joblib"
     joblib.dump(fitted, path)
@@ -120,6 +124,7 @@ def test_a_pickled_pipeline_becomes_a_graph_in_a_confined_process(fitted: Any, t
     np.testing.assert_allclose(answers["probability"], fitted.predict_proba(trips.rows)[:, 1], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_pickle_can_be_kept_and_answered_by_a_worker(trips: Trips, tmp_path: Path) -> None:
     model = small_lightgbm().fit(trips.numbers.to_numpy().astype(float), trips.late)
     (tmp_path / "model.pkl").write_bytes(pickle.dumps(model))

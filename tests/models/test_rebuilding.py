@@ -17,6 +17,7 @@ from loopwright.store import Stores
 from loopwright.track import RunService
 
 
+@pytest.mark.slow
 def test_a_pickle_that_mlflow_registered_is_built_into_a_graph_beside_it(
     stores: Stores, fitted: Any, trips: Trips, tmp_path: Path
 ) -> None:

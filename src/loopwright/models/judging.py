@@ -5,10 +5,11 @@ from __future__ import annotations
 import io
 import logging
 from collections.abc import Iterable
-from importlib import import_module, metadata
+from importlib import import_module
 from typing import Any
 
 from loopwright.core import missing_extra
+from loopwright.models.environment import library_versions
 from loopwright.models.findings import Level
 from loopwright.models.pickles import Used
 
@@ -157,5 +158,5 @@ def picklescan() -> Any:
 
 
 def tools() -> dict[str, str]:
-    """What scans, with its version."""
-    return {"loopwright": metadata.version("loopwright"), "picklescan": metadata.version("picklescan")}
+    """What scans, with its version; picklescan is not needed where there is nothing but Python source."""
+    return library_versions("loopwright", "picklescan")

@@ -53,7 +53,7 @@ def scan(path: Path) -> Scan:
     """Scan a file, or every file of a folder.
 
     Raises:
-        Invalid: a file can run code and picklescan is not installed; an archive is a bomb, or too deep.
+        Invalid: a file hides code in data and picklescan is not installed; an archive is a bomb, or too deep.
     """
     walk = _Walk()
     files = sorted(item for item in path.rglob("*") if item.is_file()) if path.is_dir() else [path]
@@ -63,7 +63,8 @@ def scan(path: Path) -> Scan:
             walk.file(name, stream, item.stat().st_size)
     if not walk.executable:
         return Scan()
-    picklescan()
+    if walk.executable != {SOURCE}:  # no scanner judges Python source
+        picklescan()
     findings = sorted(set(walk.findings), key=lambda found: (-found.level.weight, found.file, found.what))
     return Scan(tuple(sorted(walk.executable)), tuple(findings), tools())
 
