@@ -61,11 +61,11 @@ def test_the_request_and_the_explanation_that_are_shown_have_their_form() -> Non
 
 def test_each_variable_that_is_shown_is_read() -> None:
     [table] = re.findall(r"^## In a container.*?(?=^Azure)", TEXT, re.DOTALL | re.MULTILINE)
-    names = [name for name in re.findall(r"`([A-Z_]+)`", table) if name != "SAGEMAKER_MULTI_MODEL"]
+    names = re.findall(r"`([A-Z_]+)`", table)
     assert len(names) > 8
     for name in names:
         others = {"AIP_HTTP_PORT": "1"} if name.startswith("AIP_") else {}
         others |= {"MLSERVER_HTTP_PORT": "1"} if name.startswith("MLSERVER_") else {}
-        value = "9001" if name.endswith("PORT") else "/path" if name.endswith("ROUTE") else "word"
+        value = "9" if name.endswith(("PORT", "WORKERS")) else "/path" if name.endswith("ROUTE") else "word"
         given = contract_from({**others, name: value})
         assert given not in (Contract(), contract_from(others)), name

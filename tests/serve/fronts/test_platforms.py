@@ -84,9 +84,8 @@ def test_a_container_answers_where_its_platform_says(tmp_path: Path, monkeypatch
                 "SAGEMAKER_BIND_TO_PORT": "9000",
                 "SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT": "text/csv",
                 "SAGEMAKER_MODEL_SERVER_WORKERS": "2",
-                "SAGEMAKER_MAX_PAYLOAD_IN_MB": "6",
             },
-            Contract("sagemaker", 9000, accept="text/csv", workers=2, body_bytes=6 << 20),
+            Contract("sagemaker", 9000, accept="text/csv", workers=2),
         ),
         (
             {"AIP_HTTP_PORT": "8081", "AIP_HEALTH_ROUTE": "/h", "AIP_PREDICT_ROUTE": "/p"},

@@ -12,11 +12,9 @@ import msgspec
 
 from loopwright.core import Invalid
 
-_MIB = 1 << 20
 _SAGEMAKER = (  # its notebooks have many others
     "SAGEMAKER_BIND_TO_PORT",
     "SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT",
-    "SAGEMAKER_MAX_PAYLOAD_IN_MB",
     "SAGEMAKER_MODEL_SERVER_WORKERS",
     "SAGEMAKER_MULTI_MODEL",
     "SAGEMAKER_TFS_DEFAULT_MODEL_NAME",
@@ -34,7 +32,6 @@ class Contract(msgspec.Struct, frozen=True):
         model: which endpoint answers where a request names none; empty for the only one.
         accept: the form of answers where a request asks for none.
         workers: how many processes; None where nothing is said.
-        body_bytes: the largest body; None where nothing is said.
     """
 
     platform: str = ""
@@ -45,7 +42,6 @@ class Contract(msgspec.Struct, frozen=True):
     model: str = ""
     accept: str = ""
     workers: int | None = None
-    body_bytes: int | None = None
 
 
 def contract_from(environ: Mapping[str, str]) -> Contract:
@@ -78,14 +74,12 @@ def _vertex(environ: Mapping[str, str], model: str) -> Contract:
 
 def _sagemaker(environ: Mapping[str, str], model: str) -> Contract:
     """https://docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-inference-code.html"""
-    most = _number(environ, "SAGEMAKER_MAX_PAYLOAD_IN_MB", 1 << 20)
     return Contract(
         "sagemaker",
         _number(environ, "SAGEMAKER_BIND_TO_PORT", 65_535) or 8080,
         model=model or environ.get("SAGEMAKER_TFS_DEFAULT_MODEL_NAME", ""),
         accept=environ.get("SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT", ""),
         workers=_number(environ, "SAGEMAKER_MODEL_SERVER_WORKERS", 1024),
-        body_bytes=None if most is None else most * _MIB,
     )
 
 
