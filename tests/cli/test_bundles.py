@@ -19,6 +19,8 @@ from loopwright.models.signing import fingerprint
 
 __all__ = ["bundle", "fitted", "trips"]
 
+pytestmark = pytest.mark.slow
+
 
 class Runs:
     def __init__(self, command: str) -> None:

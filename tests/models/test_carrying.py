@@ -205,6 +205,7 @@ def test_a_bundle_with_a_pickle_is_refused_although_its_manifest_names_it(
         ws.models.register("trips", folder)
 
 
+@pytest.mark.slow
 def test_a_skops_file_becomes_a_proved_bundle(ws: Workspace, trips: Trips, tmp_path: Path) -> None:
     import skops.io
 
@@ -219,6 +220,7 @@ def test_a_skops_file_becomes_a_proved_bundle(ws: Workspace, trips: Trips, tmp_p
     assert ws.models.manifest(made.ref).parity.passed
 
 
+@pytest.mark.slow
 def test_a_pickle_that_was_asked_for_says_what_was_found_in_it(ws: Workspace, trips: Trips, tmp_path: Path) -> None:
     import joblib
 
@@ -274,6 +276,7 @@ def test_a_bundle_in_a_folder_says_what_it_is(bundle: Bundle, tmp_path: Path) ->
         inspect_bundle(tmp_path)
 
 
+@pytest.mark.slow
 def test_the_bill_of_materials_is_valid_and_names_all(ws: Workspace, bundle: Bundle) -> None:
     made = ws.models.register("trips", bundle, metrics={"auc": 0.8}, training_data=["dataset:trips@1"])
     told = ws.models.sbom(made.ref)

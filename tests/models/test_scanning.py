@@ -260,6 +260,7 @@ def test_archives_nested_without_end_are_refused(tmp_path: Path) -> None:
         scan(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_large_file_is_read_in_little_memory(tmp_path: Path) -> None:
     """A pickle may state a length of gigabytes; what is not a name is stepped over."""
     import tracemalloc

@@ -7,7 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +27,8 @@ from loopwright.models.signing import (
     trust_of,
     verify_folder,
 )
-from loopwright.workspace import Workspace, open_workspace
+from loopwright.store import Stores
+from loopwright.workspace import Workspace
 
 
 @dataclass(frozen=True)
@@ -216,9 +217,9 @@ def test_keys_that_cannot_be_used_are_told_of(tmp_path: Path, bundle: Bundle) ->
 
 
 @pytest.fixture
-def ws(tmp_path: Path) -> Iterator[Workspace]:
-    with open_workspace(tmp_path / "ws") as opened:
-        yield opened
+def ws(stores: Stores) -> Workspace:
+    """A workspace on each database."""
+    return Workspace(stores, Scope())
 
 
 def trusting(ws: Workspace, *keys: Key, required: bool = True) -> Workspace:

@@ -8,7 +8,9 @@ import threading
 import time
 import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 import httpx
 import pytest
@@ -17,7 +19,7 @@ from tests.models.conftest import bundle, fitted, trips
 from tests.models.test_signing import Key, make_key
 
 from loopwright.core import Conflict, Forbidden, Invalid, NotFound, Scope
-from loopwright.govern import Authenticator
+from loopwright.govern import Authenticator, Role, TokenService
 from loopwright.models import About, Bundle, Leave, import_model
 from loopwright.models.signing import fingerprint
 from loopwright.serve import listen
@@ -28,17 +30,19 @@ from loopwright.workspace import Workspace
 
 __all__ = ["bundle", "fitted", "trips"]
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def local(stores_sqlite: Stores) -> Workspace:
     return Workspace(stores_sqlite, Scope())
 
 
-@pytest.fixture
-def url(local: Workspace) -> Iterator[str]:
+@contextmanager
+def served(local: Workspace, auth: Literal["local", "required"]) -> Iterator[str]:
     listener = listen("127.0.0.1", 0)
     host = f"127.0.0.1:{listener.getsockname()[1]}"
-    settings = ServerSettings(hosts=(host,), auth="local", loopback=True)
+    settings = ServerSettings(hosts=(host,), auth=auth, loopback=True)
     app = create_app(services_of(local), Authenticator(local.stores), settings, lambda: None)
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=1))
     thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
@@ -49,6 +53,12 @@ def url(local: Workspace) -> Iterator[str]:
     app.state.feed.closing = True
     server.should_exit = True
     thread.join(10)
+
+
+@pytest.fixture
+def url(local: Workspace) -> Iterator[str]:
+    with served(local, "local") as address:
+        yield address
 
 
 @pytest.fixture
@@ -149,3 +159,35 @@ def test_errors_reach_the_caller_as_their_own_kind(remote: RemoteWorkspace, bund
     (tmp_path / "m.pkl").write_bytes(pickle.dumps(bundle.signature.names))
     with pytest.raises(Forbidden, match="--allow-pickle"):
         import_model(remote.models, tmp_path / "m.pkl", "m", About(), Leave())
+
+
+def test_bundles_go_only_to_and_from_those_who_may(local: Workspace, bundle: Bundle) -> None:
+    local.models.register("trips", bundle)
+    whole = zipped({path.name: path.read_bytes() for path in bundle.folder.iterdir()})
+    token = {
+        who: TokenService(local.stores, Scope(project, "user:test")).create("ann", role).secret
+        for who, project, role in (
+            ("viewer", "default", Role.VIEWER),
+            ("editor", "default", Role.EDITOR),
+            ("outsider", "elsewhere", Role.ADMIN),
+        )
+    }
+    with served(local, "required") as url:
+
+        def ask(who: str) -> tuple[int, int]:
+            headers = {"authorization": f"Bearer {token[who]}"} if who in token else {}
+            headers |= {"loopwright-project": "default"}
+            down = httpx.get(f"{url}/api/v1/bundles/trips/1/model.onnx", headers=headers)
+            headers |= {"content-type": "application/zip"}
+            up = httpx.post(f"{url}/api/v1/bundles/more", content=whole, headers=headers)
+            return down.status_code, up.status_code
+
+        assert {who: ask(who) for who in ("nobody", "viewer", "editor", "outsider")} == {
+            "nobody": (401, 401),
+            "viewer": (200, 403),
+            "editor": (200, 200),
+            "outsider": (403, 403),
+        }
+        headers = {"authorization": f"Bearer {token['viewer']}"}
+        for path in ("../bundle.json", "%2e%2e/secret", "nothing"):
+            assert httpx.get(f"{url}/api/v1/bundles/trips/1/{path}", headers=headers).status_code in (400, 404)
