@@ -84,9 +84,11 @@ async def serve(settings: ProcessSettings) -> None:
         _watch_parent(stop)
     log = PredictionLog(settings.journal) if settings.journal is not None else NoPredictionLog()
     plane = DataPlane(log, Metrics())
-    residents = _residents(settings, plane, log)
+    fetch = _fetch(settings)
+    residents = _residents(settings, plane, log, fetch)
     follower = Follower(settings.state, plane, residents, _say)
-    app = App(plane, _LOOPBACK_HOSTS if settings.host in _LOOPBACK else None, contract_from(os.environ))
+    hosts = _LOOPBACK_HOSTS if settings.host in _LOOPBACK else None
+    app = App(plane, hosts, contract_from(os.environ), fetch)
     app.repository = residents
     # Before the first caller can connect, so that none meets an endpoint that is not there yet.
     await (_first_state(follower, plane, stop) if settings.await_state else follower.refresh())
@@ -119,11 +121,11 @@ async def _first_state(follower: Follower, plane: DataPlane, stop: asyncio.Event
         await asyncio.sleep(_LOOK_S)
 
 
-def _residents(settings: ProcessSettings, plane: DataPlane, log: PredictionLog) -> Residents:
+def _residents(
+    settings: ProcessSettings, plane: DataPlane, log: PredictionLog, fetch: Callable[[str], Bundle]
+) -> Residents:
     outs = None if settings.member is None else Outs(settings.member.folder / OUTS)
-    return Residents(
-        plane, log, _fetch(settings), threads=settings.threads, budget_bytes=settings.memory_bytes, outs=outs
-    )
+    return Residents(plane, log, fetch, threads=settings.threads, budget_bytes=settings.memory_bytes, outs=outs)
 
 
 def _fetch(settings: ProcessSettings) -> Callable[[str], Bundle]:
