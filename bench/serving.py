@@ -1,10 +1,11 @@
 """How fast the inference process answers, with the prediction log on. Needs wrk (Debian: apt-get install wrk).
 
-    python bench/serving.py [--seconds 5] [--json]
+    python bench/serving.py [--seconds 5] [--overload 60] [--json]
 
-The server has one core and wrk another. `per_cpu_s` is requests per second of the processor time that the server used:
-a busy machine blurs it less. Before anything is timed, the server's answers are compared with the model's;
-afterwards the log must hold every row that was answered.
+The server has one core and wrk another. Of `light`, a model of 20 multiplications, little is the model's: its rows tell
+what the server costs. An overload of nine times as many connections runs for as long as `--overload` says. `per_cpu_s`
+is requests per second of the processor time that the server used: a busy machine blurs it less. Before anything is
+timed, the server's answers are compared with the model's; afterwards the log must hold every row that was answered.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ import msgspec
 import numpy as np
 import polars as pl
 from sklearn.compose import ColumnTransformer
+from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OrdinalEncoder, StandardScaler
 
@@ -81,6 +83,23 @@ def matrix_body(rows: pl.DataFrame) -> bytes:
     return msgspec.json.encode({"inputs": [tensor]})
 
 
+def light_model() -> tuple[Bundle, pl.DataFrame]:
+    """Logistic regression over 20 numbers."""
+    rng = np.random.default_rng(2)
+    rows = pl.DataFrame({f"x{number}": rng.normal(size=ROWS) for number in range(FEATURES)})
+    goal = (rows["x0"].to_numpy() + rng.normal(size=ROWS) > 0).astype(int)
+    return build_bundle(LogisticRegression().fit(rows.to_numpy(), goal), rows), rows
+
+
+def binary_body(rows: pl.DataFrame) -> tuple[bytes, int]:
+    """One tensor [rows, inputs] of float32 behind the JSON, and the length of that."""
+    raw = rows.to_numpy().astype("<f4").tobytes()
+    shape, size = [rows.height, rows.width], {"binary_data_size": len(raw)}
+    tensor = {"name": "features", "shape": shape, "datatype": "FP32", "parameters": size}
+    head = msgspec.json.encode({"inputs": [tensor], "parameters": {"binary_data_output": True}})
+    return head + raw, len(head)
+
+
 def columns_body(rows: pl.DataFrame) -> bytes:
     """One tensor per input."""
     kinds = {pl.Float64: "FP64", pl.Int64: "INT64", pl.String: "BYTES"}
@@ -88,16 +107,24 @@ def columns_body(rows: pl.DataFrame) -> bytes:
     return msgspec.json.encode({"inputs": tensors})
 
 
-def wrk(url: str, body: bytes, connections: int, seconds: int, folder: Path) -> dict[str, Any]:
-    """Requests per second and latencies in milliseconds, seen by wrk on its own core."""
+def wrk(
+    url: str, body: bytes, connections: int, seconds: int, folder: Path, head: int = 0, refusals: bool = False
+) -> dict[str, Any]:
+    """Requests per second and latencies in milliseconds, seen by wrk on its own core.
+
+    Args:
+        head: the length of the JSON in front of binary tensors; 0 for a body of JSON alone.
+        refusals: whether answers other than 200 are counted, rather than an end of the measurement.
+    """
     script = folder / "post.lua"
-    quoted = body.decode().replace("]]", "] ]")
-    script.write_text(
-        f'wrk.method = "POST"\nwrk.headers["Content-Type"] = "application/json"\nwrk.body = [==[{quoted}]==]\n'
-    )
+    quoted = "".join(f"\\{byte:03d}" for byte in body)
+    kind = "application/octet-stream" if head else "application/json"
+    length = f'wrk.headers["Inference-Header-Content-Length"] = "{head}"\n' if head else ""
+    script.write_text(f'wrk.method = "POST"\nwrk.headers["Content-Type"] = "{kind}"\n{length}wrk.body = "{quoted}"\n')
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "-s", str(script), url]
     text = subprocess.run(_pinned(1, command), capture_output=True, text=True, check=True).stdout
-    if "Non-2xx" in text or "Socket errors" in text:
+    refused = re.search(r"Non-2xx or 3xx responses: (\d+)", text)
+    if (refused and not refusals) or "Socket errors" in text:
         raise SystemExit(f"wrk saw errors:\n{text}")
     figures = {name: _milliseconds(text, name) for name in ("50%", "99%")}
     rate = re.search(r"Requests/sec:\s+([\d.]+)", text)
@@ -105,7 +132,8 @@ def wrk(url: str, body: bytes, connections: int, seconds: int, folder: Path) -> 
     count = re.search(r"(\d+) requests in", text)
     assert count is not None
     latencies = {"p50_ms": figures["50%"], "p99_ms": figures["99%"]}
-    return {"requests_per_s": round(float(rate[1])), **latencies, "requests": int(count[1])}
+    found = {"requests_per_s": round(float(rate[1])), **latencies, "requests": int(count[1])}
+    return {**found, "refused": int(refused[1]) if refused else 0} if refusals else found
 
 
 def _milliseconds(text: str, name: str) -> float:
@@ -138,11 +166,11 @@ def replay(client: InferenceClient, rows: pl.DataFrame, count: int) -> dict[str,
     return {"requests_per_s": round(many.height / seconds), "p50_ms": None, "p99_ms": None}
 
 
-def run(seconds: int) -> list[dict[str, Any]]:
+def run(seconds: int, overload_s: int) -> list[dict[str, Any]]:
     """All measurements, as rows of the table."""
     folder = Path(tempfile.mkdtemp(prefix="loopwright-bench-"))
     objects = open_objects(str(folder / "objects"))
-    made = {"numeric": numeric_model(), "mixed": mixed_model()}
+    made = {"numeric": numeric_model(), "mixed": mixed_model(), "light": light_model()}
     endpoints = tuple(
         ServedEndpoint(name, "salt", (Variant("champion", f"model:{name}@1", put_tree(objects, bundle.folder)),))
         for name, (bundle, _) in made.items()
@@ -159,6 +187,8 @@ def run(seconds: int) -> list[dict[str, Any]]:
             for name, (bundle, rows) in made.items():
                 check(client, name, bundle, rows)
             table = _measure(process, client, made, seconds, folder)
+            if overload_s:
+                table.append(overload(process, made["numeric"][1], overload_s, folder))
         table.append({"work": "start to ready", "seconds": round(ready_s, 2)})
         table.append({"work": "resident memory", "MiB": _resident_mib(process.pid)})
     logged = sum(1 for _ in _all_predictions(folder / "journal"))
@@ -174,17 +204,23 @@ def _measure(
     process: InferenceProcess, client: InferenceClient, made: dict[str, Any], seconds: int, folder: Path
 ) -> list[dict[str, Any]]:
     numeric, mixed = made["numeric"][1], made["mixed"][1]
-    works = [
+    light = made["light"][1]
+    works: list[tuple[str, str, bytes | tuple[bytes, int], int]] = [
         ("1 row, 20 numbers, 64 connections", "numeric", matrix_body(numeric.head(1)), 64),
         ("1 row, 20 numbers, 1 connection", "numeric", matrix_body(numeric.head(1)), 1),
         ("32 rows, 20 numbers, 16 connections", "numeric", matrix_body(numeric.head(32)), 16),
+        ("32 rows, 20 numbers, binary, 16 connections", "numeric", binary_body(numeric.head(32)), 16),
         ("1 row, 14 named columns, pipeline, 64 connections", "mixed", columns_body(mixed.head(1)), 64),
+        ("1 row, light model, 64 connections", "light", matrix_body(light.head(1)), 64),
+        ("32 rows, light model, 16 connections", "light", matrix_body(light.head(32)), 16),
+        ("32 rows, light model, binary, 16 connections", "light", binary_body(light.head(32)), 16),
     ]
     table = []
-    for work, endpoint, body, connections in works:
+    for work, endpoint, given, connections in works:
+        body, head = given if isinstance(given, tuple) else (given, 0)
         url = f"{process.url}/v2/models/{endpoint}/infer"
         before_s = cpu_s(process.pid)
-        found = wrk(url, body, connections, seconds, folder)
+        found = wrk(url, body, connections, seconds, folder, head)
         per_cpu_s = round(found["requests"] / (cpu_s(process.pid) - before_s))
         rows = 32 if work.startswith("32") else 1
         table.append({"work": work, **found, "per_cpu_s": per_cpu_s, "rows": found["requests"] * rows})
@@ -200,6 +236,15 @@ def _measure(
         }
     )
     return table
+
+
+def overload(process: InferenceProcess, rows: pl.DataFrame, seconds: int, folder: Path) -> dict[str, Any]:
+    """Eight times as many connections as are usual, none of which ever pauses; what they get, and what memory does."""
+    url, before = f"{process.url}/v2/models/numeric/infer", _resident_mib(process.pid)
+    found = wrk(url, matrix_body(rows.head(1)), 512 + 64, seconds, folder, refusals=True)
+    answered = found["requests"] - found["refused"]
+    memory = {"MiB_before": before, "MiB_after": _resident_mib(process.pid)}
+    return {"work": "overload: 1 row, 576 connections", **found, **memory, "rows": answered}
 
 
 def cpu_s(pid: int) -> float:
@@ -226,10 +271,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=int, default=5)
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--overload", type=int, default=0, help="seconds of overload; 0 for none")
     given = parser.parse_args()
     if shutil.which("wrk") is None:
         sys.exit("wrk is not installed: apt-get install wrk")
-    table = run(given.seconds)
+    table = run(given.seconds, given.overload)
     if given.json:
         print(json.dumps(table))
         return 0

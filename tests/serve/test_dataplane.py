@@ -191,6 +191,32 @@ def test_what_would_wait_too_long_is_shed_at_once(make_plane: MakePlane, plus: A
     assert isinstance(run(ask(made, endpoint, [0.0] * 10)), Answer)
 
 
+def test_a_turn_that_has_gathered_for_too_long_takes_no_more(make_plane: MakePlane, plus: Any) -> None:
+    made = make_plane(limits=Limits(turn_requests=3, turn_s=0.5))
+    endpoint = made.serve((variant("champion"), plus(1)))
+
+    async def refused() -> list[bool]:
+        replies: list[Any] = []
+        found = []
+        for now_ns in (1000, 2000, 600_000_000, 600_000_000):
+            try:
+                made.plane.admit(now_ns)
+            except Unavailable:
+                found.append(True)
+                continue
+            found.append(False)
+            made.plane.submit(
+                Query("e", endpoint.intake.rows([("x", [1.0])]), replies.append, started_ns=1000), endpoint
+            )
+        await asyncio.sleep(0.01)
+        made.plane.admit(10**12)
+        assert len(replies) == 3, "those that were taken are answered"
+        return found
+
+    assert run(refused()) == [False, False, False, True]
+    assert made.metrics.shed == 1
+
+
 def test_more_rows_than_a_request_may_have_are_refused(make_plane: MakePlane, plus: Any) -> None:
     made = make_plane(limits=Limits(request_rows=100))
     endpoint = made.serve((variant("champion"), plus(1)))

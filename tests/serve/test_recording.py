@@ -15,7 +15,7 @@ from tests.serve.conftest import Plane, adding_bundle
 from tests.serve.test_dataplane import MakePlane, ask, plus, run, variant
 
 from loopwright.core import Invalid
-from loopwright.serve import LogPolicy, read_predictions
+from loopwright.serve import LogPolicy, Record, read_predictions
 from loopwright.serve.model import KeyLogging
 from loopwright.serve.prediction_log import PredictionLog
 from loopwright.serve.query import Query
@@ -66,6 +66,18 @@ def test_a_log_that_has_all_its_bytes_takes_no_more_and_answers_go_on(tmp_path: 
     second = run(ask(made, endpoint, [2.0]))
     assert (bool(first.ids[0]), second.ids, second.outputs["value"]) == (True, [""], [3.0])
     assert made.metrics.unlogged == 1
+
+
+def test_the_environment_says_how_the_log_is_put_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr("os.fsync", synced.append)
+    log = PredictionLog.from_environment(tmp_path, {"LOOPWRIGHT_LOG_FSYNC_MS": "0", "LOOPWRIGHT_LOG_GIB": "0.5"})
+    before = len(synced)
+    log.append([Record("0" * 32, "e", "v", "model:m@1", 0, 0, "", "key", [], {}, 0)])
+    assert len(synced) > before, "the batch is on the disk when append returns"
+    assert log._most_bytes == 1 << 29
+    with pytest.raises(Invalid, match="LOOPWRIGHT_LOG_GIB is 'much'"):
+        PredictionLog.from_environment(tmp_path, {"LOOPWRIGHT_LOG_GIB": "much"})
 
 
 rows_of_models = st.lists(

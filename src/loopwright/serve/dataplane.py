@@ -44,6 +44,8 @@ class Limits(msgspec.Struct, frozen=True):
         large_rows: how many rows of large requests may wait; they have a queue of their own.
         lane_rows: how many rows may wait for a model that has a lane of its own.
         wait_s: how long a request may wait for a lane when it says nothing of it.
+        turn_s, turn_requests: a turn that has gathered for so long takes no more requests, once it has so many: those
+            behind are refused before they are parsed, so that those before are answered in good time.
     """
 
     queue_rows: int = 16_384
@@ -53,6 +55,8 @@ class Limits(msgspec.Struct, frozen=True):
     large_rows: int = 131_072
     lane_rows: int = 16_384
     wait_s: float = 30.0
+    turn_s: float = 0.005
+    turn_requests: int = 512
 
 
 Run = Callable[[LoadedVariant, list[Part]], None]
@@ -70,6 +74,7 @@ class DataPlane:
         self._turn: dict[LoadedVariant, list[Part]] = {}  # what this turn of the event loop answers
         self._scheduled = False
         self._waiting = 0  # rows of this turn
+        self._turn_queries = self._turn_began_ns = 0
         self._lanes: dict[object, Lane] = {}  # by predictor
         self._log_rests_until_s = 0.0
         self._large = self._lane("large-requests", self._limits.large_rows, 1)
@@ -100,6 +105,20 @@ class DataPlane:
         served = ", ".join(sorted(self.endpoints)) or "none"
         return NotFound(f"no endpoint {name!r} is served here", next_step=f"served: {served}")
 
+    def admit(self, now_ns: int) -> None:
+        """Refuse what this turn has no more time for; fronts ask before they parse.
+
+        Args:
+            now_ns: on the monotonic clock.
+
+        Raises:
+            Unavailable: more has arrived at once than can be answered soon.
+        """
+        limits = self._limits
+        if self._turn_queries >= limits.turn_requests and now_ns - self._turn_began_ns > limits.turn_s * 1e9:
+            self.metrics.shed += 1
+            raise Unavailable("more requests arrive than can be answered", next_step="try again in a second")
+
     def submit(self, query: Query, endpoint: LoadedEndpoint) -> None:
         """Take a query; its `reply` is called in the next turn of the event loop, or when its lane has answered.
 
@@ -124,6 +143,9 @@ class DataPlane:
         if self._waiting + count > limits.queue_rows:
             self._shed(self._waiting)
         self.metrics.queued_rows += count
+        if not self._turn_queries:
+            self._turn_began_ns = query.started_ns
+        self._turn_queries += 1
         self._answer_soon(parts)
 
     def wrap_runs(self, wrap: Callable[[Run], Run]) -> None:
@@ -193,7 +215,7 @@ class DataPlane:
         """Answer all that arrived in this turn."""
         turn, self._turn = self._turn, {}
         self._scheduled = False
-        self._waiting = 0
+        self._waiting = self._turn_queries = 0
         finished: list[Query] = []
         for loaded, parts in turn.items():
             for batch in in_batches(parts, self._limits.batch_rows):

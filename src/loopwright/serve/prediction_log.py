@@ -8,16 +8,17 @@ beside the journal's segments, named by their digest and written before the firs
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from loopwright.core import Corrupt, Unavailable, decode, digest_value, encode, new_id
+from loopwright.core import Corrupt, Invalid, Unavailable, decode, digest_value, encode, new_id
 from loopwright.serve.batch_record import KIND, BatchRecord, predictions_of
 from loopwright.serve.model import Prediction, PredictionStatus
 from loopwright.store import Cursor, JournalReader, JournalWriter
@@ -28,6 +29,7 @@ _ALL = 1 << 62
 _KEY_FILE = "hash.key"
 _SECRET_BYTES = 32
 _LOOK_EVERY_S = 1.0
+FSYNC_VARIABLE, _GIB = "LOOPWRIGHT_LOG_FSYNC_MS", "LOOPWRIGHT_LOG_GIB"
 
 
 class Record(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -77,6 +79,17 @@ class PredictionLog:
         self._encode = msgspec.msgpack.Encoder().encode
         self.records = 0
         self._secret = b""
+
+    @classmethod
+    def from_environment(cls, folder: Path, environment: Mapping[str, str]) -> PredictionLog:
+        """The log as the environment wants it: `LOOPWRIGHT_LOG_FSYNC_MS` (100; 0 for each batch before its answers
+        leave) and `LOOPWRIGHT_LOG_GIB` (16), how much may wait for compaction.
+
+        Raises:
+            Invalid: one of them is no number.
+        """
+        fsync_ms, gib = (_number(environment, name, usual) for name, usual in ((FSYNC_VARIABLE, 100.0), (_GIB, 16.0)))
+        return cls(folder, fsync_every_s=fsync_ms / 1000, most_bytes=int(gib * (1 << 30)))
 
     def columns_key(self, names: Sequence[str]) -> str:
         """The key under which records refer to these column names, which are on the disk when this returns.
@@ -146,6 +159,16 @@ class NoPredictionLog(PredictionLog):
 
     def close(self) -> None:
         """Nothing is open."""
+
+
+def _number(environment: Mapping[str, str], name: str, usual: float) -> float:
+    try:
+        found = float(environment.get(name) or usual)
+    except ValueError:
+        found = math.nan
+    if not 0 <= found < math.inf:
+        raise Invalid(f"{name} is {environment[name]!r}", next_step="give a number, 0 or more")
+    return found
 
 
 def _bytes_in(folder: Path) -> int:

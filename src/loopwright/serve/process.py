@@ -82,7 +82,8 @@ async def serve(settings: ProcessSettings) -> None:
     _watch_signals(stop)
     if settings.watch_parent:
         _watch_parent(stop)
-    log = PredictionLog(settings.journal) if settings.journal is not None else NoPredictionLog()
+    journal = settings.journal
+    log = NoPredictionLog() if journal is None else PredictionLog.from_environment(journal, os.environ)
     plane = DataPlane(log, Metrics())
     fetch = _fetch(settings)
     residents = _residents(settings, plane, log, fetch)
@@ -97,6 +98,7 @@ async def serve(settings: ProcessSettings) -> None:
     following = asyncio.create_task(follower.run(), name="loopwright-follower")
     gc.collect()
     gc.freeze()  # what is loaded by now stays; the collector need not walk it again
+    gc.set_threshold(50_000, 20, 50)  # answered requests leave nothing for it
     app.ready = True
     _announce(address, plane.metrics.revision)
     await stop.wait()

@@ -30,6 +30,7 @@ class Infer:
 
     def infer(self, exchange: Exchange, values: Values) -> None:
         """Answer one request."""
+        self._desk.plane.admit(exchange.started_ns)
         name = values["model"]
         endpoint = self._desk.plane.endpoint(name)
         exchange.endpoint = name
