@@ -71,6 +71,25 @@ def short_of_bytes() -> onnx.TensorProto:
     return TensorProto(name="w", data_type=FLOAT, dims=[1 << 20], raw_data=b"\0" * 8)
 
 
+def functions(*bodies: list[str]) -> onnx.ModelProto:
+    """A graph that calls f0; each function calls the others that its list names, or is an Identity."""
+    opset = [helper.make_opsetid("", 17), helper.make_opsetid("own", 1)]
+    made = []
+    for number, calls in enumerate(bodies):
+        nodes = [helper.make_node(name, ["a"], [f"b{at}"], domain="own") for at, name in enumerate(calls)]
+        nodes.append(helper.make_node("Identity", ["a"], ["b"]))
+        made.append(helper.make_function("own", f"f{number}", ["a"], ["b"], nodes, opset))
+    found = model([helper.make_node("f0", ["x"], ["y"], domain="own")])
+    found.functions.extend(made)
+    return found
+
+
+def sparse() -> onnx.ModelProto:
+    values = helper.make_tensor("v", FLOAT, [1], [1.0])
+    held = helper.make_sparse_tensor(values, whole("i", 0), [1 << 40])
+    return model([helper.make_node("Constant", [], ["y"], sparse_value=held)])
+
+
 CUSTOM = helper.make_node("Evil", ["x"], ["y"], domain="com.example")
 CUSTOM_INSIDE = helper.make_node("Evil", ["x"], ["b"], domain="com.example")
 REFUSED: dict[str, tuple[Callable[[], onnx.ModelProto], str]] = {
@@ -104,6 +123,13 @@ REFUSED: dict[str, tuple[Callable[[], onnx.ModelProto], str]] = {
         "runs 1,152,921,504,606,846,976 times",
     ),
     "graphs inside graphs": (lambda: model([choice(deep(18))]), "nested"),
+    "a sparse tensor that is huge when it is made dense": (sparse, "'v' has the shape"),
+    "a function that calls itself": (lambda: functions(["f0"]), "'f0' calls itself"),
+    "functions that call each other": (lambda: functions(["f1"], ["f0"]), "calls itself"),
+    "functions that multiply": (
+        lambda: functions(*[[f"f{number + 1}"] * 10 for number in range(8)], []),
+        "with its functions put in",
+    ),
     "weights elsewhere": (lambda: added(outside("weights.bin")), "lie in another file"),
     "weights elsewhere in a branch": (
         lambda: model([choice(body(helper.make_node("Constant", [], ["b"], value=outside("w.bin"))))]),
@@ -117,6 +143,10 @@ def test_a_graph_that_reaches_out_or_swells_is_refused(case: str) -> None:
     make, told = REFUSED[case]
     with pytest.raises(Invalid, match=told):
         check_bounds(make())
+
+
+def test_functions_of_its_own_are_a_graph_s_right() -> None:
+    assert check_bounds(functions(["f1", "f1"], [])) == []
 
 
 def test_more_nodes_than_any_model_needs_are_refused() -> None:

@@ -7,7 +7,7 @@ Nothing is computed and no other file is read; where weights lie in other files,
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 STANDARD_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "ai.onnx.training"})
 _BUILT_IN = frozenset({("com.microsoft", "Tokenizer")})  # what text vectorisers need, a part of ONNX Runtime itself
 _EXTERNAL = 1  # onnx.TensorProto.EXTERNAL
-_GRAPH, _GRAPHS, _TENSOR, _TENSORS = 5, 10, 4, 9  # onnx.AttributeProto
+_GRAPH, _GRAPHS, _TENSOR, _TENSORS, _SPARSE, _SPARSES = 5, 10, 4, 9, 11, 12  # onnx.AttributeProto
 # The input that says how large an operator's output is, where its values are a shape or factors of one.
 _SIZED = {"ConstantOfShape": 0, "Expand": 1, "Tile": 1, "OneHot": 1, "CenterCropPad": 1}
 _BITS = {1: 32, 2: 8, 3: 8, 4: 16, 5: 16, 6: 32, 7: 64, 9: 8, 10: 16, 11: 64, 12: 32, 13: 64, 14: 64, 15: 128, 16: 16}
@@ -56,8 +56,9 @@ def check_bounds(graph: onnx.ModelProto, folder: Path | None = None, limits: Gra
         Invalid: an operator is of a domain that is not ONNX's own; weights lie outside of `folder`, behind a link, or
             are not there whole; a tensor, loop or the graph is too large. The part of the graph is named.
     """
-    own = {(item.domain, item.name) for item in graph.functions}
-    walk = _Walk(limits, own)
+    own = {(item.domain, item.name): item for item in graph.functions}
+    _Expansion(own, limits).check(graph.graph)
+    walk = _Walk(limits, own.keys())
     walk.graph(graph.graph, 0)
     for function in graph.functions:
         walk.nodes(function.node, {}, 1)
@@ -68,7 +69,7 @@ def check_bounds(graph: onnx.ModelProto, folder: Path | None = None, limits: Gra
 class _Walk:
     """Goes through a graph and all that is inside it; collects tensors whose values lie in other files."""
 
-    def __init__(self, limits: GraphLimits, own: set[tuple[str, str]]) -> None:
+    def __init__(self, limits: GraphLimits, own: Set[tuple[str, str]]) -> None:
         self._limits, self._own = limits, own
         self._count = 0
         self._foreign: set[tuple[str, str]] = set()
@@ -95,9 +96,7 @@ class _Walk:
         for tensor in graph.initializer:
             self._tensor(tensor)
         for sparse in graph.sparse_initializer:
-            self._tensor(sparse.values)
-            self._tensor(sparse.indices)
-            self._shape(sparse.values.name, sparse.dims)
+            self._sparse(sparse)
         self.nodes(graph.node, weights, depth)
 
     def nodes(self, nodes: Iterable[onnx.NodeProto], weights: dict[str, onnx.TensorProto], depth: int) -> None:
@@ -125,6 +124,10 @@ class _Walk:
             self._tensor(attribute.t)
         for tensor in attribute.tensors if attribute.type == _TENSORS else ():
             self._tensor(tensor)
+        if attribute.type == _SPARSE:
+            self._sparse(attribute.sparse_tensor)
+        for sparse in attribute.sparse_tensors if attribute.type == _SPARSES else ():
+            self._sparse(sparse)
         if attribute.name == "shape" and node.op_type.startswith("Random"):
             self._shape(node.name or node.op_type, attribute.ints)
 
@@ -143,6 +146,11 @@ class _Walk:
                 )
         else:
             self._shape(name, values)
+
+    def _sparse(self, sparse: onnx.SparseTensorProto) -> None:
+        self._tensor(sparse.values)
+        self._tensor(sparse.indices)
+        self._shape(sparse.values.name, sparse.dims)  # ONNX Runtime makes it dense
 
     def _tensor(self, tensor: onnx.TensorProto) -> None:
         self._shape(tensor.name, tensor.dims)
@@ -163,6 +171,42 @@ class _Walk:
                 f"the tensor {name!r} has the shape {list(sizes)}, more than {self._limits.elements:,} elements",
                 next_step="export the model with a smaller or an unknown batch size",
             )
+
+
+class _Expansion:
+    """How many nodes a graph has once ONNX Runtime has put each function's body in place of its calls."""
+
+    def __init__(self, functions: Mapping[tuple[str, str], onnx.FunctionProto], limits: GraphLimits) -> None:
+        self._functions, self._limits = functions, limits
+        self._sizes: dict[tuple[str, str], int] = {}
+        self._open: set[tuple[str, str]] = set()
+
+    def check(self, graph: onnx.GraphProto) -> None:
+        """Refuse a function that calls itself, and calls that multiply beyond the limit."""
+        if not self._functions:
+            return
+        if self._of(graph.node) > self._limits.nodes:
+            raise Invalid(f"with its functions put in, the graph has more than {self._limits.nodes:,} nodes")
+
+    def _of(self, nodes: Iterable[onnx.NodeProto]) -> int:
+        total = 0
+        for node in nodes:
+            total += 1 + self._call((node.domain, node.op_type))
+            for attribute in node.attribute:
+                inner = [attribute.g] if attribute.type == _GRAPH else attribute.graphs
+                total += sum(self._of(graph.node) for graph in inner)
+        return total
+
+    def _call(self, key: tuple[str, str]) -> int:
+        if key not in self._functions:
+            return 0
+        if key in self._open or len(self._open) > 100:
+            raise Invalid(f"the graph's function {key[1]!r} calls itself, or a hundred others one in another")
+        if key not in self._sizes:
+            self._open.add(key)
+            self._sizes[key] = self._of(self._functions[key].node)
+            self._open.discard(key)
+        return self._sizes[key]
 
 
 def _known(item: onnx.ValueInfoProto) -> list[int]:
