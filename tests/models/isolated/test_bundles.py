@@ -127,7 +127,7 @@ def test_answers_that_depend_on_the_batch_are_refused(trips: Trips) -> None:
 
 def test_a_source_that_is_not_whole_is_refused_when_it_is_built(trips: Trips, tmp_path: Path) -> None:
     (tmp_path / "lonely.py").write_text("import its_sibling\n", encoding="utf-8")
-    with pytest.raises(ModelFailed, match="No module named 'its_sibling'"):
+    with pytest.raises(ModelFailed, match=r"No module named 'its_sibling' \(install what it imports here"):
         build_bundle("lonely:Lonely", trips.rows, code=tmp_path / "lonely.py")
     (tmp_path / "its_sibling.py").write_text("", encoding="utf-8")
     (tmp_path / "lonely.py").write_text(

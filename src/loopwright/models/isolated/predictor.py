@@ -172,7 +172,11 @@ class _Keeper:
         try:
             self._begin()
         except Died as error:
-            raise ModelFailed(f"the model cannot be run: {error}") from None
+            absent = "ModuleNotFoundError" in str(error)
+            raise ModelFailed(
+                f"the model cannot be run: {error}",
+                next_step="install what it imports here, or bundle it: code=FOLDER" if absent else "",
+            ) from None
 
     @property
     def pid(self) -> int:
