@@ -184,7 +184,7 @@ def vouched(folder: Path, name: str) -> Iterator[tuple[int, list[bytes], ssl.SSL
 
     def speak(peer: socket.socket) -> None:
         with inside.wrap_socket(peer, server_side=True) as safe:
-            said.append(safe.recv(65536))
+            said.append(request(safe))  # all of it: to close with bytes unread resets the connection
             safe.sendall(OK)
 
     with receiver(lambda peer, _heard: speak(peer), listens=False) as (port, _):
