@@ -63,6 +63,7 @@ def test_the_way_of_a_bundle_from_an_empty_folder(ws: Path, bundle: Bundle, key:
         told = models("inspect", what)
         assert told.code == 0
         assert fingerprint(key.text)[:16] in told.out
+    (ws / "trips").mkdir()  # a folder that is no bundle hides no model
     short = fingerprint(key.text)[:16]
     assert short in models("show", "trips").out
     assert "yes" in models("log", "trips").out  # signed

@@ -177,9 +177,9 @@ def _vouch(session: Session, ref: str, key: Path | None) -> Any:
 
 
 def _is_path(ref: str) -> bool:
-    """A folder or file of this machine; a name that stands for a model as well is one only with a slash or ending."""
+    """Whether it names a bundle in a folder, or a zip, of this machine; any other folder hides no model of its name."""
     path = Path(ref)
-    return path.exists() and (path.is_dir() or path.suffix.lower() == ".zip") and ":" not in ref and "@" not in ref
+    return (path / "bundle.json").is_file() or (path.suffix.lower() == ".zip" and path.is_file())
 
 
 def _metric(text: str) -> tuple[str, float]:
