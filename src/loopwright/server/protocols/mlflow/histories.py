@@ -119,10 +119,11 @@ def _sampled(histories: Sequence[MetricHistory], most: int) -> set[int]:
 
 def _items(history: MetricHistory, run_id: str = "", steps: Collection[int] | None = None) -> list[MetricItem]:
     """The points of a history, or those at the steps that are given."""
-    columns = zip(history.values, history.times_us, history.steps, strict=True)
-    if steps is not None:
-        columns = ((value, at, step) for value, at, step in columns if step in steps)  # type: ignore[assignment]
-    return [MetricItem(history.key, value, at // 1000, step, run_id) for value, at, step in columns]
+    return [
+        MetricItem(history.key, value, at // 1000, step, run_id)
+        for value, at, step in zip(history.values, history.times_us, history.steps, strict=True)
+        if steps is None or step in steps
+    ]
 
 
 ENDPOINTS = (
