@@ -87,6 +87,8 @@ def pack_features(rows: Rows) -> tuple[str, list[list[Any]], list[Packed]]:
     """A batch's features: their form, and what the record holds of them, as rows or as arrays."""
     if not isinstance(rows, Block):
         return _ROWS, rows, []
+    if rows.count == 1 and rows.values is not None:
+        return _ROWS, [rows.values], []
     if rows.is_matrix:
         return _MATRIX, [], [_packed(rows.matrix, "f")]
     pairs = zip(rows.columns, rows.kinds, strict=True)

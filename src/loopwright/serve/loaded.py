@@ -119,6 +119,9 @@ def _run(predictor: AnyPredictor, rows: Rows) -> dict[str, Array]:
         return predictor.predict_rows(rows)
     names = predictor.signature.names
     if predictor.manifest.layout is Layout.MATRIX:
+        values = rows.values
+        if rows.count == 1 and values and min(values) > -FLOAT32_LIMIT and max(values) < FLOAT32_LIMIT:
+            return predictor.predict_matrix(np.array([values], dtype=np.float32))  # alone in its turn
         return predictor.predict_matrix(_float32(rows.matrix, names))
     columns = {name: column for name, column in zip(names, rows.columns, strict=True) if column is not None}
     return predictor.predict(columns)
