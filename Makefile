@@ -11,7 +11,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-demo servers libraries demo test quick interop check format bench bench-tracking docs lock clean
+.PHONY: help setup setup-demo servers libraries demo test quick interop check format bench bench-tracking bench-serving docs lock clean
 
 # The first interpreter of a version that we test with.
 PYTHON ?= $(shell for name in python3 python3.13 python3.12 python3.11; do \
@@ -100,6 +100,10 @@ bench: setup
 # Each peer in an environment of its own, .bench-<peer>, from the pins in bench/tracking/ (ARGS="--quick --only raw").
 bench-tracking: setup
 	$(BIN)/python bench/tracking $(ARGS)
+
+# The same with servers of models, from the pins in bench/serving_peers/; needs wrk, h2load and a C compiler.
+bench-serving: setup
+	$(BIN)/python bench/serving_peers $(ARGS)
 
 docs: setup
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

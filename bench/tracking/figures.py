@@ -51,15 +51,21 @@ def best(rounds: list[list[Line]]) -> list[Line]:
 
 
 def comparison(lines: list[Line]) -> Table:
-    """A line a peer, with our figure, the ratio (above 1: we are better), the goal and whether it was reached."""
+    """A line a peer, with our figure, the ratio (above 1: we are better), the goal and whether it was reached.
+
+    A figure of ours that nothing is compared with has a line if it has a goal.
+    """
     shown: Table = [("work", "ours", "peer", "theirs", "ratio", "goal", "reached")]
     ours = {line.work: line for line in lines if line.side == OURS}
+    compared_with = {line.work for line in lines if line.side != OURS}
     for line in lines:
         mine = ours.get(line.work)
         if mine is not None and line is not mine:
             compared = ratio(mine, line)
             goals, verdict = _goals(mine, line, compared)
             shown.append((line.work, _figure(mine), line.side, _figure(line), f"{compared:.1f}", goals, verdict))
+        elif line is mine and mine.goal and mine.work not in compared_with:
+            shown.append((line.work, _figure(mine), "", "", "", *_goals(mine, mine, 1.0)))
     return shown
 
 

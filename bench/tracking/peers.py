@@ -28,15 +28,15 @@ SETTLE_S = 60.0
 READY = "/api/2.0/mlflow/experiments/get?experiment_id=0"
 
 
-def environment(peer: str) -> Path:
-    """The interpreter of a peer's environment, made from its pins if it is not there or the pins have changed.
+def environment(peer: str, where: Path = HERE) -> Path:
+    """The interpreter of a peer's environment, made from its pins in `where` if it is not there or they have changed.
 
     Its bytecode is compiled at once, as ours is: no side compiles what it imports while it is measured. BENCH_ENVS
     names a folder of ready environments to use instead.
     """
     if given := os.environ.get("BENCH_ENVS"):
         return Path(given) / peer / "bin" / "python"
-    pins, folder = HERE / f"{peer}.txt", ROOT / f".bench-{peer}"
+    pins, folder = where / f"{peer}.txt", ROOT / f".bench-{peer}"
     wanted, stamp, python = f"compiled\n{pins.read_text()}", folder / "stamp", folder / "bin" / "python"
     if not stamp.exists() or stamp.read_text() != wanted:
         print(f"making {folder.name}", file=sys.stderr, flush=True)
@@ -140,7 +140,7 @@ def _started(name: str, db: str) -> Iterator[tuple[subprocess.Popen[bytes], Serv
     try:
         yield process, Server(name, f"http://127.0.0.1:{port}", process.pid, place, db), started
     finally:
-        _stop(process)
+        stop(process)
         shutil.rmtree(place, ignore_errors=True)
 
 
@@ -157,7 +157,7 @@ def _wait(process: subprocess.Popen[bytes], server: Server, started: float) -> N
     raise RuntimeError(f"{server.name} does not answer ({process.args!r}):\n{log[-800:]}")
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
+def stop(process: subprocess.Popen[bytes]) -> None:
     if process.poll() is not None:
         return
     family = processes(process.pid)
