@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-from same import HERE, Matrix, Same, grpc_frame, v2_binary
+from same import BODIES, HERE, Matrix, Same, grpc_frame, v2_binary
 from sides import JSON, Running, pinned
 
 # isort: split
@@ -21,7 +21,6 @@ from cost import Cost, Meter
 
 PACKAGES = {"wrk": "wrk", "h2load": "nghttp2-client", "taskset": "util-linux", "cc": "gcc"}
 GRPC = "/inference.GRPCInferenceService/ModelInfer"
-BODIES = 64
 LUA = """
 local bodies, at = {}, 0
 wrk.method = "POST"

@@ -9,20 +9,23 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
-from same import HERE, MODEL, Matrix, Same, read_v2, v2_binary, v2_json
+from same import BODIES, HERE, MODEL, Matrix, Same, read_v2, v2_binary, v2_json
 
 # isort: split
 from cost import processes
 from peers import Server, environment, settle, stop
 from spool import free_port
 
-START_S = 240.0
+START_S = 180.0
+SETTLE_S = 15.0
+LOADING = (404, 502, 503)
 APPS = HERE / "apps"
 JSON = {"Content-Type": "application/json"}
 V2 = f"/v2/models/{MODEL}/infer"
@@ -190,7 +193,7 @@ def running(side: Side, same: Same, workers: int = 1) -> Iterator[Running]:
             server.grpc, server.load_core = f"127.0.0.1:{grpc}", load_core
             _wait(process, server, same, started)
             _prove(server, same)
-            settle([server])
+            settle([server], SETTLE_S)  # some servers poll for work, and never rest
             yield server
         finally:
             family = processes(process.pid)
@@ -209,6 +212,10 @@ def _wait(process: subprocess.Popen[bytes], server: Running, same: Same, started
             server.start_s = time.perf_counter() - started
             same.right(found, 0, 1)
             return
+        except urllib.error.HTTPError as error:
+            last = f"{error}: {error.read()[:200]!r}"
+            if error.code not in LOADING:
+                break
         except OSError as error:
             last = str(error)
         time.sleep(0.02)
@@ -219,7 +226,7 @@ def _wait(process: subprocess.Popen[bytes], server: Running, same: Same, started
 def _prove(server: Running, same: Same) -> None:
     """Every body that will be sent, asked once, in each form that the side takes."""
     for count in (1, 32):
-        for number in range(16):
+        for number in range(BODIES):
             same.right(server.ask(same.part(number, count)), number, count)
             if server.side.binary:
                 same.right(server.ask(same.part(number, count), binary=True), number, count)

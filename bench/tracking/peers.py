@@ -121,9 +121,9 @@ def all_serving(names: Sequence[str], fresh: Callable[[str], str], report: Calla
         yield ready
 
 
-def settle(servers: Sequence[Server]) -> None:
-    """Wait until these servers have used hardly any processor time for two seconds, a minute at most."""
-    deadline, quiet = time.monotonic() + SETTLE_S, 0
+def settle(servers: Sequence[Server], patience_s: float = SETTLE_S) -> None:
+    """Wait until these servers have used hardly any processor time for two seconds, a minute at most by default."""
+    deadline, quiet = time.monotonic() + patience_s, 0
     while quiet < 2 and time.monotonic() < deadline:
         before = sum(cpu_s(server.pid) for server in servers)
         time.sleep(1)

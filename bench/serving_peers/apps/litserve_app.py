@@ -17,10 +17,11 @@ class Served(litserve.LitAPI):
         """Open the model, in LitServe's worker process."""
         self.scorer = Scorer()
 
-    def decode_request(self, request: Any, **_: Any) -> Any:
-        """The rows."""
+    def decode_request(self, request, **_: Any) -> Any:  # type: ignore[no-untyped-def]
+        """The rows; LitServe would check a body against a type of `request`."""
         return np.asarray(request["rows"], dtype=np.float32)
 
+    # Called only where `max_batch_size` is set.
     def batch(self, inputs: list[Any]) -> Any:
         """The rows of several requests in one matrix."""
         self.ends = np.cumsum([len(rows) for rows in inputs])[:-1]
