@@ -72,7 +72,7 @@ static size_t whole(const char *answer, size_t have) {
 static void count(struct connection *c, uint64_t now) {
     int status = atoi(c->answer + 9), kind = status == 503;
     if (status != 200 && status != 503) {
-        errors++;
+        if (!errors++) fprintf(stderr, "%.*s\n", (int)(c->have < 300 ? c->have : 300), c->answer);
         return;
     }
     uint64_t us = (now - c->due_ns) / 1000;

@@ -173,7 +173,7 @@ def flood_command(program: Path, server: Running, rows: Sequence[Matrix], rate: 
     with place.open("wb") as file:
         for part in rows:
             body = server.side.body(part)
-            head = f"POST {server.side.path} HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\n"
+            head = f"POST {server.side.path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
             whole = f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
             file.write(len(whole).to_bytes(4, "little") + whole)
     return [str(program), port, str(place), f"{rate:.0f}", str(seconds), "2048"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,9 @@ class Served:
 
 
 if __name__ == "__main__":
-    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, configure_logging=False)
+    # A cluster of its own, whatever else runs on this machine.
+    own = {"address": "local", "_temp_dir": str(Path.cwd())}
+    ray.init(**own, num_cpus=1, include_dashboard=False, log_to_driver=False, configure_logging=False)
     serve.start(http_options={"host": "127.0.0.1", "port": int(sys.argv[1])})
     serve.run(Served.bind(), route_prefix="/predict")
     signal.sigwait([signal.SIGTERM, signal.SIGINT])
