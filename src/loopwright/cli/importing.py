@@ -8,6 +8,7 @@ import click
 
 from loopwright.cli.command import Session, command
 from loopwright.cli.exporting import container
+from loopwright.cli.exporting_edge import edge
 from loopwright.core import Invalid
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def importing() -> None:
 
 @click.group("export")
 def exporting() -> None:
-    """Carry what is here into another system, or a model into a container image."""
+    """Carry what is here into another system, or a model into a container image or to the edge."""
 
 
 def _shared(function: Any) -> Any:
@@ -141,3 +142,4 @@ def _show_omitted(session: Session, report: Report) -> None:
 importing.add_command(import_mlflow)
 exporting.add_command(export_mlflow)
 exporting.add_command(container)
+exporting.add_command(edge)

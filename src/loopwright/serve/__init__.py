@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from loopwright.serve.batch import ScoringOptions, ScoringReport, ScoringService, open_rows, score, threads_of
     from loopwright.serve.client import InferenceClient, Inferred
     from loopwright.serve.containers import ImageReport, write_context, write_image
+    from loopwright.serve.edge import Budget, EdgePlan, EdgeReport, Precision, export_edge
     from loopwright.serve.launch import InferenceProcess
     from loopwright.serve.model import (
         LogPolicy,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "batch": ("ScoringOptions", "ScoringReport", "ScoringService", "open_rows", "score", "threads_of"),
     "containers": ("ImageReport", "write_context", "write_image"),
+    "edge": ("Budget", "EdgePlan", "EdgeReport", "Precision", "export_edge"),
     "rest.contract": ("contract_from",),
     "arguments": ("ProcessSettings", "bytes_of"),
     "workers.listening": ("listen",),
@@ -46,11 +48,15 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "Budget",
+    "EdgePlan",
+    "EdgeReport",
     "ImageReport",
     "InferenceClient",
     "InferenceProcess",
     "Inferred",
     "LogPolicy",
+    "Precision",
     "Prediction",
     "PredictionLog",
     "PredictionStatus",
@@ -67,6 +73,7 @@ __all__ = [
     "assign",
     "bytes_of",
     "contract_from",
+    "export_edge",
     "listen",
     "open_rows",
     "predictions_between",
