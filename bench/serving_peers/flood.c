@@ -4,7 +4,8 @@
 An open loop: requests are due RATE times a second whatever the server does, and each is sent on the connection that
 has been free for longest. A latency counts from the moment at which the request was due; those that found no free
 connection within a second are counted as unsent. REQUESTS holds whole HTTP requests, each behind its length (4 bytes,
-little-endian). Prints one JSON object: answers with 200, with 503, others, and percentiles in milliseconds. */
+little-endian). Prints one JSON object: answers with 200, with 503, others, percentiles in milliseconds, and in which
+share of its turns something was due and no connection was free: then the server holds it up. */
 
 #include <errno.h>
 #include <fcntl.h>
@@ -113,12 +114,14 @@ int main(int argc, char **argv) {
         epoll_ctl(poller, EPOLL_CTL_ADD, all[which].fd, &event);
         free_again(which);
     }
-    uint64_t began = now_ns(), end = began + (uint64_t)(seconds * 1e9), sent = 0, due = 0;
+    uint64_t began = now_ns(), end = began + (uint64_t)(seconds * 1e9), sent = 0, due = 0, turns = 0, full = 0;
     static struct epoll_event events[1024];
     while (1) {
         uint64_t now = now_ns();
         if (now >= end && (idle_count == connections || now > end + 5000000000u)) break;
         uint64_t wanted = (uint64_t)((now < end ? now - began : end - began) / 1e9 * rate);
+        turns++;
+        full += due < wanted && !idle_count;
         while (due < wanted) {
             uint64_t when = began + (uint64_t)(due / rate * 1e9);
             if (!idle_count) {
@@ -161,8 +164,9 @@ int main(int argc, char **argv) {
     }
     errors += connections - idle_count; /* no answer within five seconds of the end */
     printf("{\"offered\": %.1f, \"sent\": %lu, \"accepted\": %lu, \"refused\": %lu, \"errors\": %lu, "
-           "\"accepted_p99_ms\": %.3f, \"refused_p50_ms\": %.3f, \"refused_p99_ms\": %.3f, \"unsent\": %lu}\n",
-           sent / seconds, sent, counted[0], counted[1], errors, percentile(0, 0.99), percentile(1, 0.5),
-           percentile(1, 0.99), unsent);
+           "\"accepted_p99_ms\": %.3f, \"refused_p50_ms\": %.3f, \"refused_p99_ms\": %.3f, \"unsent\": %lu, "
+           "\"full\": %.3f}\n",
+           (sent + unsent) / seconds, sent, counted[0], counted[1], errors, percentile(0, 0.99), percentile(1, 0.5),
+           percentile(1, 0.99), unsent, (double)full / turns);
     return 0;
 }

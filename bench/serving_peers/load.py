@@ -153,7 +153,11 @@ def build_flood(folder: Path) -> Path:
 
 
 class Flood(msgspec.Struct):
-    """What an open-loop load saw: latencies in ms from the moment at which a request was due."""
+    """What an open-loop load saw: latencies in ms from the moment at which a request was due.
+
+    `unsent` requests found no free connection within a second; `full` is the share of the generator's turns in which
+    something was due and none was free.
+    """
 
     offered: float
     sent: int
@@ -164,6 +168,7 @@ class Flood(msgspec.Struct):
     refused_p50_ms: float
     refused_p99_ms: float
     unsent: int
+    full: float
 
 
 def flood_command(program: Path, server: Running, rows: Sequence[Matrix], rate: float, seconds: int) -> list[str]:
