@@ -82,7 +82,7 @@ def read_v2(body: bytes, length: str | None) -> list[float]:
     data: list[float] | None = outputs[0].get("data")
     if data is not None:
         return data
-    return np.frombuffer(body[head:], "<f4").tolist()
+    return [float(value) for value in np.frombuffer(body[head:], "<f4")]
 
 
 def grpc_frame(rows: Matrix) -> bytes:
@@ -107,7 +107,7 @@ def read_grpc(body: bytes) -> list[float]:
     place = [output.name for output in answer.outputs].index("probability")
     if answer.raw_output_contents:
         kind = "<f8" if answer.outputs[place].datatype == "FP64" else "<f4"
-        return np.frombuffer(answer.raw_output_contents[place], kind).tolist()
+        return [float(value) for value in np.frombuffer(answer.raw_output_contents[place], kind)]
     contents = answer.outputs[place].contents
     return list(contents.fp32_contents) or list(contents.fp64_contents)
 

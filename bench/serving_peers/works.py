@@ -24,7 +24,7 @@ from loopwright.serve import read_predictions
 
 REST_S = 3.0
 OVERLOADED = 2.0
-HALF_S = 0.5
+WATCH_S = 1.0
 FULL = 0.05
 
 
@@ -182,7 +182,7 @@ def _overload_lines(able: float, normal: Flood, found: Flood, memory: list[float
 
 
 def flood(program: Path, server: Running, same: Same, rate: float, seconds: int) -> tuple[Flood, list[float]]:
-    """An open loop of one-row requests at that rate, and the server's memory in MB meanwhile, twice a second."""
+    """An open loop of one-row requests at that rate, and the server's memory in MB meanwhile, once a second."""
     command = flood_command(program, server, [same.part(number, 1) for number in range(64)], rate, seconds)
     where = [server.load_core] if server.load_core is not None else []
     with _watched(server) as memory:
@@ -200,7 +200,7 @@ def _watched(server: Running) -> Iterator[list[float]]:
     over, found = threading.Event(), [sum(server.memory_mb())]
 
     def watch() -> None:
-        while not over.wait(HALF_S):
+        while not over.wait(WATCH_S):
             found.append(sum(server.memory_mb()))
 
     thread = threading.Thread(target=watch, name="memory-watch")
