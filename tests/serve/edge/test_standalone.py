@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -13,6 +14,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.examples import examples
 from tests.models.conftest import Trips
 from tests.serve.edge.conftest import Network
 
@@ -170,3 +174,38 @@ def test_a_changed_byte_refuses_to_load(folder: Path, tmp_path: Path) -> None:
         (tmp_path / "bundle.json").write_text(text)
         with pytest.raises(Damaged, match=r"bundle\.json"):
             EdgeModel(tmp_path)
+
+
+ANY = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text()
+    | st.binary()
+    | st.lists(st.floats(), max_size=2)
+)
+
+
+@given(st.lists(st.fixed_dictionaries({name: st.just(value) | ANY for name, value in ROW.items()}), max_size=4))
+@settings(max_examples=examples(200), deadline=None)
+def test_any_values_are_answered_or_refused_by_name(model: EdgeModel, rows: list[dict[str, Any]]) -> None:
+    refusal = ""
+    found: dict[str, Any] = {}
+    try:
+        found = model.predict(rows)
+    except BadInput as error:
+        refusal = str(error)
+    if refusal:
+        assert any(f"column {name!r}, row" in refusal for name in ROW)
+    else:
+        assert len(found["label"]) == len(rows)
+
+
+@given(st.lists(st.lists(st.text() | st.sampled_from(["", "1", "AA", "true", "1e400", "9" * 400]), max_size=7)))
+@settings(max_examples=examples(200), deadline=None)
+def test_any_cells_are_answered_or_refused(model: EdgeModel, cells: list[list[str]]) -> None:
+    text = io.StringIO()
+    csv.writer(text).writerows([list(ROW), *cells])
+    with contextlib.suppress(BadInput, csv.Error):
+        answer_csv(model, io.StringIO(text.getvalue()), io.StringIO())
