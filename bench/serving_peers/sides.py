@@ -132,9 +132,9 @@ def prepare(side: Side, folder: Path) -> None:
 
 
 def _variables(side: Side, folder: Path) -> dict[str, str]:
-    path = os.environ["PATH"]
-    if side.peer:
-        path = f"{environment(side.peer, HERE).parent}{os.pathsep}{path}"
+    if not side.peer:
+        return {**os.environ}
+    path = f"{environment(side.peer, HERE).parent}{os.pathsep}{os.environ['PATH']}"
     own = {"BENCH_MODEL": str(folder / MODEL / "model.onnx"), "BENCH_BATCH": str(side.batch), "PYTHONPATH": str(APPS)}
     # Numeric libraries would start a thread for each core of the machine; the side has one.
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
