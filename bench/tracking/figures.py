@@ -65,7 +65,8 @@ def comparison(lines: list[Line]) -> Table:
             goals, verdict = _goals(mine, line, compared)
             shown.append((line.work, _figure(mine), line.side, _figure(line), f"{compared:.1f}", goals, verdict))
         elif line is mine and mine.goal and mine.work not in compared_with:
-            shown.append((line.work, _figure(mine), "", "", "", *_goals(mine, mine, 1.0)))
+            alone = msgspec.structs.replace(mine, least_ratio=0.0)
+            shown.append((line.work, _figure(mine), "", "", "", *_goals(mine, alone, 1.0)))
     return shown
 
 
