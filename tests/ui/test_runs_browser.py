@@ -121,6 +121,7 @@ def test_chosen_runs_are_compared(crowd_site: Crowded, page: Page) -> None:
 def test_a_range_of_an_axis_keeps_the_runs_in_it(crowd_site: Crowded, page: Page) -> None:
     site, crowd = crowd_site
     page.goto(f"{site.url}/p/default/compare?" + "&".join(f"run={id}" for id in crowd.sweep[:12]))
+    page.locator(".parallel .grip").nth(3).scroll_into_view_if_needed()
     box = page.locator(".parallel .grip").nth(3).bounding_box()
     assert box is not None
     x = box["x"] + box["width"] / 2

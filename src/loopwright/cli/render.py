@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -13,6 +14,7 @@ import msgspec
 from loopwright.core import encode
 
 _MAX_CELL = 60
+_UNBROKEN = 10_000
 
 
 def write_json(value: Any) -> None:
@@ -27,7 +29,8 @@ def show(value: Any, *, columns: tuple[str, ...] = (), title: str = "") -> None:
     """Print a value for a person: a list of records as a table, one record as name and value, else as it is."""
     from rich.console import Console
 
-    console = Console()
+    # What goes to a file or a pipe is for grep and its kin: a row is one line there, however long.
+    console = Console(width=None if sys.stdout.isatty() or os.environ.get("COLUMNS") else _UNBROKEN)
     if isinstance(value, str):
         sys.stdout.write(value if value.endswith("\n") else value + "\n")
     elif value is None:

@@ -19,6 +19,8 @@ import pytest
 from mlflow.entities import Metric
 from tests.interop.mlflow.filling import fill, truth
 
+import loopwright as lw
+
 _OURS = "loopwright."
 
 
@@ -241,8 +243,9 @@ def test_a_killed_import_goes_on_where_it_broke_off(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "loopwright", "import", "mlflow", uri, "-w", root]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     marked = f"tags.`{_OURS}import_state` != ''"
-    while process.poll() is None and not lines("runs", "search", "--filter", marked, "-w", root):
-        time.sleep(0.05)
+    with lw.connect(root) as ws:  # a command a look would be too slow to catch it half-way
+        while process.poll() is None and not ws.runs.search(marked, limit=1):
+            time.sleep(0.02)
     process.kill()
     assert process.wait() == -signal.SIGKILL, "the import was over before it could be killed"
     whole = len(lines("runs", "search", "--filter", marked, "--limit", "1000", "-w", root))
