@@ -15,7 +15,8 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "record-runs.md
 
 
 def run(folder: Path, *arguments: str) -> str:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("LOOPWRIGHT_")}
+    # xdist tells its workers the width of its own terminal.
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("LOOPWRIGHT_", "COLUMNS"))}
     done = subprocess.run(
         [sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False
     )

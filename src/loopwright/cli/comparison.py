@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from loopwright.cli.render import cell
+from loopwright.cli.render import cell, console_of
 
 if TYPE_CHECKING:
     from loopwright.pipeline import CodeDifference
@@ -29,7 +28,7 @@ def print_comparison(comparison: RunComparison) -> None:
         _section(table, title, [(item.key, [Text(cell(value)) for value in item.values]) for item in differences])
     metrics = [(item.key, [_metric(item, at) for at in range(len(item.values))]) for item in comparison.metrics]
     _section(table, "metrics", metrics)
-    console = Console()
+    console = console_of()
     console.print(table if table.row_count else "these runs do not differ")
     if comparison.baseline:
         console.print(Text("changes are against the baseline of the experiment", style="dim"))
@@ -37,7 +36,7 @@ def print_comparison(comparison: RunComparison) -> None:
 
 def print_code(name: str, found: CodeDifference | None) -> None:
     """What changed in code, environment and inputs since the first run."""
-    console = Console()
+    console = console_of()
     if found is None or found.is_empty:
         return
     console.print(Text(f"\ncode, environment and inputs of {name}", style="bold cyan"))

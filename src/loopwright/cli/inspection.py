@@ -13,11 +13,10 @@ _FILES_SHOWN = 50
 
 def show_inspection(found: Inspection) -> None:
     """Print it as tables: facts, inputs, outputs, files, signatures, lineage."""
-    from rich.console import Console
 
-    from loopwright.cli.render import pairs_of, table_of
+    from loopwright.cli.render import console_of, pairs_of, table_of
 
-    console = Console()
+    console = console_of()
     for title, rows in _parts(found):
         console.print(pairs_of(rows, title) if isinstance(rows, Mapping) else table_of(rows, title=title))
         console.print()
@@ -51,13 +50,12 @@ def _parts(found: Inspection) -> Iterator[tuple[str, Any]]:
 
 def show_vouch(found: Vouch) -> None:
     """Print what was verified: how much was read, and who signed it."""
-    from rich.console import Console
 
-    from loopwright.cli.render import pairs_of
+    from loopwright.cli.render import console_of, pairs_of
 
     signed = ", ".join(_signer(item) for item in found.signatures) or "nobody"
     read = f"{found.files} files, {found.size_bytes:,} bytes, all as they were built"
-    Console().print(pairs_of({"ref": found.ref, "bundle": found.bundle, "read": read, "signed by": signed}))
+    console_of().print(pairs_of({"ref": found.ref, "bundle": found.bundle, "read": read, "signed by": signed}))
 
 
 def short_version(version: ModelVersion) -> dict[str, Any]:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.text import Text
 from rich.tree import Tree
 
-from loopwright.cli.render import cell
+from loopwright.cli.render import cell, console_of
 
 if TYPE_CHECKING:
     from loopwright.store import Trace
@@ -26,7 +25,7 @@ def print_tree(trace: Trace, direction: str) -> None:
         children[near].append((edge.role, far))
     tree = Tree(_label(nodes.get(trace.root), trace.root, ""))
     _grow(tree, trace.root, nodes, children, {trace.root})
-    Console().print(tree)
+    console_of().print(tree)
 
 
 def _grow(

@@ -7,11 +7,14 @@ import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from loopwright.core import encode
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 _MAX_CELL = 60
 _UNBROKEN = 10_000
@@ -27,10 +30,7 @@ def write_json(value: Any) -> None:
 
 def show(value: Any, *, columns: tuple[str, ...] = (), title: str = "") -> None:
     """Print a value for a person: a list of records as a table, one record as name and value, else as it is."""
-    from rich.console import Console
-
-    # What goes to a file or a pipe is for grep and its kin: a row is one line there, however long.
-    console = Console(width=None if sys.stdout.isatty() or os.environ.get("COLUMNS") else _UNBROKEN)
+    console = console_of()
     if isinstance(value, str):
         sys.stdout.write(value if value.endswith("\n") else value + "\n")
     elif value is None:
@@ -39,6 +39,13 @@ def show(value: Any, *, columns: tuple[str, ...] = (), title: str = "") -> None:
         console.print(table_of(value, columns, title) if value else "nothing here yet")
     else:
         console.print(pairs_of(value, title))
+
+
+def console_of() -> Console:
+    """Standard output. What goes to a file or a pipe is for grep and its kin: a row is one line there, however long."""
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() or os.environ.get("COLUMNS") else _UNBROKEN)
 
 
 def table_of(items: Sequence[Any], columns: tuple[str, ...] = (), title: str = "") -> Any:
