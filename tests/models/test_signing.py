@@ -30,6 +30,8 @@ from loopwright.models.signing import (
 from loopwright.store import Stores
 from loopwright.workspace import Workspace
 
+pytestmark = pytest.mark.slow
+
 
 @dataclass(frozen=True)
 class Key:

@@ -12,6 +12,8 @@ import pytest
 from loopwright.models import Bundle
 from loopwright.serve.explaining import shapley, usual_row
 
+pytestmark = pytest.mark.slow
+
 
 def exact(predict: Any, row: list[Any], usual: list[Any]) -> np.ndarray[Any, Any]:
     """Over all orders of the inputs, by the definition."""

@@ -29,6 +29,8 @@ from loopwright.serve.repository import ModelState
 from loopwright.serve.residency import Residents
 from loopwright.serve.shelf import Usage, to_evict
 
+pytestmark = pytest.mark.slow
+
 MIB = 1 << 20
 
 

@@ -93,6 +93,7 @@ def test_the_front_has_few_names_and_each_is_there() -> None:
     assert [name for name in names if not hasattr(loopwright, name)] == []
 
 
+@pytest.mark.slow
 def test_nothing_of_ours_imports_a_pickle_but_in_the_worker_process() -> None:
     """The worker's modules are loaded by no other process: see the next test."""
     found = [
@@ -104,6 +105,7 @@ def test_nothing_of_ours_imports_a_pickle_but_in_the_worker_process() -> None:
     assert found == []
 
 
+@pytest.mark.slow
 def test_what_unpickles_is_imported_by_the_worker_process_alone() -> None:
     importers = {UNPICKLES: {RUNS_CODE}, RUNS_CODE: {WORKER}, WORKER: set()}
     for target, allowed in importers.items():

@@ -9,6 +9,8 @@ from tests.ui.conftest import Site
 from tests.ui.crowd import HOSTILE, RUNS, SPIKE, Crowd
 from tests.ui.test_pages import Reader
 
+pytestmark = pytest.mark.slow
+
 Crowded = tuple[Site, Crowd]
 RUNS_PATH = "/p/default/runs"
 
