@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from loopwright.core import DType, Field, Invalid, Schema
+from loopwright.core import Corrupt, DType, Field, Invalid, Schema
 
 if TYPE_CHECKING:
     import polars as pl
@@ -154,8 +154,10 @@ def _load(value: Any) -> pl.DataType:
     import polars as pl
 
     if isinstance(value, str):
-        loaded: pl.DataType = getattr(pl, value)()
-        return loaded
+        kind_of = getattr(pl, value, None)
+        if not (isinstance(kind_of, type) and issubclass(kind_of, pl.DataType)):
+            raise Corrupt(f"{value[:60]!r} is no column type")
+        return kind_of()
     ((kind, argument),) = value.items()
     if kind == "Datetime":
         return pl.Datetime("us", argument or None)

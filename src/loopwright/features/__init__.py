@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from loopwright.features.definitions import Entity, FeatureService, FeatureView, RequestView
+    from loopwright.features.lookup import FeatureLookup, LookupReader, merged, read_lookup, write_lookup
     from loopwright.features.model import MaterialiseReport, PushReport, ServiceRecord, Skew, ViewRecord
     from loopwright.features.service import FeatureStore
 
 _HOMES = {
     "definitions": ("Entity", "FeatureService", "FeatureView", "RequestView"),
+    "lookup": ("FeatureLookup", "LookupReader", "merged", "read_lookup", "write_lookup"),
     "model": ("MaterialiseReport", "PushReport", "ServiceRecord", "Skew", "ViewRecord"),
     "service": ("FeatureStore",),
 }
@@ -22,15 +24,20 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "Entity",
+    "FeatureLookup",
     "FeatureService",
     "FeatureStore",
     "FeatureView",
+    "LookupReader",
     "MaterialiseReport",
     "PushReport",
     "RequestView",
     "ServiceRecord",
     "Skew",
     "ViewRecord",
+    "merged",
+    "read_lookup",
+    "write_lookup",
 ]
 
 

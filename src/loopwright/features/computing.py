@@ -60,6 +60,22 @@ def with_request_features(frame: pl.LazyFrame, view: RequestView) -> pl.LazyFram
     return frame.with_columns(view.expressions())
 
 
+def fills(view: FeatureView, columns: Mapping[str, str], types: Mapping[str, pl.DataType]) -> list[pl.Expr]:
+    """Expressions that put the view's defaults where a feature has no value.
+
+    Args:
+        columns: feature -> name of its column.
+        types: of the view's features.
+    """
+    import polars as pl
+
+    return [
+        pl.col(column).fill_null(pl.lit(view.defaults[name]).cast(types[name]))
+        for name, column in columns.items()
+        if name in view.defaults
+    ]
+
+
 def utc(column: pl.Expr, dtype: pl.DataType) -> pl.Expr:
     """A time column as UTC microseconds; one without a zone is taken to be UTC."""
     import polars as pl

@@ -61,6 +61,9 @@ class FeatureView:
         lookback: how far behind a row of the dataset `transform` must see to compute all that depends on that row, so
             that materialising reads no more. What it makes must not be true before the rows that it is made from.
         source_timestamp: the time column of the dataset that `lookback` looks at, where it is not `timestamp`.
+        defaults: feature -> what takes the place of a missing value, in training and in serving alike.
+        required: an endpoint refuses a request for an entity of which nothing is known, or nothing fresh enough;
+            otherwise its features are missing, or as `defaults` says.
     """
 
     def __init__(
@@ -76,6 +79,8 @@ class FeatureView:
         known_at: str | None = None,
         lookback: timedelta | None = None,
         source_timestamp: str = "",
+        defaults: Mapping[str, str | int | float | bool] | None = None,
+        required: bool = False,
         description: str = "",
     ) -> None:
         """Args:
@@ -84,7 +89,8 @@ class FeatureView:
         features: columns to take as they are, or name -> Polars expression or SQL text.
 
         Raises:
-            Invalid: a name is not allowed, an expression looks beyond its row, or a duration is not positive.
+            Invalid: a name is not allowed, an expression looks beyond its row, a duration is not positive, or a default
+                is of a feature that there is not.
         """
         self.name = check_name("feature view", name)
         self.entity = Entity(entity) if isinstance(entity, str) else entity
@@ -93,9 +99,15 @@ class FeatureView:
         self.features = _frozen(name, features)
         self.ttl, self.lookback, self.description = ttl, lookback, description
         self.source_timestamp = source_timestamp or timestamp
+        self.defaults, self.required = dict(defaults or {}), required
         for word, span in (("ttl", ttl), ("lookback", lookback)):
             if span is not None and span <= timedelta(0):
                 raise Invalid(f"{word} of feature view {name!r} is {span}", next_step="give a positive duration")
+        if strange := sorted(self.defaults.keys() - self.features.keys()):
+            raise Invalid(
+                f"feature view {name!r} has a default for {strange[0]!r}, which is none of its features",
+                next_step=f"its features are {', '.join(self.features)}",
+            )
         taken = {*self.keys, timestamp, known_at or timestamp} & set(self.features)
         if taken:
             raise Invalid(
@@ -130,10 +142,13 @@ class RequestView:
         self.name = check_name("feature view", name)
         self.features = _frozen(name, features)
         self.description = description
+        self._thawed: list[pl.Expr] | None = None  # a server asks for them with each turn
 
     def expressions(self) -> list[pl.Expr]:
         """The features' expressions, each under its name."""
-        return [thaw(text).alias(name) for name, text in self.features.items()]
+        if self._thawed is None:
+            self._thawed = [thaw(text).alias(name) for name, text in self.features.items()]
+        return self._thawed
 
     def __repr__(self) -> str:
         return f"RequestView({self.name!r}, {list(self.features)})"

@@ -19,6 +19,11 @@ _pack = msgspec.msgpack.Encoder()
 _unpack = msgspec.msgpack.Decoder(list[Any])
 
 
+def online_place(project: str, view: str, digest: str) -> str:
+    """Where a view's rows are in the online store: each definition has a place of its own."""
+    return f"{project}/{view}@{digest[:16]}"
+
+
 def encode_keys(frame: pl.DataFrame, keys: Sequence[str]) -> list[str]:
     """The online key of each row; rows with a null in a key have one that no entity has."""
     if len(keys) == 1:

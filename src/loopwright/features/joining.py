@@ -28,6 +28,7 @@ class Joinable:
         rows: with the columns `keys`, TRUE, SEEN and the features, in types of the view.
         keys: its key columns; `casts` bring the spine's keys to the types of these.
         features: feature -> name of the column in the result.
+        fills: put the view's defaults where such a column has nothing.
     """
 
     rows: pl.LazyFrame
@@ -35,6 +36,7 @@ class Joinable:
     casts: Sequence[pl.Expr]
     features: dict[str, str]
     ttl: timedelta | None
+    fills: Sequence[pl.Expr] = ()
 
 
 def join_chunks(
@@ -58,7 +60,7 @@ def join_chunks(
                 found = as_of(asked, line, view.keys, features, view.ttl)
             else:
                 found = _bounded(asked.with_row_index(ROW), view, max_rows).sort(ROW).select(features)
-            columns.append(found.rename(view.features))
+            columns.append(found.rename(view.features).with_columns(*view.fills))
         yield pl.concat(columns, how="horizontal")
 
 

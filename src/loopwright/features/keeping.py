@@ -23,6 +23,9 @@ def body_of(view: FeatureView | RequestView) -> dict[str, Any]:
     """A definition as JSON values."""
     if isinstance(view, RequestView):
         return {"kind": REQUEST, "features": _pairs(view), "description": view.description}
+    missing: dict[str, Any] = {"defaults": view.defaults} if view.defaults else {}
+    if view.required:
+        missing["required"] = True
     return {
         "kind": BATCH,
         "entity": view.entity.name,
@@ -37,6 +40,7 @@ def body_of(view: FeatureView | RequestView) -> dict[str, Any]:
         "ttl_s": view.ttl.total_seconds() if view.ttl else None,
         "lookback_s": view.lookback.total_seconds() if view.lookback else None,
         "description": view.description,
+        **missing,  # only where it is said, so that older definitions keep their digest
     }
 
 
@@ -84,6 +88,8 @@ def _batch_view(name: str, body: dict[str, Any], transform: Callable[[Any], Any]
         known_at=body["known_at"] or None,
         lookback=_span(body["lookback_s"]),
         source_timestamp=body["source_timestamp"],
+        defaults=body.get("defaults"),
+        required=body.get("required", False),
         description=body["description"],
     )
 

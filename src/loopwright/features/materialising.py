@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from loopwright.core import Conflict, Scope, new_id
 from loopwright.features.computing import feature_rows, seen_between, transformed
 from loopwright.features.definitions import FeatureView
-from loopwright.features.encoding import decode_rows, encode_keys, encode_rows
+from loopwright.features.encoding import decode_rows, encode_keys, encode_rows, online_place
 from loopwright.features.joining import MAX_ROWS
 from loopwright.features.model import MaterialiseReport
 from loopwright.features.registry import FeatureRegistry, State
@@ -106,7 +106,7 @@ class Materialiser:
         types = {name: rows.schema[name] for name in (*view.keys, *view.features)}
         self._registry.keep_types(state, types)
         if rows.height:
-            place = online_place(self._scope.project, state)
+            place = online_place(self._scope.project, state.view.name, state.digest)
             found = self._stores.online.read(place, encode_keys(rows, view.keys))
             settled = settle_ties(rows, found, view)
             self._stores.online.write(place, encode_rows(settled, view.keys, list(view.features)))
@@ -208,11 +208,6 @@ def _bounds(rows: pl.LazyFrame, end: datetime) -> tuple[tuple[datetime | None, b
         engine="streaming"
     )
     return (row["newest"][0], bool(row["held"][0])), int(row["rows"][0])
-
-
-def online_place(project: str, state: State) -> str:
-    """Where a view's rows are in the online store: each definition has a place of its own."""
-    return f"{project}/{state.view.name}@{state.digest[:16]}"
 
 
 def newest(rows: pl.LazyFrame, view: FeatureView, max_rows: int = MAX_ROWS) -> pl.DataFrame:

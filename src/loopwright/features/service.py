@@ -11,18 +11,20 @@ from loopwright.features.choosing import Asked, Chosen, choose
 from loopwright.features.computing import (
     check_keys,
     feature_rows,
+    fills,
     seen_between,
     transformed,
     utc,
     with_request_features,
 )
 from loopwright.features.definitions import Definition, Entity, FeatureService, FeatureView, RequestView
-from loopwright.features.encoding import encode_rows
+from loopwright.features.encoding import encode_rows, online_place
 from loopwright.features.joining import MAX_ROWS, Joinable, join_chunks
 from loopwright.features.keeping import BATCH
-from loopwright.features.materialising import Materialiser, newest, online_place
+from loopwright.features.lookup import FeatureLookup, lookup_of
+from loopwright.features.materialising import Materialiser, newest
 from loopwright.features.model import MaterialiseReport, PushReport, ServiceRecord, Skew, ViewRecord
-from loopwright.features.online import AGES, read_online
+from loopwright.features.online import AGES, OnlineRows, read_online
 from loopwright.features.registry import FeatureRegistry, State
 from loopwright.features.timeline import SEEN, TRUE
 
@@ -135,6 +137,32 @@ class FeatureStore:
             if isinstance(one.view, RequestView):
                 joined = self._with_request(joined, one, one.view)
         return joined
+
+    def lookup(
+        self,
+        spine: pl.DataFrame | pl.LazyFrame,
+        features: Asked,
+        timestamp: str = "event_timestamp",
+        *,
+        full_names: bool = False,
+    ) -> FeatureLookup:
+        """What a server needs to give a model the features that `historical` gives with the same arguments, at the
+        time of a request. `build_bundle` takes it, and several of them where rows were joined in several steps.
+
+        Raises:
+            NotFound: there is no such view, feature or service.
+            Invalid: the spine lacks a key, or a column that a request view needs.
+        """
+        asked, types = self._choose(features, full_names), dict(spine.lazy().collect_schema())
+        chosen = []
+        for one in asked:
+            state, found = self._registry.state(one.view.name), {}
+            if isinstance(one.view, FeatureView):
+                found = dict(self._joinable(one, types, None, {}).rows.collect_schema())
+            kept = {name: found[name] for name in (*getattr(one.view, "keys", ()), *one.columns) if name in found}
+            chosen.append((one, state.ref, state.digest, kept))
+        names = _names_of(features)
+        return lookup_of(chosen, types, project=self.scope.project, features=names, timestamp=timestamp)
 
     def resolve(self, features: Asked) -> dict[str, str]:
         """The newest version of each dataset behind the features, by the dataset's name: to pin, and to note as inputs.
@@ -274,13 +302,14 @@ class FeatureStore:
             states[name] = self._registry.state(name, code=False)
             return states[name].view
 
-        def state_of(name: str) -> State:
-            return states.get(name) or self._registry.state(name, code=False)
+        def rows_of(name: str) -> OnlineRows:
+            state = states.get(name) or self._registry.state(name, code=False)
+            return OnlineRows(online_place(self.scope.project, name, state.digest), state.types)
 
         asked = choose(features, self._registry.service, view_of, full_names)
         _refuse_taken(asked, keys.schema)
         now = at or self.stores.clock.now()
-        frame, ages = read_online(self.stores.online, self.scope.project, asked, state_of, keys, now)
+        frame, ages = read_online(self.stores.online, asked, rows_of, keys, [now] * keys.height)
         return frame, dict(ages)
 
     @property
@@ -299,7 +328,7 @@ class FeatureStore:
         rows = rows.select([*[pl.col(key) for key in view.keys], TRUE, SEEN, *one.columns])
         found = rows.collect_schema()
         casts = check_keys(view, types, {key: found[key] for key in view.keys})
-        return Joinable(rows, view.keys, casts, one.columns, view.ttl)
+        return Joinable(rows, view.keys, casts, one.columns, view.ttl, fills(view, one.columns, found))
 
     def _with_request(self, frame: pl.LazyFrame, one: Chosen, view: RequestView) -> pl.LazyFrame:
         before = frame.collect_schema().names()
@@ -312,7 +341,7 @@ class FeatureStore:
             rows = rows.cast({name: dtype for name, dtype in state.types.items() if rows.schema[name] != dtype})
         else:
             self._registry.keep_types(state, types)
-        place = online_place(self.scope.project, state)
+        place = online_place(self.scope.project, view.name, state.digest)
         self.stores.online.write(place, encode_rows(rows, view.keys, [*view.features]))
 
     def _apply_view(self, tx: Any, view: FeatureView | RequestView) -> str:
@@ -329,6 +358,13 @@ class FeatureStore:
 
     def _view(self, name: str) -> FeatureView | RequestView:
         return self._registry.state(name).view
+
+
+def _names_of(features: Asked) -> list[str]:
+    if isinstance(features, str):
+        return [features]
+    items = features.features if isinstance(features, FeatureService) else features
+    return [item if isinstance(item, str) else item.name for item in items]
 
 
 def _time_of(timestamp: str, types: Mapping[str, pl.DataType]) -> pl.Expr:

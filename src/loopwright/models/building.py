@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from loopwright.core import DType, Invalid, check_path, digest_bytes, digest_file, encode
-from loopwright.models.bundle import ENVIRONMENT_FILE, EXAMPLE_FILE, OUTPUTS_FILE, PROFILE_FILE, Bundle
+from loopwright.models.bundle import ENVIRONMENT_FILE, EXAMPLE_FILE, FEATURES_FILE, OUTPUTS_FILE, PROFILE_FILE, Bundle
 from loopwright.models.coding import Source, answers_of, classes_of, code_of, source_of, task_of
 from loopwright.models.converting import confined_file, convert_elsewhere
 from loopwright.models.environment import environment_lock, library_versions
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     import numpy as np
     import polars as pl
 
+    from loopwright.features import FeatureLookup
     from loopwright.stats import TableSketch
 
     Array = np.ndarray[Any, Any]
@@ -92,6 +93,7 @@ def build_bundle(
     tolerance: float = 1e-4,
     metrics: Mapping[str, float] | None = None,
     training_data: Sequence[str] = (),
+    features: FeatureLookup | Sequence[FeatureLookup] = (),
     folder: Path | None = None,
     files: Path | str | None = None,
     code: Path | str | None = None,
@@ -116,6 +118,8 @@ def build_bundle(
         tolerance: how far an output may be off: |difference| <= tolerance + tolerance * |original|.
         metrics: the model's scores on held-out rows.
         training_data: refs of the dataset versions that it was trained on.
+        features: as `FeatureStore.lookup` gives them, where inputs are applied features: a server then finds these
+            inputs itself, by an entity's key.
         folder: where to write the bundle, a new folder; by default a temporary one.
         files: a file or folder that a CustomPredictor loads.
         code: the file or folder of a CustomPredictor's source; by default the file that its class stands in.
@@ -135,6 +139,10 @@ def build_bundle(
     sketch = _sketch_of(sample if profile is None else profile)
     confined = confined_file(model, allow_pickle and not allow_code)
     if confined is not None:
+        if features:
+            raise Invalid(
+                "a bundle made of a pickle cannot bring a feature lookup", next_step="give the fitted model itself"
+            )
         options: dict[str, Any] = {"task": task, "target": target, "nullable": list(nullable), "tolerance": tolerance}
         options |= {"metrics": dict(metrics or {}), "training_data": list(training_data)}
         return convert_elsewhere(confined, sample, sketch, options, _new_folder(folder))
@@ -146,6 +154,7 @@ def build_bundle(
         made = _graph_made(opened(model), rows, inputs, asked, tolerance)
     else:
         made = _code_made(source, rows, inputs, asked, tolerance, limits or Limits())
+    lookup = _lookup_for(features, made.inputs)
     manifest = BundleManifest(
         manifest_format=_manifest_format(made),
         format=made.format,
@@ -161,6 +170,7 @@ def build_bundle(
         training_data=tuple(training_data),
         metrics={key: float(value) for key, value in (metrics or {}).items()},
         code=made.code,
+        features=() if lookup is None else lookup.refs,
     )
     about: dict[str, bytes | Path] = {
         PROFILE_FILE: sketch.to_bytes(),
@@ -168,7 +178,18 @@ def build_bundle(
         ENVIRONMENT_FILE: environment_lock().encode(),
         EXAMPLE_FILE: _example(rows, made.inputs),
     }
+    if lookup is not None:
+        from loopwright.features import write_lookup
+
+        about[FEATURES_FILE] = write_lookup(lookup)
     return _write(manifest, {**made.content, **about}, folder)
+
+
+def _lookup_for(features: FeatureLookup | Sequence[FeatureLookup], inputs: tuple[Input, ...]) -> FeatureLookup | None:
+    from loopwright.features import FeatureLookup, merged
+
+    lookups = [features] if isinstance(features, FeatureLookup) else list(features)
+    return merged(lookups).for_inputs(item.name for item in inputs) if lookups else None
 
 
 def _graph_made(

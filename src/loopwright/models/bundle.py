@@ -8,6 +8,7 @@ profile.sketch   the profile of the training data's columns (stats.TableSketch)
 outputs.sketch   the profile of the model's answers on the sample
 environment.txt  the interpreter and libraries it was made with
 example.json     one row as a V2 request
+features.json    where there is one: how a server finds inputs by an entity's key (features.FeatureLookup)
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from loopwright.models.predictor import MANIFEST_FILE, Predictor, read_manifest,
 from loopwright.models.signing import belongs
 
 if TYPE_CHECKING:
+    from loopwright.features import FeatureLookup
     from loopwright.stats import TableSketch
 
 AnyPredictor = Predictor | IsolatedPredictor
@@ -32,6 +34,7 @@ PROFILE_FILE = "profile.sketch"
 OUTPUTS_FILE = "outputs.sketch"
 ENVIRONMENT_FILE = "environment.txt"
 EXAMPLE_FILE = "example.json"
+FEATURES_FILE = "features.json"
 
 
 class Bundle:
@@ -80,6 +83,18 @@ class Bundle:
     def output_profile(self) -> TableSketch:
         """The profile of the model's answers on the sample it was built with."""
         return self._sketch(OUTPUTS_FILE)
+
+    def lookup(self) -> FeatureLookup | None:
+        """How a server finds inputs by an entity's key, where the model was trained on applied features.
+
+        Raises:
+            Corrupt: the file is not the one that was built.
+        """
+        if FEATURES_FILE not in self.manifest.files:
+            return None
+        from loopwright.features import read_lookup
+
+        return read_lookup(read_verified(self.folder, self.manifest, FEATURES_FILE))
 
     def example_row(self) -> list[Any]:
         """The example's values in the order of the signature; lists within lists where an input has a shape."""

@@ -141,7 +141,8 @@ class BundleManifest(msgspec.Struct, frozen=True, kw_only=True):
     """`bundle.json`: everything about a bundle but its large files, which it names by digest.
 
     `tensors` names the graph's tensor for each input, where there is one per input (Layout.COLUMNS). `code` is there
-    only where the model is Python instead of a graph.
+    only where the model is Python instead of a graph. `features` has the refs of the feature views that the model's
+    inputs came from, where the bundle brings their definitions.
     """
 
     manifest_format: int = MANIFEST_FORMAT
@@ -160,6 +161,7 @@ class BundleManifest(msgspec.Struct, frozen=True, kw_only=True):
     training_data: tuple[str, ...] = ()
     metrics: dict[str, float] = {}
     code: Code | None = None
+    features: tuple[str, ...] = ()
 
     @property
     def executes_code(self) -> bool:

@@ -197,6 +197,8 @@ def link_version(
         environment = f"environment:{manifest.environment}"
         lineage.node(tx, environment, digest=manifest.environment, project=project)
         lineage.edge(tx, environment, f"bundle:{version.bundle}", "environment", project)
+        for ref in manifest.features:
+            lineage.edge(tx, ref, version.ref, "features", project)
     if is_id(version.run):
         lineage.edge(tx, f"run:{version.run}", version.ref, "output", project)
     for source in version.training_data:
