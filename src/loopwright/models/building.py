@@ -139,10 +139,7 @@ def build_bundle(
     sketch = _sketch_of(sample if profile is None else profile)
     confined = confined_file(model, allow_pickle and not allow_code)
     if confined is not None:
-        if features:
-            raise Invalid(
-                "a bundle made of a pickle cannot bring a feature lookup", next_step="give the fitted model itself"
-            )
+        _refuse_lookup(features)
         options: dict[str, Any] = {"task": task, "target": target, "nullable": list(nullable), "tolerance": tolerance}
         options |= {"metrics": dict(metrics or {}), "training_data": list(training_data)}
         return convert_elsewhere(confined, sample, sketch, options, _new_folder(folder))
@@ -172,6 +169,13 @@ def build_bundle(
         code=made.code,
         features=() if lookup is None else lookup.refs,
     )
+    return _write(manifest, {**made.content, **_about(made, rows, sketch, lookup)}, folder)
+
+
+def _about(
+    made: _Made, rows: pl.DataFrame, sketch: TableSketch, lookup: FeatureLookup | None
+) -> dict[str, bytes | Path]:
+    """The bundle's files beside the model itself."""
     about: dict[str, bytes | Path] = {
         PROFILE_FILE: sketch.to_bytes(),
         OUTPUTS_FILE: _output_sketch(made.answers).to_bytes(),
@@ -182,7 +186,12 @@ def build_bundle(
         from loopwright.features import write_lookup
 
         about[FEATURES_FILE] = write_lookup(lookup)
-    return _write(manifest, {**made.content, **about}, folder)
+    return about
+
+
+def _refuse_lookup(features: object) -> None:
+    if features:
+        raise Invalid("a bundle made of a pickle brings no feature lookup", next_step="give the fitted model itself")
 
 
 def _lookup_for(features: FeatureLookup | Sequence[FeatureLookup], inputs: tuple[Input, ...]) -> FeatureLookup | None:
