@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 from loopwright.cli.bundles import COMMANDS
@@ -36,23 +34,5 @@ def show(session: Session, ref: str) -> None:
     session.emit(found if session.as_json else whole_version(found))
 
 
-@command("predict")
-@click.argument("ref")
-@click.argument("source", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--output", "-o", type=click.Path(path_type=Path), help="Write a CSV or Parquet file instead of stdout.")
-def predict(session: Session, ref: str, source: Path, output: Path | None) -> None:
-    """A version's answers for the rows of a CSV or Parquet file."""
-    import polars as pl
-
-    frame = pl.read_parquet(source) if source.suffix == ".parquet" else pl.read_csv(source)
-    answers = session.ws.models.predict(ref, frame)
-    if output is None:
-        session.emit(answers.to_dicts())
-    elif output.suffix == ".parquet":
-        answers.write_parquet(output)
-    else:
-        answers.write_csv(output)
-
-
-for made in (log, show, predict, *COMMANDS):
+for made in (log, show, *COMMANDS):
     models.add_command(made)

@@ -47,6 +47,8 @@ if TYPE_CHECKING:
     )
     from loopwright.data.profiles import sketch_of
     from loopwright.data.service import DatasetService
+    from loopwright.data.sources.archives import unpack_gzip
+    from loopwright.data.sources.csv_faults import check_shape, csv_fault, line_of_row
     from loopwright.data.sources.opening import READERS
 
 _HOMES = {
@@ -88,6 +90,8 @@ _HOMES = {
     ),
     "profiles": ("sketch_of",),
     "service": ("DatasetService",),
+    "sources.archives": ("unpack_gzip",),
+    "sources.csv_faults": ("check_shape", "csv_fault", "line_of_row"),
     "sources.opening": ("READERS",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -118,12 +122,15 @@ __all__ = [
     "TopValue",
     "Verdict",
     "between",
+    "check_shape",
     "column_types",
+    "csv_fault",
     "dump_dtypes",
     "expression",
     "freeze",
     "freshness",
     "in_set",
+    "line_of_row",
     "load_dtypes",
     "matches",
     "no_missing_columns",
@@ -133,6 +140,7 @@ __all__ = [
     "suite",
     "thaw",
     "unique",
+    "unpack_gzip",
 ]
 
 

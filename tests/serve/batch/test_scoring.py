@@ -106,7 +106,7 @@ def test_a_row_without_a_needed_value_is_named_or_gets_no_answer(adding: Bundle,
     with pytest.raises(Invalid, match="row 517 has no value in column 'x'"):
         scored(adding, source, tmp_path / "out.parquet")
     assert not (tmp_path / "out.parquet").exists()
-    report = scored(adding, source, tmp_path / "out.parquet", skip_bad=True, restart=True)
+    report = scored(adding, source, tmp_path / "out.parquet", skip_bad=True)
     found = pl.read_parquet(tmp_path / "out.parquet")
     assert found["id"].to_list() == list(range(ROWS))
     assert found.filter(pl.col("value").is_null())["id"].to_list() == [517, 901]
@@ -188,12 +188,15 @@ def test_a_scoring_that_was_killed_goes_on_behind_its_last_whole_part(adding: Bu
 
 
 @pytest.mark.fault
-def test_other_rows_or_another_model_do_not_go_on_with_old_parts(adding: Bundle, tmp_path: Path) -> None:
+def test_other_rows_or_another_model_do_not_go_on_with_old_parts(
+    adding: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     source, output = tmp_path / "in.parquet", tmp_path / "out.parquet"
-    holed = frame_of().with_columns(x=pl.when(pl.col("id") == 900).then(None).otherwise(pl.col("x")))
-    holed.write_parquet(source)
-    with pytest.raises(Invalid, match="row 900"):
-        scored(adding, source, output)
+    frame_of(100).write_parquet(source)
+    with monkeypatch.context() as patch:
+        patch.setattr("loopwright.serve.batch.scoring.publish", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+        with pytest.raises(OSError, match="disk full"):
+            scored(adding, source, output)
     frame_of().write_parquet(source)
     with pytest.raises(Conflict, match="unfinished scoring"):
         scored(adding, source, output)

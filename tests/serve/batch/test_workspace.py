@@ -9,7 +9,7 @@ import pytest
 from tests.serve.conftest import adding_bundle
 
 import loopwright
-from loopwright.core import Conflict, Invalid
+from loopwright.core import Invalid
 from loopwright.serve.batch import ScoringOptions
 from loopwright.track import RunStatus
 from loopwright.workspace import Workspace
@@ -36,7 +36,7 @@ def test_a_dataset_is_scored_into_a_dataset_with_the_lineage_of_both(ws: Workspa
     assert list((tmp_path / "ws").rglob("scoring-*")) == []
 
 
-def test_a_failed_scoring_is_a_failed_run_that_goes_on_when_it_is_said_again(ws: Workspace, tmp_path: Path) -> None:
+def test_a_failed_scoring_is_a_failed_run_and_leaves_nothing(ws: Workspace, tmp_path: Path) -> None:
     ws.models.register("adder", adding_bundle(1.0, tmp_path / "bundle"))
     source, output = tmp_path / "in.csv", tmp_path / "out.csv"
     source.write_text("id,x\n" + "".join(f"{n},{n}\n" for n in range(20)) + "20,\n")
@@ -45,14 +45,8 @@ def test_a_failed_scoring_is_a_failed_run_that_goes_on_when_it_is_said_again(ws:
     [failed] = ws.runs.search("", experiment="scoring")
     assert failed.status is RunStatus.FAILED
     assert "row 20" in failed.error
-    with pytest.raises(Conflict, match="unfinished"):
-        ws.scoring.predict("model:adder", source, output, ScoringOptions(part_rows=5, skip_bad=True))
-    ws.models.register("adder", adding_bundle(2.0, tmp_path / "other"))
-    with pytest.raises(Conflict, match="unfinished"):
-        ws.scoring.predict("model:adder@2", source, output, ScoringOptions(part_rows=5))
-    report = ws.scoring.predict(
-        "model:adder@1", source, output, ScoringOptions(part_rows=5, skip_bad=True, restart=True)
-    )
+    assert list(tmp_path.glob("*out.csv*")) == []
+    report = ws.scoring.predict("model:adder@1", source, output, ScoringOptions(part_rows=5, skip_bad=True))
     assert (report.rows, report.bad_rows) == (21, 1)
     assert [run.status for run in ws.runs.search("", experiment="scoring")] == [RunStatus.FINISHED, RunStatus.FAILED]
 

@@ -30,7 +30,7 @@ def line_of_row(path: Path, separator: str, row: int) -> int:
     return before
 
 
-def diagnose(path: Path, shown: str, separator: str, columns: list[str], cause: Exception) -> LoopwrightError:
+def csv_fault(path: Path, shown: str, separator: str, columns: list[str], cause: Exception) -> LoopwrightError:
     """The error for a file that could not be read."""
     found = _bad_encoding(path, shown) or _bad_shape(path, shown, separator, columns)
     if found is not None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from loopwright.core import Invalid, LoopwrightError
-from loopwright.data.sources.csv_faults import check_shape, diagnose, line_of_row, where
+from loopwright.data.sources.csv_faults import check_shape, csv_fault, line_of_row, where
 from loopwright.data.sources.csv_types import Parser, as_text, infer, joined, wanted, wider
 from loopwright.data.sources.source import BATCH_ROWS, NULL_MARKERS, ReadOptions, RowSource, TypesWidened
 
@@ -96,7 +96,7 @@ class CsvSource(RowSource):
             try:
                 texts = next(batches, None)
             except pl.exceptions.PolarsError as error:
-                raise diagnose(file.path, file.shown, file.separator, file.columns, error) from None
+                raise csv_fault(file.path, file.shown, file.separator, file.columns, error) from None
             if texts is None:
                 break
             if len(file.columns) > 1:
@@ -152,7 +152,7 @@ def _open(path: Path, shown: str) -> _File:
             file.seek(0)
             columns = next(csv.reader(file, delimiter=separator), [])
     except (UnicodeDecodeError, csv.Error) as error:
-        raise diagnose(path, shown, ",", [], error) from None
+        raise csv_fault(path, shown, ",", [], error) from None
     if not any(columns):
         raise Invalid("the file has no header", where=where(shown, 1), next_step="the first line must name the columns")
     for place, name in enumerate(columns, start=1):
@@ -188,7 +188,7 @@ def _collected(file: _File, query: pl.LazyFrame) -> pl.DataFrame:
     try:
         return query.collect(engine="streaming")
     except pl.exceptions.PolarsError as error:
-        raise diagnose(file.path, file.shown, file.separator, file.columns, error) from None
+        raise csv_fault(file.path, file.shown, file.separator, file.columns, error) from None
 
 
 def _same_columns(first: _File, other: _File) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from loopwright.core import Conflict, Invalid, Unavailable, new_id
 from loopwright.serve.batch.parts import Parts
-from loopwright.store import Batches
+from loopwright.store import TableStore
 
 if TYPE_CHECKING:
     import polars as pl
@@ -38,10 +38,24 @@ def check_output(path: Path, format: str) -> None:
             f"{path.suffix!r} is no form that answers are written in",
             next_step=f"use {', '.join(_SINKS)}, a folder's name without a suffix, or --format delta",
         )
+    _check_writable(path)
     if path.exists() and format != DELTA:
         raise Conflict(f"{path} is there already", next_step="name another output, or remove that one")
     if format == DELTA and path.exists() and not (path / "_delta_log").is_dir():
         raise Conflict(f"{path} is there already, and is no Delta table", next_step="name another output")
+
+
+def _check_writable(path: Path) -> None:
+    """Raises Unavailable where the nearest folder that is there takes no new files."""
+    near = path.parent
+    while not near.exists() and near != near.parent:
+        near = near.parent
+    if not near.is_dir() or not os.access(near, os.W_OK | os.X_OK):
+        raise Unavailable(
+            f"{near} is {'not writable' if near.is_dir() else 'no folder'}",
+            where=str(path),
+            next_step="check the permissions, or name another output",
+        )
 
 
 def publish(parts: Parts, path: Path, format: str, job: str) -> None:
@@ -52,7 +66,10 @@ def publish(parts: Parts, path: Path, format: str, job: str) -> None:
 
     Raises:
         Unavailable: the disk is full or read-only.
+        Invalid: the answers do not fit the Delta table that is there.
     """
+    import polars as pl
+
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if format == DELTA:
@@ -61,9 +78,10 @@ def publish(parts: Parts, path: Path, format: str, job: str) -> None:
             _write_one(parts, path)
         else:
             _rename(parts, path)
-    except OSError as error:
+    except (OSError, pl.exceptions.PolarsError) as error:
+        said = getattr(error, "strerror", "") or str(error).strip().splitlines()[0]
         raise Unavailable(
-            f"the answers cannot be written: {error.strerror or error}",
+            f"the answers cannot be written: {said}",
             where=str(path),
             next_step="free some space and say the same again: the parts are kept",
         ) from error
@@ -96,10 +114,5 @@ def _rename(parts: Parts, path: Path) -> None:
 def _append(parts: Parts, path: Path, job: str) -> None:
     """One commit for all parts, named after the job, so that a restart does not bring them twice."""
     import polars as pl
-    from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 
-    if DeltaTable.is_deltatable(str(path)) and DeltaTable(str(path)).transaction_version(job) is not None:
-        return
-    properties = CommitProperties(app_transactions=[Transaction(job, 1)])
-    with Batches(pl.scan_parquet(parts.files)) as batches, batches.errors():
-        write_deltalake(str(path), batches.arrow(), mode="append", commit_properties=properties)
+    TableStore(path.absolute().parent).append(path.name, pl.scan_parquet(parts.files), app_transaction=(job, 1))

@@ -102,6 +102,8 @@ class Parts:
         Raises:
             Unavailable: the disk is full or read-only.
         """
+        import polars as pl
+
         path = self.folder / _name(number)
         fresh = path.with_suffix(".new")
         try:
@@ -109,10 +111,11 @@ class Parts:
             with fresh.open("rb") as file:
                 os.fsync(file.fileno())
             fresh.replace(path)
-        except OSError as error:
+        except (OSError, pl.exceptions.PolarsError) as error:
             fresh.unlink(missing_ok=True)
+            said = getattr(error, "strerror", "") or str(error).strip().splitlines()[0]
             raise Unavailable(
-                f"a part of the answers cannot be written: {error.strerror or error}",
+                f"a part of the answers cannot be written: {said}",
                 where=str(path),
                 next_step="free some space and say the same again: it goes on where it stopped",
             ) from error

@@ -13,12 +13,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from loopwright.core import DType, Invalid, digest_value, progress
+from loopwright.core import Conflict, DType, Invalid, digest_value, progress
 from loopwright.models import Output, Signature, columns_of, outputs_frame
 from loopwright.serve.batch.model import ALL, NONE, OTHERS, ScoringOptions, ScoringReport
 from loopwright.serve.batch.outputs import check_output, publish
 from loopwright.serve.batch.parts import Job, Parts
-from loopwright.serve.batch.sources import Rows
+from loopwright.serve.batch.sources import Rows, check_types
 from loopwright.store import Ahead
 
 if TYPE_CHECKING:
@@ -80,7 +80,11 @@ def score(
         parts.note_run(run)
         done = len(parts.files)
         resumed = _height(parts.files)
-        bad = work.run(parts, done)
+        try:
+            bad = work.run(parts, done)
+        except (Invalid, Conflict):  # the rows have to be others: parts of what they were are of no use
+            parts.discard()
+            raise
         total = _height(parts.files)
         publish(parts, output, format, digest_value([job.rows, job.model, list(job.columns)]))
     return ScoringReport(
@@ -109,7 +113,9 @@ class _Work:
         missing = [name for name in names if name not in rows.columns]
         if missing:
             raise Invalid(
-                f"the rows lack the column(s) {', '.join(missing)}", next_step=f"the model takes {', '.join(names)}"
+                f"the rows lack the column(s) {', '.join(missing)}",
+                where=rows.place.name,
+                next_step=f"the model takes {', '.join(names)}; the rows have {', '.join(rows.columns)}",
             )
         self._kept = _kept(options.keep, rows.columns, names)
         self._answers = tuple(options.prefix + item.name for item in scorer.signature.outputs)
@@ -120,7 +126,9 @@ class _Work:
                 next_step="keep other columns, or give the answers a prefix",
             )
         self.written = (*self._kept, *self._answers)
-        self._read = [name for name in rows.columns if name in set(names) | set(self._kept)]
+        wanted = {*names, *self._kept, rows.sentinel}
+        self._read = [name for name in rows.columns if name in wanted]
+        check_types(rows, scorer.signature)
 
     def run(self, parts: Parts, done: int) -> int:
         """Score what is missing behind the first `done` parts; how many rows were bad."""
@@ -150,9 +158,25 @@ class _Work:
         return bad + _bad_before(parts.files[:done], self._answers)
 
     def _batches(self, skipped: int) -> Iterator[pl.DataFrame]:
-        chosen = self._rows.frame.select(self._read)
+        """What is read of the rows behind the first `skipped`.
+
+        Raises:
+            Invalid: a file is malformed or damaged: it, the line and the column are named.
+        """
+        import polars as pl
+
+        rows, suspect = self._rows, False
+        chosen = rows.frame.select(self._read)
         chosen = chosen.slice(skipped) if skipped else chosen
-        return chosen.collect_batches(chunk_size=min(self._options.part_rows, 65_536), maintain_order=True)
+        try:
+            for frame in chosen.collect_batches(chunk_size=min(self._options.part_rows, 65_536), maintain_order=True):
+                if rows.sentinel and not suspect and frame[rows.sentinel].null_count():
+                    suspect = True
+                    rows.place.check_shape()
+                yield frame
+        except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+            raise rows.place.fault(error) from error
+        rows.check_unchanged()
 
     def _answered(self, frame: pl.DataFrame, first: int) -> tuple[pl.DataFrame, int]:
         """A part with its answers, and how many of its rows are bad."""
@@ -161,7 +185,7 @@ class _Work:
         good = self._good(frame, first)
         asked = frame if good is None else frame.filter(good)
         if asked.height:
-            outputs = outputs_frame(self._scorer.predict(columns_of(asked, self._scorer.signature)))
+            outputs = self._predicted(asked, first)
         else:
             outputs = pl.DataFrame(schema={item.name: _dtype(item) for item in self._scorer.signature.outputs})
         answers = outputs.select(
@@ -174,6 +198,13 @@ class _Work:
         found = answers.with_columns(pl.Series("__place", good.arg_true(), dtype=pl.UInt32))
         whole = places.join(found, on="__place", how="left", maintain_order="left").drop("__place")
         return whole, frame.height - asked.height
+
+    def _predicted(self, asked: pl.DataFrame, first: int) -> pl.DataFrame:
+        try:
+            return outputs_frame(self._scorer.predict(columns_of(asked, self._scorer.signature)))
+        except Invalid as error:
+            where = f"{self._rows.place.name}, rows {first:,} and after"
+            raise Invalid(error.message, where=where, next_step=error.next_step) from error
 
     def _good(self, frame: pl.DataFrame, first: int) -> pl.Series | None:
         """Which rows can be answered; None for all of them.
@@ -193,6 +224,7 @@ class _Work:
             name = next(name for name in holes if _has_holes(frame[name].slice(place, 1)))
             raise Invalid(
                 f"row {first + place:,} has no value in column {name!r}, and training never saw it missing",
+                where=self._rows.place.name,
                 next_step="mend the rows, or skip such rows: they get empty answers",
             )
         return ~bad

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from loopwright.core import Scope, new_id, parse_ref
+from loopwright.serve.batch.faults import Place
 from loopwright.serve.batch.model import ScoringOptions, ScoringReport
 from loopwright.serve.batch.scoring import score, threads_of
 from loopwright.serve.batch.sources import Rows, open_rows, rows_of
@@ -70,7 +71,8 @@ class ScoringService:
         if not str(source).startswith(_DATASET):
             return open_rows(Path(source), bundle.signature), str(source)
         version = self._datasets.get(str(source))
-        return rows_of(self._datasets.scan(version.ref), f"{version.ref}:{version.digest}"), version.ref
+        place = Place(version.ref, "dataset")
+        return rows_of(self._datasets.scan(version.ref), f"{version.ref}:{version.digest}", place), version.ref
 
     def _begin(self, version: ModelVersion, read: str, output: str, known: str) -> str:
         """The id of the run as which a scoring is recorded: the known one goes on."""

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from loopwright.core import DType, Invalid, NotFound, digest_value, missing_extra
+from loopwright.core import Conflict, DType, Invalid, NotFound, digest_value, missing_extra
 from loopwright.models import Signature
+from loopwright.serve.batch.faults import Place, header_of
 
 if TYPE_CHECKING:
     import polars as pl
@@ -25,12 +26,34 @@ class Rows(msgspec.Struct, frozen=True):
         columns: their names.
         count: how many there are, where that is known without reading them.
         mark: changes when the rows do, as far as names, sizes and times of files tell.
+        place: where they are, for errors.
+        sentinel: a column that is empty wherever a line of a text file has too few fields; empty where there is none.
     """
 
     frame: pl.LazyFrame
     columns: tuple[str, ...]
     count: int | None
     mark: str
+    place: Place
+    sentinel: str = ""
+
+    def check_unchanged(self) -> None:
+        """Make sure that the files are those that were opened.
+
+        Raises:
+            Conflict: one was written, or is gone.
+        """
+        if self.place.files:
+            try:
+                now = _mark(self.place.kind, self.place.files)
+            except OSError:
+                now = ""
+            if now != self.mark:
+                raise Conflict(
+                    "the files were changed while they were read",
+                    where=self.place.name,
+                    next_step="say the same again once nobody writes them",
+                )
 
 
 def open_rows(path: Path, signature: Signature) -> Rows:
@@ -44,37 +67,89 @@ def open_rows(path: Path, signature: Signature) -> Rows:
 
     if not path.exists():
         raise NotFound(f"there is no file or folder {str(path)!r}", next_step="check the path")
+    if (path / "_delta_log").is_dir():
+        return delta_rows(path)
+    kind, files = _files(path)
+    separator = "\t" if ".tsv" in files[0].suffixes else ","
+    place = Place(str(path), kind, tuple(files), separator)
     try:
-        if (path / "_delta_log").is_dir():
-            return _delta(path)
-        kind, files = _files(path)
-        frame = _scan(kind, files, signature)
-        columns = tuple(frame.collect_schema().names())
+        if kind == "csv":
+            place.check_headers()
+        frame = _scan(place, signature)
+        schema = frame.collect_schema()
+        place = msgspec.structs.replace(place, types=dict(schema))
         count = None if kind != "parquet" else int(frame.select(pl.len()).collect().item())
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise Invalid(f"the rows cannot be read: {str(error).splitlines()[0][:300]}", where=str(path)) from error
-    found = [(file.name, (stat := file.stat()).st_size, stat.st_mtime_ns) for file in files]
-    return Rows(frame, columns, count, digest_value([kind, found]))
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, EOFError) as error:
+        raise place.fault(error) from error
+    sentinel = schema.names()[-1] if kind == "csv" and len(schema) > 1 else ""
+    return Rows(frame, tuple(schema.names()), count, _mark(kind, files), place, sentinel)
 
 
-def rows_of(frame: pl.LazyFrame, mark: str) -> Rows:
-    """The rows of a lazy frame that always gives the same ones in the same order, as those of a dataset version."""
+def rows_of(frame: pl.LazyFrame, mark: str, place: Place) -> Rows:
+    """The rows of a lazy frame that always gives the same ones in the same order, as those of a dataset version.
+
+    Raises:
+        Corrupt, Conflict: they cannot be read.
+    """
     import polars as pl
 
-    columns = tuple(frame.collect_schema().names())
-    return Rows(frame, columns, int(frame.select(pl.len()).collect().item()), mark)
+    try:
+        columns = tuple(frame.collect_schema().names())
+        return Rows(frame, columns, int(frame.select(pl.len()).collect().item()), mark, place)
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+        raise place.fault(error) from error
 
 
-def _delta(path: Path) -> Rows:
-    """The rows of a Delta table as it is now: later commits do not show."""
+def delta_rows(path: Path) -> Rows:
+    """The rows of a Delta table as it is now: later commits do not show.
+
+    Raises:
+        Invalid: its log cannot be read.
+        Conflict: its files are not there.
+    """
     try:
         from deltalake import DeltaTable
+        from deltalake.exceptions import DeltaError
     except ModuleNotFoundError:  # pragma: no cover - a base dependency; a stripped container may lack it
         raise missing_extra("deltalake", "delta", "a Delta table") from None
     import polars as pl
 
-    version = DeltaTable(str(path)).version()
-    return rows_of(pl.scan_delta(str(path), version=version), f"delta:{path.resolve()}@{version}")
+    try:
+        version = DeltaTable(str(path)).version()
+    except (DeltaError, OSError) as error:
+        said = str(error).strip().splitlines()[0][:300]
+        raise Invalid(
+            f"the Delta table cannot be read: {said}", where=str(path), next_step="restore its log"
+        ) from error
+    place = Place(f"{path}@{version}", "delta")
+    return rows_of(pl.scan_delta(str(path), version=version), f"delta:{path.resolve()}@{version}", place)
+
+
+def check_types(rows: Rows, signature: Signature) -> None:
+    """Make sure that the columns can be what the model takes.
+
+    Raises:
+        Invalid: one cannot; it is named.
+    """
+    import polars as pl
+
+    schema = rows.frame.collect_schema()
+    for item in signature.inputs:
+        found = schema[item.name]
+        nested = isinstance(found, pl.List | pl.Array)
+        number = found.is_numeric() or found in (pl.Boolean, pl.Null)
+        if nested != bool(item.shape) or not (nested or number or item.dtype is DType.STRING):
+            takes = f"lists of {item.dtype}" if item.shape else str(item.dtype)
+            raise Invalid(
+                f"the column holds {found}, and the model takes {takes}",
+                where=f"{rows.place.name}, column {item.name!r}",
+                next_step="cast the column, or name the right file",
+            )
+
+
+def _mark(kind: str, files: Sequence[Path]) -> str:
+    found = [(file.name, (stat := file.stat()).st_size, stat.st_mtime_ns) for file in files]
+    return digest_value([kind, found])
 
 
 def _files(path: Path) -> tuple[str, list[Path]]:
@@ -99,11 +174,12 @@ def _kind(path: Path) -> str:
     return found
 
 
-def _scan(kind: str, files: Sequence[Path], signature: Signature) -> pl.LazyFrame:
+def _scan(place: Place, signature: Signature) -> pl.LazyFrame:
     import polars as pl
 
-    if kind == "parquet":
-        return pl.scan_parquet(list(files))
+    files = list(place.files)
+    if place.kind == "parquet":
+        return pl.scan_parquet(files, glob=False)
     types = {
         DType.BOOL: pl.Boolean(),
         DType.INT64: pl.Int64(),
@@ -112,9 +188,10 @@ def _scan(kind: str, files: Sequence[Path], signature: Signature) -> pl.LazyFram
         DType.STRING: pl.String(),
     }
     wanted = {item.name: types[item.dtype] for item in signature.inputs if not item.shape}
-    if kind == "jsonl":
-        return pl.scan_ndjson(list(files), schema_overrides=wanted)
-    separator = "\t" if ".tsv" in files[0].suffixes else ","
-    named = set(pl.scan_csv(files[0], separator=separator).collect_schema().names())
+    if place.kind == "jsonl":
+        return pl.scan_ndjson(files, schema_overrides=wanted)
+    named = set(header_of(files[0], place.separator))
     overrides = {name: dtype for name, dtype in wanted.items() if name in named}
-    return pl.scan_csv(list(files), separator=separator, schema_overrides=overrides, infer_schema_length=10_000)
+    return pl.scan_csv(
+        files, separator=place.separator, schema_overrides=overrides, infer_schema_length=10_000, glob=False
+    )
