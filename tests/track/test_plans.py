@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -10,9 +10,10 @@ import pytest
 from sqlalchemy import Connection, event, text
 from tests.track.databases import fresh_stores
 
-from loopwright.core import Scope
+from loopwright.core import Conflict, Scope
 from loopwright.store import Stores
 from loopwright.track import MetricPoint, RunService, tables
+from loopwright.track.collecting import refs_in_use
 from loopwright.track.keys import intern_keys
 from loopwright.track.lifecycle import ensure_experiment
 from loopwright.track.values import to_bits
@@ -97,6 +98,16 @@ def plan(stores: Stores, statement: str, values: Any) -> str:
         return "\n".join(str(row) for row in connection.exec_driver_sql(prefix + statement, values))
 
 
+def _beginning_so(runs: RunService, start: str) -> None:
+    with pytest.raises(Conflict, match="several runs begin"):
+        runs.get(start)
+
+
+def _refs_in_use(stores: Stores, refs: list[str]) -> set[str]:
+    with stores.db.read() as connection:
+        return refs_in_use(connection, "default", refs)
+
+
 SEARCHES = {
     "one param": ({"filter": "params.lr = '7'"}, ("ix_run_params_head",)),
     "one tag": ({"filter": "tags.team = 't7'"}, ("ix_run_tags_head",)),
@@ -156,6 +167,21 @@ def test_ranges_are_met_where_few_runs_match(filled: RunService) -> None:
     shown = plan(filled.stores, statement, values)
     assert "SCAN runs" not in shown, shown
     assert "Seq Scan on runs" not in shown, shown
+
+
+LOOKUPS: dict[str, Callable[[RunService], object]] = {
+    "the contents of runs": lambda runs: runs.contents([f"{number:032x}" for number in range(1, 101)]),
+    "runs by the beginning of an id": lambda runs: _beginning_so(runs, f"{3:031x}"),
+    "runs of many ids": lambda runs: runs.search(f"run_id IN ({', '.join(repr(f'{n:032x}') for n in range(1, 101))})"),
+    "refs in use": lambda runs: _refs_in_use(runs.stores, ["dataset:a@1", "dataset:b@1"]),
+}
+
+
+@pytest.mark.parametrize("name", LOOKUPS)
+def test_a_lookup_by_ids_does_not_walk_the_project(filled: RunService, name: str) -> None:
+    for statement, values in statements(filled.stores, lambda: LOOKUPS[name](filled)):
+        shown = plan(filled.stores, statement, values)
+        assert "(project=?)" not in shown, shown
 
 
 @pytest.mark.parametrize("after_first", [False, True])

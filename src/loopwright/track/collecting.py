@@ -18,6 +18,7 @@ from loopwright.track.tables import (
     run_inputs,
     run_series,
     runs,
+    unindexed,
 )
 from loopwright.track.traces.tables import trace_runs, traces
 from loopwright.track.traces.writing import drop_traces
@@ -160,7 +161,7 @@ def refs_in_use(connection: Connection, project: str, refs: Sequence[str]) -> se
     for start in range(0, len(refs), _CHUNK):
         mine = run_inputs.c.ref.in_(refs[start : start + _CHUNK])
         query = select(run_inputs.c.ref).join(runs, runs.c.seq == run_inputs.c.run_seq)
-        query = query.where(mine, runs.c.project == project, runs.c.deleted_at.is_(None))
+        query = query.where(mine, unindexed(runs.c.project) == project, runs.c.deleted_at.is_(None))
         found.update(connection.execute(query).scalars())
     return found
 

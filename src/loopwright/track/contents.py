@@ -34,6 +34,7 @@ from loopwright.track.tables import (
     run_models,
     run_series,
     runs,
+    unindexed,
 )
 from loopwright.track.values import from_bits, from_micros, to_wire
 from loopwright.track.writing import write_inputs
@@ -176,7 +177,7 @@ def _seqs(connection: Connection, project: str, ids: Sequence[str]) -> dict[str,
 
 
 _SEQS = select(runs.c.id, runs.c.seq).where(
-    runs.c.id.in_(bindparam("ids", expanding=True)), runs.c.project == bindparam("project")
+    runs.c.id.in_(bindparam("ids", expanding=True)), unindexed(runs.c.project) == bindparam("project")
 )
 _LATEST = ByNumbers(
     select(

@@ -20,6 +20,7 @@ from loopwright.track.tables import (
     run_series,
     run_tags,
     runs,
+    unindexed,
 )
 from loopwright.track.values import from_bits, to_wire
 
@@ -78,7 +79,7 @@ def _find_short(connection: Connection, project: str, start: str) -> Row[Any] | 
     """The only run whose id begins so."""
     if not _SHORT_ID.fullmatch(start):
         return None
-    query = select(runs).where(runs.c.project == project, runs.c.id >= start, runs.c.id < f"{start}g")
+    query = select(runs).where(unindexed(runs.c.project) == project, runs.c.id >= start, runs.c.id < f"{start}g")
     rows = connection.execute(query.order_by(runs.c.id).limit(_CANDIDATES + 1)).all()
     if len(rows) > 1:
         shown = ", ".join(row.id for row in rows[:_CANDIDATES]) + (", …" if len(rows) > _CANDIDATES else "")

@@ -10,6 +10,8 @@ packed, with a summary for plots (`loopwright.track.blocks`); what was written i
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import (
     BigInteger,
     Column,
@@ -21,6 +23,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    func,
 )
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.types import TypeEngine
@@ -34,6 +37,12 @@ Number = BigInteger().with_variant(Integer, "sqlite")
 def ordered(length: int) -> TypeEngine[str]:
     """A text that is compared and ordered by its bytes on every database, whatever language the server speaks."""
     return String(length).with_variant(postgresql.VARCHAR(length, collation="C"), "postgresql")
+
+
+def unindexed(column: Any) -> Any:
+    """A text column in a condition that must not choose the index: SQLite, which has no statistics, takes a project for
+    as rare as an id, and would walk all of its runs to find a few by their ids."""
+    return func.coalesce(column, "")
 
 
 LongText = Text().with_variant(postgresql.TEXT(collation="C"), "postgresql")

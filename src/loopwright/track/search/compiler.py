@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, Select, String, and_, exists, false, liter
 
 from loopwright.track.search.conditions import headed, is_range, numeric, textual, timed
 from loopwright.track.search.words import DATASET_KEYS, NUMBER_OPERATORS, PRESENCE, RUNS, Comparison, Entity, Operator
-from loopwright.track.tables import run_inputs, run_params, run_series, run_tags, runs
+from loopwright.track.tables import run_inputs, run_params, run_series, run_tags, runs, unindexed
 
 KEYED = {Entity.METRIC: run_series, Entity.PARAM: run_params, Entity.TAG: run_tags}
 
@@ -94,9 +94,11 @@ def _range_of_runs(item: Comparison, project: str, dialect: str) -> Select[Any] 
     if (item.key, item.operator) not in _INDEXED:
         return None
     table: Any = runs.alias()
-    return select(table.c.seq).where(table.c.project == project, _attribute(item, table, dialect))
+    of_project = table.c.project if item.key in _BY_PROJECT else unindexed(table.c.project)
+    return select(table.c.seq).where(of_project == project, _attribute(item, table, dialect))
 
 
+_BY_PROJECT = {"name", "status", "started_at"}  # in whose indexes the project stands first
 _INDEXED = {(key, operator) for key in ("id", "name", "parent", "status") for operator in (Operator.EQ, Operator.IN)}
 _INDEXED |= {("started_at", operator) for operator in NUMBER_OPERATORS - {Operator.NE}}
 
