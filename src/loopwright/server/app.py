@@ -32,6 +32,7 @@ from loopwright.server.route import JSON, PROJECTS, Call, ErrorPage, Realm, Rout
 from loopwright.server.services import ServiceMap, Services
 from loopwright.server.sessions import session_routes
 from loopwright.server.settings import ServerSettings
+from loopwright.server.shortcut import Shortcuts
 from loopwright.server.stream import EventStream
 
 
@@ -86,7 +87,7 @@ def create_app(
         lifespan=_lifespan(proxy, feed),
     )
     app.router.redirect_slashes = False
-    app.state.specs, app.state.feed = routes, feed
+    app.state.specs, app.state.feed, app.state.shortcuts = routes, feed, Shortcuts(routes, guard, metrics)
     return app
 
 

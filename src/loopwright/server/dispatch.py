@@ -36,11 +36,11 @@ class Dispatch:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        project, key = _split(scope["path"])
+        project, key = split_path(scope["path"])
         found = self._table.get((scope["method"], key))
         if found is None:
             self._rename(scope, project, key)
-            project, key = _split(scope["path"])
+            project, key = split_path(scope["path"])
             found = self._table.get((scope["method"], key))
         if found is None:
             await self._app(scope, receive, send)
@@ -58,7 +58,7 @@ class Dispatch:
                 scope["raw_path"] = scope["path"].encode("utf-8", "replace")
 
 
-def _split(path: str) -> tuple[str, str]:
+def split_path(path: str) -> tuple[str, str]:
     """The project in a path, or empty, and the path as routes write it."""
     if not path.startswith(PROJECTS):
         return "", path

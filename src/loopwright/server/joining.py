@@ -17,6 +17,12 @@ class JoiningProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn's own is untyped here
         super().connection_made(cast(asyncio.Transport, _Joining(transport, self.loop)))
 
+    def write_now(self, data: bytes) -> None:
+        """Write behind what was written before, without waiting for more."""
+        joining = cast(_Joining, self.transport)
+        joining.write(data)
+        joining.flush()
+
 
 class _Joining:
     """A transport that hands small writes on together, in order, at the loop's next turn; a large one goes at once."""
@@ -30,16 +36,17 @@ class _Joining:
 
     def write(self, data: bytes) -> None:
         if not self._parts:
-            self._loop.call_soon(self._flush)
+            self._loop.call_soon(self.flush)
         self._parts.append(data)
         if len(data) > _AT_ONCE_BYTES:
-            self._flush()
+            self.flush()
 
     def close(self) -> None:
-        self._flush()
+        self.flush()
         self._transport.close()
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Hand on what was written."""
         if self._parts:
             together = b"".join(self._parts)
             self._parts.clear()

@@ -65,11 +65,15 @@ class ControlMetrics:
                 await app(scope, receive, note)
             finally:
                 route = getattr(scope.get("route"), "path", None) or scope.get("loopwright.route", "unknown")
-                requests, seconds = self._of(scope["method"], route, status)
-                requests.inc()
-                seconds.observe(time.perf_counter() - started)
+                self.count(scope["method"], route, status, time.perf_counter() - started)
 
         return counted
+
+    def count(self, method: str, route: str, status: int, taken_s: float) -> None:
+        """Count a request that was answered."""
+        requests, seconds = self._of(method, route, status)
+        requests.inc()
+        seconds.observe(taken_s)
 
     def _of(self, method: str, route: str, status: int) -> tuple[Counter, Histogram]:
         """The counters of requests that went alike; finding them by their labels costs more than counting."""

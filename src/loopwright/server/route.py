@@ -56,6 +56,11 @@ class Call:
 
 
 Handler = Callable[[Call], "Awaitable[Response]"]
+Done = Callable[[BaseException | None], None]
+"""Told, on the event loop and later, that something was done, or the error for which nothing of it was."""
+AtOnce = Callable[[str, bytes, Done], bool]
+"""What may answer a POST with an empty object on the short way (`loopwright.server.shortcut`): given the project, the
+body and whom to tell. False, before anything is done, where the handler has to look at the request."""
 ErrorPage = Callable[["Request", LoopwrightError], "Response"]
 
 
@@ -71,6 +76,7 @@ class RouteSpec:
         content_types: the exact types of body that it takes; an empty one takes a missing header.
         streams_body: whether the handler reads the body itself, within the bound.
         error_page: how a page tells of an error; None for the JSON of the API.
+        at_once: answers what is ordinary, without a thread.
     """
 
     method: str
@@ -82,6 +88,7 @@ class RouteSpec:
     streams_body: bool = False
     operation: Operation | None = field(default=None, repr=False)
     error_page: ErrorPage | None = field(default=None, repr=False)
+    at_once: AtOnce | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)

@@ -209,11 +209,11 @@ def _serve(
 ) -> None:
     import uvicorn
 
-    from loopwright.server.joining import JoiningProtocol
+    from loopwright.server.connection import ControlProtocol
 
     config = uvicorn.Config(
         app,
-        http=JoiningProtocol,
+        http=ControlProtocol,
         log_config=None,
         access_log=False,
         lifespan="on",

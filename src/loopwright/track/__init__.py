@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         autolog_on,
         autologged,
     )
+    from loopwright.track.batches import Batch
     from loopwright.track.collecting import refs_in_use
     from loopwright.track.columns import Columns, columns_of
     from loopwright.track.deliveries import Delivery, Receipt, Recorded, deliver
@@ -108,6 +109,7 @@ _HOMES = {
         "autologged",
     ),
     "artifacts": ("files_to_keep",),
+    "batches": ("Batch",),
     "collecting": ("refs_in_use",),
     "columns": ("Columns", "columns_of"),
     "deliveries": ("Delivery", "Receipt", "Recorded", "deliver"),
@@ -189,6 +191,7 @@ __all__ = [
     "AssessmentKind",
     "AutologOptions",
     "BaselineDelta",
+    "Batch",
     "Columns",
     "Curve",
     "DatasetFilter",

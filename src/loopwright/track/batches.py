@@ -23,13 +23,14 @@ from loopwright.track.writing import changed_param, put_texts, stored_params
 
 
 class Batch(msgspec.Struct, frozen=True, eq=False):
-    """What is to be stored with one run of a project: prepared points by key, params and tags."""
+    """What is to be stored with one run of a project: prepared points by key, params and tags; how much it is."""
 
     project: str
     run: str
     points: Mapping[str, Points] | Mixed = {}
     params: Mapping[str, str] = {}
     tags: Mapping[str, str] = {}
+    size: int = 1
 
 
 def check_texts(params: Mapping[str, str], tags: Mapping[str, str]) -> None:

@@ -26,6 +26,8 @@ MAX_GROUP_POINTS = 100_000
 SYNC_EVERY_S = 1.0
 GATHER_S = 0.0005
 MAX_EXPECTED = 64
+MAX_AT_ONCE = 1_100
+"""So many points, an item counting for one more: MLflow's largest `log_batch`."""
 THREAD_NAME = "loopwright-metric-intake"
 Given: TypeAlias = Sequence[MetricPoint] | Sequence[TimedPoint] | Mapping[str, Columns]
 
@@ -84,12 +86,37 @@ class MetricIntake:
         already), Invalid (something cannot be stored) or Unavailable (the database does not take it; the intake is
         closed or full).
         """
+        try:
+            return self.hand_in(self.batch(project, run_id, points, params or {}, tags or {}))
+        except LoopwrightError as error:
+            future: Future[None] = Future()
+            future.set_exception(error)
+            return future
+
+    def hand_in(self, batch: Batch) -> Future[None]:
+        """`submit` of what was checked by `batch`."""
         future: Future[None] = Future()
         try:
-            self._put(_Item(self._batch(project, run_id, points, params or {}, tags or {}), 1 + len(points), future))
+            self._put(_Item(batch, batch.size, future))
         except LoopwrightError as error:
             future.set_exception(error)
         return future
+
+    def store_at_once(self, batches: Sequence[Batch]) -> list[LoopwrightError | None] | None:
+        """Store what was checked by `batch`, on the calling thread and without waiting for anything; the answer of
+        each. For callers that are woken in turns, and whose next turn gathers what comes meanwhile.
+
+        None, and nothing is done, where that cannot be: on PostgreSQL; while somebody else writes; when it is time to
+        wait for the disk; where it is much; where it fails, so that `hand_in` has to tell for which.
+        """
+        size = sum(batch.size for batch in batches)
+        if size > MAX_AT_ONCE or self._waiting or self._closing or self._is_sync_due() or os.getpid() != self._process:
+            return None
+        try:
+            with self._stores.db.begin_at_once() as tx:
+                return None if tx is None else write_batches(self._stores.db, tx, batches)
+        except Exception:  # noqa: BLE001 - nothing was stored, and the thread, which tries again, tells why
+            return None
 
     def close(self) -> None:
         """Store what was submitted and end the thread; later items are refused. A second close does nothing."""
@@ -101,9 +128,14 @@ class MetricIntake:
         if self._thread is not None:
             self._thread.join()
 
-    def _batch(
+    def batch(
         self, project: str, run_id: str, points: Given, params: Mapping[str, str], tags: Mapping[str, str]
     ) -> Batch:
+        """What is to be stored with a run, checked.
+
+        Raises:
+            Invalid: something cannot be stored.
+        """
         check_texts(params, tags)
         prepared: Mapping[str, Points] | Mixed
         if isinstance(points, Mapping):
@@ -115,7 +147,10 @@ class MetricIntake:
             prepared = prepare_timed(cast(Sequence[TimedPoint], points))
         else:
             prepared = prepare(cast(Sequence[MetricPoint], points), to_micros(self._stores.clock.now()))
-        return Batch(project, run_id, prepared, params, tags)
+        return Batch(project, run_id, prepared, params, tags, 1 + len(points))
+
+    def _is_sync_due(self) -> bool:
+        return time.monotonic() >= self._synced_at + self._sync_every_s
 
     def _put(self, item: _Item) -> None:
         if os.getpid() != self._process:
@@ -161,8 +196,7 @@ class MetricIntake:
             return group
 
     def _store(self, group: Sequence[_Item]) -> None:
-        now = time.monotonic()
-        relaxed = now < self._synced_at + self._sync_every_s
+        now, relaxed = time.monotonic(), not self._is_sync_due()
         try:
             with self._stores.db.begin(relaxed=relaxed) as tx:
                 outcome = write_batches(self._stores.db, tx, [item.batch for item in group])

@@ -17,6 +17,7 @@ from loopwright.core import Unavailable
 from loopwright.store.db import leasing
 from loopwright.store.db.engines import BUSY_TIMEOUT_S, RELAXED, WRITE, make_engine
 from loopwright.store.db.errors import translated
+from loopwright.store.db.swift import SwiftWriter
 
 Dialect = Literal["sqlite", "postgresql"]
 
@@ -40,6 +41,7 @@ class Database:
         self._reader = self._engine
         if self.dialect == "postgresql":
             self._reader = self._engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+        self._swift = SwiftWriter(url)
         self._turn = threading.Lock()
         self._local = threading.local()
 
@@ -75,6 +77,30 @@ class Database:
                     yield connection
             finally:
                 self._local.writing = False
+
+    @contextmanager
+    def begin_at_once(self) -> Iterator[Connection | None]:
+        """A small relaxed write transaction on SQLite that waits for nothing; None where it would have to: on
+        PostgreSQL, and while another thread or process writes.
+
+        The write-ahead log grows until a transaction that is not relaxed, of whichever process, copies it into the
+        database; see that there is one now and then.
+
+        Raises:
+            Unavailable, Corrupt, Conflict, RuntimeError: as `begin`.
+        """
+        if self.writing:
+            raise RuntimeError("begin_at_once() inside begin(): pass the open transaction on instead")
+        if self.dialect != "sqlite" or not self._turn.acquire(blocking=False):
+            yield None
+            return
+        self._local.writing = True
+        try:
+            with translated(self.place), self._swift.begin() as connection:
+                yield connection
+        finally:
+            self._local.writing = False
+            self._turn.release()
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -168,6 +194,7 @@ class Database:
 
     def close(self) -> None:
         """Close every connection. The database can be used again; it then connects anew."""
+        self._swift.close()
         self._engine.dispose()
 
 

@@ -8,12 +8,14 @@ of which those in the same second share one fsync (`Database.begin(relaxed=True)
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError
+from sqlalchemy.pool import NullPool
 
 from loopwright.core import Invalid, missing_extra
 
@@ -63,16 +65,27 @@ def make_engine(url: URL) -> Engine:
 
 
 def _sqlite_engine(url: URL) -> Engine:
-    # mode=rw: a file that was removed under us is an error, not an empty database.
-    target = f"file:{quote(str(Path(url.database or '').absolute()))}?mode=rw"
-
-    def connect() -> sqlite3.Connection:
-        return sqlite3.connect(target, uri=True, isolation_level=None, timeout=BUSY_TIMEOUT_S, check_same_thread=False)
-
+    connect = _connector(url, BUSY_TIMEOUT_S)
     engine = create_engine(url, creator=connect, pool_size=_POOL_SIZE, max_overflow=_POOL_OVERFLOW)
     event.listen(engine, "connect", _set_up_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def make_swift_engine(url: URL) -> Engine:
+    """An engine for the one connection to SQLite that waits neither for a lock nor for the disk (`SwiftWriter`)."""
+    engine = create_engine(url, creator=_connector(url, 0), poolclass=NullPool)
+    event.listen(engine, "connect", _set_up_sqlite)
+    event.listen(engine, "connect", _set_up_swift)
+    return engine
+
+
+def _connector(url: URL, busy_timeout_s: float) -> Callable[[], sqlite3.Connection]:
+    # mode=rw: a file that was removed under us is an error, not an empty database.
+    target = f"file:{quote(str(Path(url.database or '').absolute()))}?mode=rw"
+    return lambda: sqlite3.connect(
+        target, uri=True, isolation_level=None, timeout=busy_timeout_s, check_same_thread=False
+    )
 
 
 def _set_up_sqlite(connection: Any, _record: Any) -> None:
@@ -85,6 +98,11 @@ def _set_up_sqlite(connection: Any, _record: Any) -> None:
     )
     for pragma in pragmas:
         connection.execute(f"PRAGMA {pragma}")
+
+
+def _set_up_swift(connection: Any, _record: Any) -> None:
+    connection.execute("PRAGMA synchronous=NORMAL")
+    connection.execute("PRAGMA wal_autocheckpoint=0")
 
 
 def _begin_sqlite(connection: Connection) -> None:

@@ -15,7 +15,7 @@ from loopwright.core import Scope
 from loopwright.govern import Authenticator, Role, TokenService
 from loopwright.serve import listen
 from loopwright.server import RouteSpec, ServerSettings, create_app
-from loopwright.server.joining import JoiningProtocol
+from loopwright.server.connection import ControlProtocol
 from loopwright.server.protocols.mlflow import REALMS, mlflow_routes
 from loopwright.server.run import services_of
 from loopwright.store import Stores
@@ -95,7 +95,7 @@ def serve() -> Iterator[Callable[..., Server]]:
         settings = ServerSettings(hosts=(url.removeprefix("http://"),), auth=auth, loopback=True)  # type: ignore[arg-type]
         routes = mlflow_routes(intake)
         app = create_app(services_of(workspace), Authenticator(stores), settings, lambda: None, routes, REALMS)
-        config = uvicorn.Config(app, http=JoiningProtocol, log_config=None, timeout_graceful_shutdown=1)
+        config = uvicorn.Config(app, http=ControlProtocol, log_config=None, timeout_graceful_shutdown=1)
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
         thread.start()

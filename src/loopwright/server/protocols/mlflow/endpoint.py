@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from loopwright.server.protocols.mlflow import wire
-from loopwright.server.route import Call
+from loopwright.server.route import AtOnce, Call
 
 if TYPE_CHECKING:
     from loopwright.govern import WebhookService
@@ -28,6 +28,7 @@ class Endpoint:
         permission: `room:read`, `room:write` or `public`.
         request: what is decoded: from the query of a GET, else from the body.
         answer: gives the reply's record, None for an empty object, or a finished response.
+        at_once: answers with an empty object what is ordinary, without a thread.
     """
 
     method: str
@@ -35,6 +36,7 @@ class Endpoint:
     permission: str
     request: type[wire.Request]
     answer: Answer
+    at_once: AtOnce | None = None
 
 
 class Rooms:

@@ -6,31 +6,21 @@ when that is committed, so what was acknowledged is durable.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Sequence
-from concurrent.futures import Future
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from loopwright.core import Invalid, NotFound
 from loopwright.server.protocols.mlflow import wire
-from loopwright.server.protocols.mlflow.endpoint import Endpoint, Rooms, ask
+from loopwright.server.protocols.mlflow.endpoint import Answer, Endpoint, Rooms, ask
 from loopwright.server.protocols.mlflow.records import LAST_MS, MAX_TEXT, RUN_NAME, Pair, cut_texts, moment
-from loopwright.server.route import Call
-from loopwright.track import LoggedMetric, TimedPoint
+from loopwright.server.protocols.mlflow.turns import Intake, Turns
+from loopwright.server.route import AtOnce, Call, Done
+from loopwright.track import Batch, LoggedMetric, TimedPoint
 
+R = TypeVar("R", bound=wire.Request)
 BASE = "/api/2.0/mlflow/runs"
 MAX_METRICS, MAX_PARAMS, MAX_TAGS, MAX_TOGETHER = 1000, 100, 100, 1000
 """A longer param or tag is cut: MLflow's own server cuts at 6,000 and 8,000 characters, and clients count on it."""
-
-
-class Intake(Protocol):
-    """Where points, params and tags of runs are handed in. Thread-safe."""
-
-    def submit(
-        self, project: str, run_id: str, points: Sequence[TimedPoint], params: dict[str, str], tags: dict[str, str]
-    ) -> Future[None]:
-        """A promise that is kept when all of it is durable, or says why none of it was stored."""
-        ...
 
 
 class LogMetric(wire.Request, frozen=True):
@@ -80,40 +70,77 @@ class LogBatch(wire.Request, frozen=True):
 
 def endpoints(intake: Intake) -> tuple[Endpoint, ...]:
     """The endpoints that log, over an intake."""
+    turns = Turns(intake)
 
-    async def submit(
-        call: Call, run_id: str, points: Sequence[TimedPoint], params: dict[str, str], tags: dict[str, str]
-    ) -> None:
-        await asyncio.wrap_future(intake.submit(call.scope.project, run_id, points, params, tags))
+    def metric(project: str, asked: LogMetric) -> Batch:
+        return intake.batch(project, asked.run_id, [_point(asked)], {}, {})
+
+    def param(project: str, asked: LogParam) -> Batch:
+        return intake.batch(project, asked.run_id, (), {asked.key: asked.value[:MAX_TEXT]}, {})
+
+    def tag(project: str, asked: SetTag) -> Batch:
+        return intake.batch(project, asked.run_id, (), {}, {asked.key: asked.value[:MAX_TEXT]})
+
+    def batch(project: str, asked: LogBatch) -> Batch:
+        check_batch(asked)
+        points = [_point(item) for item in asked.metrics]
+        return intake.batch(project, asked.run_id, points, cut_texts(asked.params), cut_texts(asked.tags))
 
     async def log_metric(call: Call, asked: LogMetric) -> None:
-        await submit(call, asked.run_id, [_point(asked)], {}, {})
+        await turns.store(metric(call.scope.project, asked))
         await _measure(call, asked.run_id, [asked])
 
     async def log_param(call: Call, asked: LogParam) -> None:
-        await submit(call, asked.run_id, (), {asked.key: asked.value[:MAX_TEXT]}, {})
+        await turns.store(param(call.scope.project, asked))
 
     async def set_tag(call: Call, asked: SetTag) -> None:
-        await submit(call, asked.run_id, (), {}, {asked.key: asked.value[:MAX_TEXT]})
+        await turns.store(tag(call.scope.project, asked))
         await _rename(call, asked.run_id, {asked.key: asked.value})
 
     async def log_batch(call: Call, asked: LogBatch) -> None:
-        check_batch(asked)
-        tags = cut_texts(asked.tags)
-        await submit(call, asked.run_id, [_point(item) for item in asked.metrics], cut_texts(asked.params), tags)
+        await turns.store(batch(call.scope.project, asked))
         await _measure(call, asked.run_id, asked.metrics)
-        await _rename(call, asked.run_id, tags)
+        await _rename(call, asked.run_id, cut_texts(asked.tags))
+
+    def at_once(kind: type[R], made: Callable[[str, R], Batch]) -> AtOnce:
+        def store(project: str, body: bytes, done: Done) -> bool:
+            try:
+                asked = wire.decode(kind, body)
+                stored = None if _is_more(asked) else made(project, asked)
+            except Invalid:
+                return False
+            if stored is not None:
+                turns.put(stored, done)
+            return stored is not None
+
+        return store
 
     async def delete_tag(call: Call, asked: DeleteTag) -> None:
         await ask(call, lambda rooms: _delete_tag(rooms, asked))
 
     return (
-        Endpoint("POST", f"{BASE}/log-metric", "runs:write", LogMetric, log_metric),
-        Endpoint("POST", f"{BASE}/log-batch", "runs:write", LogBatch, log_batch),
-        Endpoint("POST", f"{BASE}/log-parameter", "runs:write", LogParam, log_param),
-        Endpoint("POST", f"{BASE}/set-tag", "runs:write", SetTag, set_tag),
+        _logging("log-metric", LogMetric, log_metric, at_once(LogMetric, metric)),
+        _logging("log-batch", LogBatch, log_batch, at_once(LogBatch, batch)),
+        _logging("log-parameter", LogParam, log_param, at_once(LogParam, param)),
+        _logging("set-tag", SetTag, set_tag, at_once(SetTag, tag)),
         Endpoint("POST", f"{BASE}/delete-tag", "runs:write", DeleteTag, delete_tag),
     )
+
+
+def _logging(name: str, kind: type[wire.Request], answer: Answer, at_once: AtOnce) -> Endpoint:
+    return Endpoint("POST", f"{BASE}/{name}", "runs:write", kind, answer, at_once)
+
+
+def _is_more(asked: wire.Request) -> bool:
+    """Whether more is to be done than to store it with the run: see `_measure` and `_rename`."""
+    match asked:
+        case LogBatch():
+            return any(item.model_id for item in asked.metrics) or any(pair.key == RUN_NAME for pair in asked.tags)
+        case LogMetric():
+            return bool(asked.model_id)
+        case SetTag():
+            return asked.key == RUN_NAME
+    return False
 
 
 def check_batch(batch: LogBatch) -> None:

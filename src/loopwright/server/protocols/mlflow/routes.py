@@ -28,6 +28,7 @@ from loopwright.server.protocols.mlflow import (
 from loopwright.server.protocols.mlflow.endpoint import Endpoint
 from loopwright.server.protocols.mlflow.errors import mlflow_error
 from loopwright.server.protocols.mlflow.explaining import explained
+from loopwright.server.protocols.mlflow.turns import Intake
 from loopwright.server.route import JSON, Call, Family, Realm, RouteSpec
 from loopwright.server.transfer import Transfers
 
@@ -44,7 +45,7 @@ def routes_of(endpoints: Sequence[Endpoint]) -> list[RouteSpec]:
     return [_route(prefix, endpoint) for prefix in PREFIXES for endpoint in endpoints]
 
 
-def mlflow_routes(intake: log.Intake) -> list[RouteSpec]:
+def mlflow_routes(intake: Intake) -> list[RouteSpec]:
     """All routes of the protocol; what runs log goes into the intake."""
     endpoints = [
         *log.endpoints(intake),
@@ -90,4 +91,5 @@ def _route(prefix: str, endpoint: Endpoint) -> RouteSpec:
         # A DELETE may come without a body, and so without a type.
         content_types=(*TYPES, "") if endpoint.method == "DELETE" else TYPES,
         error_page=mlflow_error,
+        at_once=endpoint.at_once,
     )
