@@ -1,7 +1,7 @@
 """Batch scoring against bare ONNX Runtime on the same rows: rows a second, and the peak of memory.
 
     python bench/scoring.py                    5 million rows, three rounds
-    python bench/scoring.py --rows 50000000    as many as the goal names, one round, from Delta: minutes, 6 GB of scratch
+    python bench/scoring.py --rows 50000000    as many as the goal names, one round, from Delta: minutes, and 6 GB
     python bench/scoring.py --source both      from Parquet files and from a Delta table
 
 Ours reads Parquet or a Delta table (of the same files), scores and writes Parquet, in a process of its own. The other
