@@ -19,7 +19,7 @@ from loopwright.core import Conflict, Unavailable
 if TYPE_CHECKING:
     import polars as pl
 
-_JOB, _RUN = "job.json", "run"
+_JOB, _RUN, _NOTE = "job.json", "run", ".note"
 
 
 class Job(msgspec.Struct, frozen=True):
@@ -96,8 +96,13 @@ class Parts:
         found = sorted(self.folder.glob("part-*.parquet"))
         return [path for number, path in enumerate(found) if path.name == _name(number)]
 
-    def write(self, number: int, frame: pl.DataFrame) -> None:
-        """Keep a part; when this returns it outlives the process.
+    @property
+    def notes(self) -> list[bytes]:
+        """What was noted of each whole part."""
+        return [note.read_bytes() for path in self.files if (note := path.with_suffix(_NOTE)).exists()]
+
+    def write(self, number: int, frame: pl.DataFrame, note: bytes = b"") -> None:
+        """Keep a part, and what is noted of it; when this returns it outlives the process.
 
         Raises:
             Unavailable: the disk is full or read-only.
@@ -107,6 +112,8 @@ class Parts:
         path = self.folder / _name(number)
         fresh = path.with_suffix(".new")
         try:
+            if note:
+                path.with_suffix(_NOTE).write_bytes(note)
             frame.write_parquet(fresh, statistics=True)
             with fresh.open("rb") as file:
                 os.fsync(file.fileno())

@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from loopwright.core import Conflict, DType, Invalid, digest_value, progress
-from loopwright.models import Output, Signature, columns_of, outputs_frame
+from loopwright.core import Conflict, Invalid, digest_value, progress
+from loopwright.serve.batch.answering import Answering, Here, Lanes, Part, Scorer, dtype_of
 from loopwright.serve.batch.model import ALL, NONE, OTHERS, ScoringOptions, ScoringReport
 from loopwright.serve.batch.outputs import check_output, publish
 from loopwright.serve.batch.parts import Job, Parts
@@ -22,20 +22,20 @@ from loopwright.serve.batch.sources import Rows, check_types
 from loopwright.store import Ahead
 
 if TYPE_CHECKING:
-    import numpy as np
     import polars as pl
 
+    from loopwright.models import Signature
 
-class Scorer(Protocol):
-    """What answers rows: a predictor, whatever runs it."""
 
-    @property
-    def signature(self) -> Signature:
-        """What it takes and gives."""
+class Watch(Protocol):
+    """Who looks at the rows and answers as they pass."""
+
+    def look(self, part: Part) -> bytes:
+        """What is to be remembered of a part; called in a thread of the scoring's, one part at a time."""
         ...
 
-    def predict(self, columns: Any) -> dict[str, np.ndarray[Any, Any]]:
-        """An array per output for an array per input."""
+    def done(self, remembered: Sequence[bytes]) -> None:
+        """All parts are scored, those before an interruption among them; called before the output appears."""
         ...
 
 
@@ -50,6 +50,8 @@ def score(
     source: str = "",
     format: str = "",
     begin: Callable[[str], str] | None = None,
+    lanes: Lanes | None = None,
+    watch: Watch | None = None,
 ) -> ScoringReport:
     """Write a model's answers for all rows, in the order of the rows; the output appears when it is whole.
 
@@ -62,6 +64,8 @@ def score(
         format: `delta` appends to a Delta table, which is made if it is missing.
         begin: called before the first row is scored, with the id of the run as which an interrupted attempt was
             recorded, or none; gives the id of the run as which this one is.
+        lanes: where the model answers; by default here. Of the scorer only the signature is used then.
+        watch: who is shown the rows and the answers.
 
     Raises:
         Invalid: the rows lack a column, or a row lacks a value that the model needs: column and row are named.
@@ -73,7 +77,7 @@ def score(
     options.check()
     check_output(output, format)
     began = time.monotonic()
-    work = _Work(scorer, rows, options)
+    work = _Work(scorer.signature, rows, options, lanes or Here(scorer), watch)
     job = Job(rows.mark, digest, work.written, options.prefix, options.skip_bad, options.part_rows)
     with Parts(output, job, options.restart) as parts:
         run = begin(parts.run) if begin else ""
@@ -86,6 +90,8 @@ def score(
             parts.discard()
             raise
         total = _height(parts.files)
+        if watch is not None:
+            watch.done(parts.notes)
         publish(parts, output, format, digest_value([job.rows, job.model, list(job.columns)]))
     return ScoringReport(
         model=model,
@@ -107,9 +113,11 @@ def threads_of(options: ScoringOptions) -> int:
 class _Work:
     """The scoring of rows that is the same for each part."""
 
-    def __init__(self, scorer: Scorer, rows: Rows, options: ScoringOptions) -> None:
-        self._scorer, self._rows, self._options = scorer, rows, options
-        names = scorer.signature.names
+    def __init__(
+        self, signature: Signature, rows: Rows, options: ScoringOptions, lanes: Lanes, watch: Watch | None
+    ) -> None:
+        self._signature, self._rows, self._options, self._lanes, self._watch = signature, rows, options, lanes, watch
+        names = signature.names
         missing = [name for name in names if name not in rows.columns]
         if missing:
             raise Invalid(
@@ -118,7 +126,7 @@ class _Work:
                 next_step=f"the model takes {', '.join(names)}; the rows have {', '.join(rows.columns)}",
             )
         self._kept = _kept(options.keep, rows.columns, names)
-        self._answers = tuple(options.prefix + item.name for item in scorer.signature.outputs)
+        self._answers = tuple(options.prefix + item.name for item in signature.outputs)
         doubled = sorted(set(self._answers) & set(self._kept))
         if doubled:
             raise Invalid(
@@ -128,13 +136,14 @@ class _Work:
         self.written = (*self._kept, *self._answers)
         wanted = {*names, *self._kept, rows.sentinel}
         self._read = [name for name in rows.columns if name in wanted]
-        check_types(rows, scorer.signature)
+        check_types(rows, signature)
 
     def run(self, parts: Parts, done: int) -> int:
         """Score what is missing behind the first `done` parts; how many rows were bad."""
         size, bad = self._options.part_rows, 0
         total = None if self._rows.count is None else float(self._rows.count)
         frames = _of_size(self._batches(done * size), size)
+        answering = Answering(self._rows.place.name, self._kept, self._options.prefix, self._options.skip_bad)
         with (
             progress("scoring rows", total) as task,
             closing(Ahead(frames)) as ahead,
@@ -143,19 +152,22 @@ class _Work:
             task.advance(float(min(done * size, self._rows.count or done * size)))
             written: Future[None] | None = None
             number = done
-            for frame in ahead.items():
-                answers, failed = self._answered(frame, number * size)
-                bad += failed
+            numbered = ((place * size, frame) for place, frame in enumerate(ahead.items(), start=done))
+            for part in self._lanes.answer(answering, numbered):
+                bad += part.bad
                 if written is not None:
                     written.result()
-                written = writer.submit(parts.write, number, answers)
-                task.advance(float(frame.height))
+                written = writer.submit(self._keep, parts, number, part)
+                task.advance(float(part.rows.height))
                 number += 1
             if written is not None:
                 written.result()
             if number == 0:
                 parts.write(0, self._empty())
         return bad + _bad_before(parts.files[:done], self._answers)
+
+    def _keep(self, parts: Parts, number: int, part: Part) -> None:
+        parts.write(number, part.answers, b"" if self._watch is None else self._watch.look(part))
 
     def _batches(self, skipped: int) -> Iterator[pl.DataFrame]:
         """What is read of the rows behind the first `skipped`.
@@ -178,78 +190,13 @@ class _Work:
             raise rows.place.fault(error) from error
         rows.check_unchanged()
 
-    def _answered(self, frame: pl.DataFrame, first: int) -> tuple[pl.DataFrame, int]:
-        """A part with its answers, and how many of its rows are bad."""
-        import polars as pl
-
-        good = self._good(frame, first)
-        asked = frame if good is None else frame.filter(good)
-        if asked.height:
-            outputs = self._predicted(asked, first)
-        else:
-            outputs = pl.DataFrame(schema={item.name: _dtype(item) for item in self._scorer.signature.outputs})
-        answers = outputs.select(
-            pl.col(item.name).cast(_dtype(item)).alias(self._options.prefix + item.name)
-            for item in self._scorer.signature.outputs
-        )
-        if good is None:
-            return pl.concat([frame.select(self._kept), answers], how="horizontal"), 0
-        places = frame.select(self._kept).with_row_index("__place")
-        found = answers.with_columns(pl.Series("__place", good.arg_true(), dtype=pl.UInt32))
-        whole = places.join(found, on="__place", how="left", maintain_order="left").drop("__place")
-        return whole, frame.height - asked.height
-
-    def _predicted(self, asked: pl.DataFrame, first: int) -> pl.DataFrame:
-        try:
-            return outputs_frame(self._scorer.predict(columns_of(asked, self._scorer.signature)))
-        except Invalid as error:
-            where = f"{self._rows.place.name}, rows {first:,} and after"
-            raise Invalid(error.message, where=where, next_step=error.next_step) from error
-
-    def _good(self, frame: pl.DataFrame, first: int) -> pl.Series | None:
-        """Which rows can be answered; None for all of them.
-
-        Raises:
-            Invalid: one cannot, and bad rows are not to be skipped.
-        """
-        import polars as pl
-
-        needed = [item.name for item in self._scorer.signature.inputs if not item.nullable]
-        holes = [name for name in needed if _has_holes(frame[name])]
-        if not holes:
-            return None
-        bad = frame.select(pl.any_horizontal(_is_hole(frame[name]) for name in holes)).to_series()
-        if not self._options.skip_bad:
-            place = int(bad.arg_true()[0])
-            name = next(name for name in holes if _has_holes(frame[name].slice(place, 1)))
-            raise Invalid(
-                f"row {first + place:,} has no value in column {name!r}, and training never saw it missing",
-                where=self._rows.place.name,
-                next_step="mend the rows, or skip such rows: they get empty answers",
-            )
-        return ~bad
-
     def _empty(self) -> pl.DataFrame:
         """No rows, of the columns that are written."""
         import polars as pl
 
         kept = self._rows.frame.select(self._kept).collect_schema() if self._kept else {}
-        types = {self._options.prefix + item.name: _dtype(item) for item in self._scorer.signature.outputs}
+        types = {self._options.prefix + item.name: dtype_of(item) for item in self._signature.outputs}
         return pl.DataFrame(schema={**dict(kept), **types})
-
-
-def _dtype(output: Output) -> pl.DataType:
-    """The type of an answer's column."""
-    import polars as pl
-
-    one = {
-        DType.BOOL: pl.Boolean(),
-        DType.INT64: pl.Int64(),
-        DType.FLOAT32: pl.Float32(),
-        DType.FLOAT64: pl.Float64(),
-        DType.STRING: pl.String(),
-    }[output.dtype]
-    return pl.List(one) if output.shape else one
 
 
 def _kept(keep: Sequence[str], columns: Sequence[str], inputs: Sequence[str]) -> tuple[str, ...]:
@@ -278,14 +225,6 @@ def _of_size(frames: Iterator[pl.DataFrame], size: int) -> Iterator[pl.DataFrame
             held, count = ([] if rest is None else [rest]), count - size
     if count:
         yield pl.concat(held, rechunk=True)
-
-
-def _has_holes(column: pl.Series) -> bool:
-    return bool(column.null_count()) or (column.dtype.is_float() and bool(column.is_nan().any()))
-
-
-def _is_hole(column: pl.Series) -> pl.Series:
-    return column.is_null() | column.is_nan().fill_null(True) if column.dtype.is_float() else column.is_null()
 
 
 def _height(files: Sequence[Path]) -> int:
