@@ -7,6 +7,7 @@ import json
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from tests.examples import examples
 
 from loopwright.core import DType, Invalid
-from loopwright.models import Input, Output, Signature
+from loopwright.models import Input, Layout, Output, Signature
 from loopwright.serve import ServedEndpoint, Variant
 from loopwright.serve.block import Block
 from loopwright.serve.intake import Intake
@@ -45,7 +46,7 @@ class Model:
     inline = True
 
     def __init__(self, signature: Signature) -> None:
-        self.signature = signature
+        self.signature, self.manifest = signature, SimpleNamespace(layout=Layout.COLUMNS)
 
 
 def codec(signature: Signature) -> Codec:

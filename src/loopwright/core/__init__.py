@@ -15,7 +15,7 @@ from loopwright.core.errors import (
     Unavailable,
     missing_extra,
 )
-from loopwright.core.ids import is_id, new_id, new_ids, time_of
+from loopwright.core.ids import id_bytes, is_id, new_id, new_ids, time_of
 from loopwright.core.names import check_model_name, check_name, check_path
 from loopwright.core.operations import Effect, Operation, operation, operations_of
 from loopwright.core.plugins import Registry
@@ -63,6 +63,7 @@ __all__ = [
     "digest_stream",
     "digest_value",
     "encode",
+    "id_bytes",
     "is_digest",
     "is_id",
     "load_settings",

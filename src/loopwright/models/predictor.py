@@ -199,7 +199,7 @@ class Predictor:
             ModelFailed: the graph refuses them.
         """
         try:
-            return dict(zip(self._outputs, self._session.run(None, feed), strict=True))
+            return dict(zip(self._outputs, self._session.run(self._outputs, feed), strict=True))
         except Exception as error:  # ONNX Runtime raises a class per status, all of them only here
             raise ModelFailed(f"the model failed: {str(error).splitlines()[0][:300]}") from error
 

@@ -228,7 +228,7 @@ class DataPlane:
 
     def _in_time(self, parts: list[Part]) -> list[Part]:
         """The parts whose deadline has not passed; the others fail."""
-        if not any(part.query.deadline_ns for part in parts):
+        if not sum([part.query.deadline_ns for part in parts]):
             return parts
         now_ns = time.monotonic_ns()
         for part in parts:
@@ -278,7 +278,7 @@ class DataPlane:
         """Log what was answered, then answer."""
         if not self._log_answers(queries):
             for query in queries:
-                query.ids = [""] * query.count
+                query.given_ids = [""] * query.count
         for query in queries:
             self.metrics.queued_rows -= query.count
             if query.timer is not None:

@@ -31,7 +31,8 @@ class Intake:
         self.uniform = all(_rules(signature) == _rules(signatures[0]) for signature in signatures)
         self.numeric = all(column.kind != "s" for column in self.columns)
         self.kinds = "".join(column.kind for column in self.columns)
-        self.floats = set(self.kinds) == {"f"}
+        self.shaped = any(item.shape for signature in signatures for item in signature.inputs)
+        self.floats = set(self.kinds) == {"f"} and not self.shaped
 
     def rows(self, columns: Sequence[tuple[str, Sequence[Any]]]) -> list[Row]:
         """Rows from named columns of equal length.
@@ -108,7 +109,7 @@ class Intake:
             raise Invalid(f"the tensor {name!r} has no rows")
         if not self.floats or matrix.dtype.kind != "f" or matrix.dtype.itemsize < 4:
             return self.block({column.name: matrix[:, at] for at, column in enumerate(self.columns)})
-        if not np.isfinite(matrix).all():
+        if b"\0" in np.isfinite(matrix).tobytes():  # half as long as `all` takes for few rows
             for at, column in enumerate(self.columns):
                 column.check_array(matrix[:, at])
         return Block(self.kinds, len(matrix), matrix=matrix)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from loopwright.core import LoopwrightError
 from loopwright.serve.block import Block
 from loopwright.serve.intake import Rows
 from loopwright.serve.loaded import LoadedEndpoint, LoadedVariant
@@ -27,12 +28,28 @@ def parts_of(query: Query, endpoint: LoadedEndpoint) -> list[Part]:
     if len(places) == 1:
         return [_whole(query, endpoint, next(iter(places)))]
     return [
-        Part(query, endpoint, loaded, loaded.projection.project(_taken(query.rows, chosen)), chosen)
-        for loaded, chosen in places.items()
+        Part(query, endpoint, loaded, rows_for(query, loaded, chosen), chosen) for loaded, chosen in places.items()
     ]
 
 
+def rows_for(query: Query, loaded: LoadedVariant, places: Sequence[int] | None = None) -> Rows:
+    """A query's rows as a variant takes them; those at some places, or all.
+
+    Raises:
+        Invalid: the variant lacks an input.
+        LoopwrightError: its rows cannot be made.
+    """
+    if query.own is None:
+        return loaded.projection.project(query.rows if places is None else _taken(query.rows, places))
+    own = query.own[loaded]
+    if isinstance(own, LoopwrightError):
+        raise own
+    return own if places is None else _taken(own, places)
+
+
 def _whole(query: Query, endpoint: LoadedEndpoint, loaded: LoadedVariant) -> Part:
+    if query.own is not None:
+        return Part(query, endpoint, loaded, rows_for(query, loaded), None)
     projection, rows = loaded.projection, query.rows
     return Part(query, endpoint, loaded, rows if projection.is_identity else projection.project(rows), None)
 
@@ -43,7 +60,9 @@ def _taken(rows: Rows, places: Sequence[int]) -> Rows:
 
 def in_batches(parts: list[Part], most: int) -> Iterator[list[Part]]:
     """Parts in groups of at most `most` rows, or of one part; those of a group have their rows in one form."""
-    if len({part.rows.__class__ for part in parts}) == 1 and sum([part.count for part in parts]) <= most:
+    if len(parts) == 1 or (
+        len({part.rows.__class__ for part in parts}) == 1 and sum([part.count for part in parts]) <= most
+    ):
         yield parts
         return
     batch: list[Part] = []

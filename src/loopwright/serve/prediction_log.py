@@ -128,15 +128,16 @@ class PredictionLog:
         Raises:
             Unavailable: the disk is full, read-only or failing, or the log has all the bytes that it may have.
         """
-        if time.monotonic() >= self._look_at_s:
-            self._look_at_s = time.monotonic() + _LOOK_EVERY_S
+        now_s = time.monotonic()
+        if now_s >= self._look_at_s:
+            self._look_at_s = now_s + _LOOK_EVERY_S
             self._is_full = _bytes_in(self._folder) >= self._most_bytes
         if self._is_full:
             raise Unavailable(
                 f"the prediction log {self._folder} has its {self._most_bytes} bytes",
                 next_step="is `loopwright up` running? it moves predictions on into tables",
             )
-        self._writer.append_many(list(map(self._encode, records)))
+        self._writer.append_many([self._encode(record) for record in records])
         self.records += sum(map(len, records))
 
     def close(self) -> None:

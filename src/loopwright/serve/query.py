@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from loopwright.core import LoopwrightError
 from loopwright.serve.block import Array, Block
+from loopwright.serve.ids import Ids
 from loopwright.serve.intake import Rows
 from loopwright.serve.loaded import LoadedEndpoint, LoadedVariant
 
@@ -24,6 +25,8 @@ class Query:
         event_times: microseconds since 1970, per row; None for now.
         version: answer with this model version, whatever the traffic says; empty for the traffic's choice.
         started_ns: when the request had arrived, on the monotonic clock; now by default.
+        own: rows as single variants take them, where these look their features up by other definitions; an error for
+            a variant whose rows cannot be made.
         deadline_ns: past it, on the monotonic clock, rows that no model has answered yet are answered with
             Unavailable; 0 for the data plane's own limit.
     """
@@ -34,9 +37,10 @@ class Query:
         "endpoint",
         "event_times",
         "failure",
-        "ids",
+        "given_ids",
         "is_large",
         "keys",
+        "own",
         "parts",
         "received_at_us",
         "reply",
@@ -58,7 +62,9 @@ class Query:
         version: str = "",
         started_ns: int = 0,
         deadline_ns: int = 0,
+        own: Mapping[LoadedVariant, Rows | LoopwrightError] | None = None,
     ) -> None:
+        self.own = own
         self.endpoint, self.rows, self.reply = endpoint, rows, reply
         self.count = rows.count if isinstance(rows, Block) else len(rows)
         self.keys, self.event_times, self.version = keys, event_times, version
@@ -69,8 +75,14 @@ class Query:
         self.is_large = False
         self.timer: asyncio.TimerHandle | None = None
         self.parts: list[Part] = []
-        self.ids: list[str] = []  # of the predictions, by row; empty for a row that is not logged
+        self.given_ids: list[str] | Ids = []  # of the predictions, by row; or those of the run that answered all rows
         self.failure: LoopwrightError | None = None
+
+    @property
+    def ids(self) -> list[str]:
+        """The predictions' ids by row; empty for a row that is not logged."""
+        given = self.given_ids
+        return given if isinstance(given, list) else given.listed(self.parts[0].start, self.count)
 
 
 class Part:
@@ -121,17 +133,21 @@ class Batch:
 
 
 class Answer:
-    """The answer to a query, row by row.
+    """The answer to a query, row by row."""
 
-    Attributes:
-        ids: the prediction's id for each row; empty for a row that is not in the log.
-    """
-
-    __slots__ = ("_outputs", "ids", "query")
+    __slots__ = ("_ids", "_outputs", "query")
 
     def __init__(self, query: Query) -> None:
-        self.query, self.ids = query, query.ids
+        self.query = query
+        self._ids: list[str] | None = None
         self._outputs: dict[str, list[Any]] | None = None
+
+    @property
+    def ids(self) -> list[str]:
+        """The prediction's id for each row; empty for a row that is not in the log."""
+        if self._ids is None:
+            self._ids = self.query.ids
+        return self._ids
 
     @property
     def outputs(self) -> dict[str, list[Any]]:

@@ -11,6 +11,7 @@ from loopwright.core import new_ids
 from loopwright.models import ModelFailed
 from loopwright.serve.batch_record import BatchRecord, By, pack_features, pack_outputs
 from loopwright.serve.block import Array, Block
+from loopwright.serve.ids import Ids
 from loopwright.serve.intake import Rows
 from loopwright.serve.metrics import Metrics
 from loopwright.serve.model import PredictionStatus
@@ -28,42 +29,70 @@ def record_queries(queries: Sequence[Query], metrics: Metrics, secret: Callable[
     Args:
         secret: gives the key of hashes.
     """
+    now_ns = time.monotonic_ns()
+    whole, others = _whole_runs(queries)
+    records = []
+    for batch, parts in whole.items():
+        _count_good(parts, metrics)
+        records.append(_whole_record(batch, parts, now_ns, secret))
+    if others:
+        chosen = _chosen_rows(others, metrics)
+        for some in chosen.values():
+            _count_good([part for part, _ in some], metrics)
+        made = [make_record(batch, some, now_ns, secret) for batch, some in chosen.items()]
+        records += [record for record in made if record is not None]
+    return records
+
+
+def _whole_runs(queries: Sequence[Query]) -> tuple[dict[Batch, list[Part]], list[Query]]:
+    """The runs of which all rows are logged, as nearly all are, with their parts in order; and the other queries."""
+    runs: dict[Batch, list[Part]] = {}
+    others: list[Query] = []
+    for query in queries:
+        part = query.parts[0]
+        batch = part.batch
+        if batch is None or query.failure is not None or len(query.parts) > 1 or part.endpoint.spec.log.sample < 1.0:
+            others.append(query)
+        elif batch in runs:
+            runs[batch].append(part)
+        else:
+            runs[batch] = [part]
+    for batch in [batch for batch, parts in runs.items() if len(parts) != batch.parts]:
+        others += [part.query for part in runs.pop(batch)]
+    return runs, others
+
+
+def _chosen_rows(queries: Sequence[Query], metrics: Metrics) -> dict[Batch, list[Chosen]]:
+    """What is to be logged of queries, by the run that answered it; ids are given, failures counted."""
     chosen: dict[Batch, list[Chosen]] = {}
     ids = new_ids(sum([query.count for query in queries]))
     start = 0
     for query in queries:
         end = start + query.count
-        query.ids = mine = ids[start:end]
+        mine = ids[start:end]
         start = end
         parts = query.parts
         if parts[0].endpoint.spec.log.sample < 1.0:
-            query.ids = mine = _sampled(mine, parts[0].endpoint.spec.log.sample)
+            mine = _sampled(mine, parts[0].endpoint.spec.log.sample)
+        query.given_ids = mine
         for part in parts:
             if part.failure is not None or query.failure is not None:
                 _count_failure(part, metrics)
                 if not isinstance(part.failure, ModelFailed):
                     continue
-            if part.batch is None:
-                continue
-            logged = (part, mine if part.places is None else [mine[place] for place in part.places])
-            known = chosen.get(part.batch)
-            if known is None:
-                chosen[part.batch] = [logged]
-            else:
-                known.append(logged)
-    now_ns = time.monotonic_ns()
-    for parts_of_batch in chosen.values():
-        _count_good(parts_of_batch, metrics)
-    records = [make_record(batch, parts, now_ns, secret) for batch, parts in chosen.items()]
-    return [record for record in records if record is not None]
+            if part.batch is not None:
+                logged = (part, mine if part.places is None else [mine[place] for place in part.places])
+                chosen.setdefault(part.batch, []).append(logged)
+    return chosen
 
 
 def make_record(batch: Batch, chosen: Sequence[Chosen], now_ns: int, secret: Callable[[], bytes]) -> BatchRecord | None:
     """The record of the rows of some parts of a batch that have an id; None if none has."""
     chosen = sorted(chosen, key=_start)  # as in the batch: a query of several parts settles later than its neighbours
+    parts = [part for part, _ in chosen]
     ids = list(chain.from_iterable([mine for _, mine in chosen]))
-    counts = [part.count for part, _ in chosen]
-    rows, arrays, places = batch.rows, batch.arrays, None
+    counts = [part.count for part in parts]
+    rows, arrays = batch.rows, batch.arrays
     if "" in ids or len(chosen) != batch.parts:
         places = [part.start + number for part, mine in chosen for number, one in enumerate(mine) if one]
         counts = [sum(map(bool, mine)) for _, mine in chosen]
@@ -71,39 +100,78 @@ def make_record(batch: Batch, chosen: Sequence[Chosen], now_ns: int, secret: Cal
         rows, arrays = _taken(rows, arrays, places)
     if not ids:
         return None
-    first = chosen[0][0]
-    spec, variant, failure = first.endpoint.spec, first.loaded.variant, first.failure
-    keys, redaction = _keys(chosen), first.loaded.redaction
-    dropped: list[int] = []
+    raw, keys, times = bytes.fromhex("".join(ids)), _keys(chosen), _event_times(chosen)
+    return _record(parts, raw, rows, arrays, keys, times, now_ns, secret, counts)
+
+
+def _whole_record(batch: Batch, parts: Sequence[Part], now_ns: int, secret: Callable[[], bytes]) -> BatchRecord:
+    """The record of a run of which all rows are logged; they get their ids."""
+    ids = Ids.new(len(batch.rows))
+    keyed = timed = False
+    for part in parts:
+        query = part.query
+        query.given_ids = ids
+        keyed = keyed or query.keys is not None
+        timed = timed or query.event_times is not None
+    keys, times = _all_keys(parts) if keyed else [], _all_times(parts) if timed else []
+    return _record(parts, ids.raw, batch.rows, batch.arrays, keys, times, now_ns, secret)
+
+
+def _record(
+    parts: Sequence[Part],
+    ids: bytes,
+    rows: Rows,
+    arrays: dict[str, Array],
+    keys: list[str],
+    event_times: list[int],
+    now_ns: int,
+    secret: Callable[[], bytes],
+    counts: list[int] | None = None,
+) -> BatchRecord:
+    """The record of rows, which have all ids, of parts, which have all one variant and outcome."""
+    first = parts[0]
+    failure, redaction = first.failure, first.loaded.redaction
     if redaction is not None:
-        dropped = redaction.dropped
         rows = redaction.inputs(rows, secret()) if redaction.touches_inputs else rows
         keys = redaction.keys(keys, secret())
+    queries = [part.query for part in parts]
     return BatchRecord(
-        By(spec.name, variant.name, variant.model, spec.rollout, first.loaded.columns_key, dropped),
-        bytes.fromhex("".join(ids)),
+        _by(first),
+        ids,
         *pack_features(rows),
         pack_outputs(arrays),
-        counts,
-        [part.query.received_at_us for part, _ in chosen],
-        [(now_ns - part.query.started_ns) // 1000 for part, _ in chosen],
-        _event_times(chosen),
+        [part.count for part in parts] if counts is None else counts,
+        [query.received_at_us for query in queries],
+        [(now_ns - query.started_ns) // 1000 for query in queries],
+        event_times,
         keys,
         PredictionStatus.OK if failure is None else PredictionStatus.ERROR,
         "" if failure is None else failure.message,
     )
 
 
+def _by(part: Part) -> By:
+    """Who answered; the same for all answers of a variant."""
+    loaded, notes = part.loaded, part.endpoint.notes
+    known: By | None = notes.get((By, loaded))
+    if known is None:
+        spec, variant, redaction = part.endpoint.spec, loaded.variant, loaded.redaction
+        dropped = [] if redaction is None else redaction.dropped
+        key = loaded.columns_key
+        known = notes[By, loaded] = By(spec.name, variant.name, variant.model, spec.rollout, key, dropped)
+    return known
+
+
 def _start(one: Chosen) -> int:
     return one[0].start
 
 
-def _count_good(chosen: Sequence[Chosen], metrics: Metrics) -> None:
+def _count_good(parts: Sequence[Part], metrics: Metrics) -> None:
     """Count the answers of one batch, all of which one variant gave."""
-    part = chosen[0][0]
+    part = parts[0]
     if part.failure is None:
         key = part.endpoint.spec.name, part.loaded.variant.name, part.loaded.version, "ok"
-        metrics.predictions[key] += sum([one.count for one, _ in chosen])
+        metrics.predictions[key] += sum([one.count for one in parts])
 
 
 def _count_failure(part: Part, metrics: Metrics) -> None:
@@ -123,6 +191,15 @@ def _sampled(ids: list[str], share: float) -> list[str]:
 def _taken(rows: Rows, arrays: dict[str, Array], places: list[int]) -> tuple[Rows, dict[str, Array]]:
     kept = rows.take(places) if isinstance(rows, Block) else [rows[place] for place in places]
     return kept, {name: values[places] for name, values in arrays.items()}
+
+
+def _all_times(parts: Sequence[Part]) -> list[int]:
+    queries = [part.query for part in parts]
+    return list(chain.from_iterable([q.event_times or [q.received_at_us] * q.count for q in queries]))
+
+
+def _all_keys(parts: Sequence[Part]) -> list[str]:
+    return list(chain.from_iterable([part.query.keys or [""] * part.count for part in parts]))
 
 
 def _event_times(chosen: Sequence[Chosen]) -> list[int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from loopwright.core import LoopwrightError
 from loopwright.serve.query import Answer, Query
-from loopwright.serve.rest import v2, v2_binary
+from loopwright.serve.rest import v2, v2_binary, v2_binary_answers
 from loopwright.serve.rest.desk import Desk
 from loopwright.serve.rest.encodings import decoded
 from loopwright.serve.rest.http import Exchange
@@ -46,8 +46,8 @@ class Infer:
             try:
                 if isinstance(answer, LoopwrightError):
                     raise answer
-                if v2_binary.wants_binary(request):
-                    found, header = v2_binary.write_answer(answer, request, endpoint)
+                if v2_binary_answers.wants_binary(request):
+                    found, header = v2_binary_answers.write_answer(answer, request, endpoint)
                     self._desk.count(exchange)
                     exchange.respond(200, found, v2_binary.OCTETS, header)
                     return

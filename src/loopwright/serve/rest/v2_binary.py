@@ -1,4 +1,4 @@
-"""The binary tensor extension of the Open Inference Protocol V2: tensors as raw bytes behind the JSON. Pure.
+"""The binary tensor extension of the Open Inference Protocol V2: requests with raw bytes behind the JSON. Pure.
 
 https://github.com/triton-inference-server/server, `docs/protocol/extension_binary_data.md`. Numbers are little-endian,
 and a string is its length in 4 bytes and itself. Which of the tensors are binary is said tensor by tensor.
@@ -7,7 +7,6 @@ and a string is its length in 4 bytes and itself. Which of the tensors are binar
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
 from math import prod
 from typing import Annotated, Any, Literal
 
@@ -15,22 +14,18 @@ import msgspec
 import numpy as np
 
 from loopwright.core import Invalid
-from loopwright.models import DATATYPES, Output
 from loopwright.serve.block import Array
 from loopwright.serve.intake import Intake, Rows
-from loopwright.serve.loaded import LoadedEndpoint
-from loopwright.serve.query import Answer
 from loopwright.serve.rest import v2
 
 HEADER = b"inference-header-content-length"
 OCTETS = b"application/octet-stream"
-_TYPES = {
+TYPES = {
     "BOOL": "?", "INT8": "i1", "INT16": "<i2", "INT32": "<i4", "INT64": "<i8", "UINT8": "u1", "UINT16": "<u2",
     "UINT32": "<u4", "UINT64": "<u8", "FP16": "<f2", "FP32": "<f4", "FP64": "<f8", "BF16": "<u2",
 }  # fmt: skip
-_LENGTH = struct.Struct("<I")
+LENGTH = struct.Struct("<I")
 _MOST_DIMENSIONS = 8
-_encode = msgspec.json.Encoder().encode
 
 
 class _Parameters(msgspec.Struct, frozen=True, gc=False):
@@ -100,7 +95,7 @@ def read_request(body: bytes, header: bytes, intake: Intake) -> tuple[Any, Rows]
 def _one_matrix(tensor: _Matrix, raw: memoryview) -> Array:
     rows, width = tensor.shape
     size = tensor.parameters.binary_data_size
-    dtype = _TYPES[tensor.datatype]
+    dtype = TYPES[tensor.datatype]
     if rows < 0 or width < 1 or size != len(raw) or rows * width * int(dtype[2:]) != size:
         raise _wrong_size(tensor, size, len(raw))
     return np.frombuffer(raw, dtype=dtype).reshape(rows, width)
@@ -144,11 +139,11 @@ def _array(tensor: Tensor, raw: memoryview) -> tuple[Array, memoryview]:
     mine, rest = raw[:size], raw[size:]
     if tensor.datatype == "BYTES":
         return _strings(tensor, mine).reshape(shape), rest
-    dtype = _TYPES.get(tensor.datatype)
+    dtype = TYPES.get(tensor.datatype)
     if dtype is None:
         raise Invalid(
             f"input {tensor.name!r} has datatype {tensor.datatype!r}, which the protocol does not know",
-            next_step=f"use one of {', '.join(_TYPES)}, BYTES",
+            next_step=f"use one of {', '.join(TYPES)}, BYTES",
         )
     if prod(shape) * np.dtype(dtype).itemsize != size:
         raise _wrong_size(tensor, size, len(raw))
@@ -160,15 +155,15 @@ def _array(tensor: Tensor, raw: memoryview) -> tuple[Array, memoryview]:
 
 def _strings(tensor: Tensor, raw: memoryview) -> Array:
     count, at = prod(tensor.shape), 0
-    if count * _LENGTH.size > len(raw):
+    if count * LENGTH.size > len(raw):
         raise _wrong_size(tensor, len(raw), len(raw))
     found = np.empty(count, dtype=object)
     for number in range(count):
-        end = at + _LENGTH.size
-        end += _LENGTH.unpack_from(raw, at)[0] if end <= len(raw) else len(raw)
+        end = at + LENGTH.size
+        end += LENGTH.unpack_from(raw, at)[0] if end <= len(raw) else len(raw)
         if end > len(raw):
             raise Invalid(f"input {tensor.name!r}, row {number}: the string reaches beyond the tensor's bytes")
-        found[number] = bytes(raw[at + _LENGTH.size : end])
+        found[number] = bytes(raw[at + LENGTH.size : end])
         at = end
     if at != len(raw):
         raise Invalid(f"input {tensor.name!r}: {len(raw) - at} bytes are left behind its last string")
@@ -180,61 +175,3 @@ def _wrong_size(tensor: Tensor | _Matrix, size: int | None, left: int) -> Invali
         f"input {tensor.name!r} has shape {list(tensor.shape)} of {tensor.datatype} and says that it has {size} bytes; "
         f"{left} bytes are there"
     )
-
-
-def wants_binary(request: Any) -> bool:
-    """Whether the answer has a tensor in binary form."""
-    parameters, outputs = request.parameters, request.outputs
-    if parameters is None and not outputs:
-        return False
-    default = bool(parameters and parameters.get("binary_data_output") is True)
-    return any(_is_binary(item, default) for item in outputs) if outputs else default
-
-
-def _is_binary(output: v2.RequestedOutput, default: bool) -> bool:
-    given = output.parameters.get("binary_data") if output.parameters else None
-    return default if given is None else given is True
-
-
-def write_answer(answer: Answer, request: Any, endpoint: LoadedEndpoint) -> tuple[bytes, bytes]:
-    """The response to a request, and the header line that tells the length of its JSON.
-
-    Raises:
-        Invalid: the request asks for an output that there is not.
-    """
-    loaded = answer.query.parts[0].loaded
-    outputs: Sequence[Output] = loaded.predictor.signature.outputs
-    default = bool(request.parameters and request.parameters.get("binary_data_output") is True)
-    binary = {output.name: default for output in outputs}
-    if request.outputs:
-        outputs = v2.requested(request.outputs, loaded.predictor.signature.outputs)
-        binary = {item.name: _is_binary(item, default) for item in request.outputs}
-    arrays = answer.arrays()
-    tensors, tail = [], []
-    for output in outputs:
-        values = arrays[output.name]
-        tensor: dict[str, Any] = {
-            "name": output.name,
-            "datatype": DATATYPES[output.dtype],
-            "shape": [answer.query.count, *output.shape],
-        }
-        if binary[output.name]:
-            raw = _raw(values, DATATYPES[output.dtype])
-            tensor["parameters"] = {"binary_data_size": len(raw)}
-            tail.append(raw)
-        else:
-            tensor["data"] = v2.flat(values.tolist())
-        tensors.append(tensor)
-    head = {"model_name": endpoint.spec.name, "model_version": loaded.version, "outputs": tensors}
-    text = _encode({**head, "parameters": v2.answered_by(answer), **({"id": request.id} if request.id else {})})
-    return b"".join((text, *tail)), b"inference-header-content-length: %d\r\n" % len(text)
-
-
-def _raw(values: Array, datatype: str) -> bytes:
-    if datatype != "BYTES":
-        return np.ascontiguousarray(values, dtype=_TYPES[datatype]).tobytes()
-    pieces: list[bytes] = []
-    for value in values.ravel().tolist():
-        text = value if isinstance(value, bytes) else str(value).encode()
-        pieces += (_LENGTH.pack(len(text)), text)
-    return b"".join(pieces)

@@ -7,18 +7,21 @@ to `v2`, which takes every form and says exactly what is wrong. Pure.
 
 from __future__ import annotations
 
+import struct
 import types
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal
 
 import msgspec
+import numpy as np
 
 from loopwright.core import DType
 from loopwright.models import DATATYPES, Output
 from loopwright.serve.block import Array, Block
+from loopwright.serve.ids import Ids
 from loopwright.serve.intake import Intake, Rows
 from loopwright.serve.loaded import LoadedEndpoint, LoadedVariant
-from loopwright.serve.query import Answer, Batch
+from loopwright.serve.query import Answer, Batch, Part
 from loopwright.serve.rest import v2
 
 _MOST_OPENINGS = 256
@@ -60,6 +63,8 @@ class Codec:
         self._openings: dict[tuple[LoadedVariant, int], list[_Opening]] = {}
         self._templates: dict[LoadedVariant, bytes] = {}
         self._who = {loaded: _who(loaded) for loaded in endpoint.variants}
+        self._ends = {loaded: who + b"}}" for loaded, who in self._who.items()}
+        self._beginnings = {loaded: self._beginning_of(loaded) for loaded in endpoint.variants}
         self._readers: list[Callable[[bytes], tuple[Any, Rows]]] = [self._read_row]
         if self._intake.floats:
             self._readers.insert(0, self._read_matrix)
@@ -90,7 +95,10 @@ class Codec:
         intake = self._intake
         if rows < 1 or width != len(intake.columns) or rows * width != len(tensor.data):
             raise ValueError("another shape")
-        return request, Block(intake.kinds, rows, values=tensor.data)
+        if rows == 1:
+            return request, Block(intake.kinds, 1, values=tensor.data)
+        packed = struct.pack(f"{len(tensor.data)}d", *tensor.data)  # a third of the time that np.array takes for a list
+        return request, Block(intake.kinds, rows, matrix=np.frombuffer(packed).reshape(rows, width))
 
     def _read_row(self, body: bytes) -> tuple[Any, Rows]:
         request = self._decode_row(body)
@@ -102,18 +110,29 @@ class Codec:
         Raises:
             Invalid: the request asks for an output that there is not.
         """
-        parts, ids = answer.query.parts, answer.ids
-        part, batch = parts[0], parts[0].batch
-        if len(ids) == 1 and batch is not None and not request.outputs and not request.id:
-            texts = batch.notes.get(Codec) or self._note_rows(part.loaded, batch)
-            if texts:
-                return self._templates[part.loaded] % (*texts[part.start], ids[0].encode())
-        return self._write_any(answer, request)
+        query = answer.query
+        part, ids = query.parts[0], query.given_ids
+        batch = part.batch
+        if batch is None or ids.__class__ is not Ids or request.outputs or request.id:
+            return self._write_any(answer, request)
+        if query.count == 1 and (texts := batch.notes.get(Codec) or self._note_rows(part.loaded, batch)):
+            return self._templates[part.loaded] % (*texts[part.start], ids.digits(part.start))
+        return self._write_whole(answer, part, ids)
+
+    def _write_whole(self, answer: Answer, part: Part, ids: Ids) -> bytes:
+        """The response with all outputs of rows that one variant has answered, and that are all in the log."""
+        pieces = [self._beginnings[part.loaded]]
+        outputs = answer.outputs
+        for name, opening, is_flat in self._opened(part.loaded, part.count, None):
+            values = outputs[name]
+            pieces += (opening, _encode(values if is_flat else v2.flat(values)))
+        pieces += (b'}],"parameters":{"prediction_ids":', ids.json(part.start, part.count), self._ends[part.loaded])
+        return b"".join(pieces)
 
     def _write_any(self, answer: Answer, request: Any) -> bytes:
         parts, ids = answer.query.parts, answer.ids
         outputs, loaded = answer.outputs, parts[0].loaded
-        pieces = [self._beginning(loaded)]
+        pieces = [self._beginnings[loaded]]
         for name, opening, is_flat in self._opened(loaded, len(ids), request.outputs):
             values = outputs[name]
             pieces += (opening, _encode(values if is_flat else v2.flat(values)))
@@ -136,13 +155,13 @@ class Codec:
 
     def _template(self, loaded: LoadedVariant) -> bytes:
         """The response for one row, with places for the values of each output and for the id."""
-        pieces = [self._beginning(loaded)]
+        pieces = [self._beginnings[loaded]]
         for _, opening, _ in self._opened(loaded, 1, None):
             pieces += (opening, b"[\0]")
         pieces += (b'}],"parameters":{"prediction_ids":["\0"]', self._who[loaded], b"}}")
         return b"".join(pieces).replace(b"%", b"%%").replace(b"\0", b"%b")
 
-    def _beginning(self, loaded: LoadedVariant) -> bytes:
+    def _beginning_of(self, loaded: LoadedVariant) -> bytes:
         return b'{"model_name":%b,"model_version":"%b","outputs":[' % (self._name, loaded.version.encode())
 
     def _opened(self, loaded: LoadedVariant, rows: int, requested: list[v2.RequestedOutput] | None) -> list[_Opening]:

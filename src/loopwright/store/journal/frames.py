@@ -15,6 +15,7 @@ SIGNATURE = b"LWJRNL1\n"
 HEADER_BYTES = 12
 MAX_PAYLOAD_BYTES = 1 << 30
 _HEADER = struct.Struct("<III")
+_pack_two, _pack_one = struct.Struct("<II").pack, struct.Struct("<I").pack
 _END_LENGTH = 0xFFFFFFFF
 
 
@@ -38,8 +39,8 @@ def end_frame() -> bytes:
 
 
 def _header(length: int, check: int) -> bytes:
-    head = struct.pack("<II", length, check)
-    return head + struct.pack("<I", crc32(head))
+    head = _pack_two(length, check)
+    return head + _pack_one(crc32(head))
 
 
 def frame_at(buffer: bytes, offset: int) -> tuple[bytes, int] | tuple[Fault, int]:

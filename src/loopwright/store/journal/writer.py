@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from loopwright.core import Invalid, Unavailable
-from loopwright.store.journal.frames import HEADER_BYTES, MAX_PAYLOAD_BYTES, SIGNATURE, end_frame, frame
+from loopwright.store.journal.frames import MAX_PAYLOAD_BYTES, SIGNATURE, end_frame, frame
 from loopwright.store.journal.model import Position
 from loopwright.store.journal.segments import begin_segment
 
@@ -35,30 +35,18 @@ class JournalWriter:
         self._sync_error: OSError | None = None
 
     def append(self, payload: bytes) -> Position:
-        """Write one record. Raises as `append_many` does."""
-        return self.append_many((payload,))[0]
+        """Write one record; where it stands. Raises as `append_many` does."""
+        return self._append((payload,))
 
-    def append_many(self, payloads: Sequence[bytes]) -> list[Position]:
+    def append_many(self, payloads: Sequence[bytes]) -> None:
         """Write records with one call to the system: all of them or, on an error, none.
 
         Raises:
             Invalid: a record is longer than 1 GiB, or the writer is closed.
             Unavailable: the disk is full, read-only or failing; nothing was written.
         """
-        if not payloads:
-            return []
-        if any(len(payload) > MAX_PAYLOAD_BYTES for payload in payloads):
-            raise Invalid(f"a journal record may have {MAX_PAYLOAD_BYTES} bytes at most")
-        data = b"".join(map(frame, payloads))
-        with self._lock:
-            try:
-                self._raise_sync_error()
-                start = self._write(data)
-            except OSError as error:
-                raise _unavailable(self._folder, error) from error
-            segment = self._segment
-        self._mark_dirty()
-        return _positions(segment, start, payloads)
+        if payloads:
+            self._append(payloads)
 
     def flush(self, sync: bool = True) -> None:
         """Return when everything appended so far is on the disk (`sync`); without `sync` there is nothing to do.
@@ -95,6 +83,21 @@ class JournalWriter:
 
     def __exit__(self, *_error: object) -> None:
         self.close()
+
+    def _append(self, payloads: Sequence[bytes]) -> Position:
+        """Write records; where the first stands."""
+        if max(map(len, payloads)) > MAX_PAYLOAD_BYTES:
+            raise Invalid(f"a journal record may have {MAX_PAYLOAD_BYTES} bytes at most")
+        data = frame(payloads[0]) if len(payloads) == 1 else b"".join(map(frame, payloads))
+        with self._lock:
+            try:
+                self._raise_sync_error()
+                start = self._write(data)
+            except OSError as error:
+                raise _unavailable(self._folder, error) from error
+            segment = self._segment
+        self._mark_dirty()
+        return Position(segment, start)
 
     def _write(self, data: bytes) -> int:
         if self._closing.is_set():
@@ -165,9 +168,9 @@ class JournalWriter:
             os.close(copy)
 
     def _raise_sync_error(self) -> None:
-        error, self._sync_error = self._sync_error, None
-        if error is None:
+        if self._sync_error is None:
             return
+        error, self._sync_error = self._sync_error, None
         if self._descriptor >= 0:  # what the system holds of this segment is uncertain now: do not build on it
             os.close(self._descriptor)
             self._descriptor = -1
@@ -175,17 +178,9 @@ class JournalWriter:
 
 
 def _write_all(descriptor: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]
-
-
-def _positions(segment: str, start: int, payloads: Sequence[bytes]) -> list[Position]:
-    positions = []
-    for payload in payloads:
-        positions.append(Position(segment, start))
-        start += HEADER_BYTES + len(payload)
-    return positions
+    written = os.write(descriptor, data)
+    while written < len(data):
+        written += os.write(descriptor, memoryview(data)[written:])
 
 
 def _unavailable(folder: Path, error: OSError) -> Unavailable:
