@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import queue
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -9,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 from tests.serve.conftest import Served, adding_bundle, failing_bundle
 from tests.serve.test_process import endpoint
@@ -54,13 +57,13 @@ def collector() -> Iterator[Collector]:
     made.server.server_close()
 
 
-def launch(served: Served, tmp_path: Path, otlp: str) -> InferenceProcess:
+def launch(served: Served, tmp_path: Path, otlp: str, **more: Any) -> InferenceProcess:
     served.publish(
         endpoint(Variant("champion", "model:m@1", served.put(adding_bundle(1.0, tmp_path / "plus1")))),
         endpoint(Variant("champion", "model:f@1", served.put(failing_bundle(tmp_path / "failing"))), name="f"),
     )
     settings = ProcessSettings(
-        state=served.state, objects=str(served.root / "objects"), journal=served.journal, otlp=otlp
+        state=served.state, objects=str(served.root / "objects"), journal=served.journal, otlp=otlp, **more
     )
     served.processes.append(InferenceProcess.launch(settings))
     return served.processes[-1]
@@ -99,3 +102,56 @@ def test_a_collector_that_is_away_costs_no_answer(served: Served, tmp_path: Path
         for _ in range(200):
             assert client.post(f"{process.url}/v2/models/e/infer", json=body(1.0)).status_code == 200
     assert process.stop() == 0
+
+
+def test_calls_of_grpc_are_traced_logged_and_counted_like_requests(
+    served: Served, tmp_path: Path, collector: Collector
+) -> None:
+    grpc, triton = pytest.importorskip("grpc"), pytest.importorskip("tritonclient.grpc")
+    log = tmp_path / "access.log"
+    process = launch(served, tmp_path, collector.url, grpc_port=0, access_log=str(log))
+    traced = {"traceparent": f"00-{TRACE}-{PARENT}-01"}
+    tensor = triton.InferInput("x", [1], "FP32").set_data_from_numpy(np.ones(1, dtype=np.float32))
+    wrong = triton.InferInput("x", [1], "INT64").set_data_from_numpy(np.full(1, 7))
+    with triton.InferenceServerClient(process.grpc) as client:
+        assert client.infer("e", [tensor], headers=traced).as_numpy("value").ravel().tolist() == [2.0]
+        with pytest.raises(triton.InferenceServerException, match="INTERNAL"):
+            client.infer("f", [wrong], headers=traced)
+        with pytest.raises(triton.InferenceServerException, match="NOT_FOUND"):
+            client.infer("none", [tensor])
+        answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        client.start_stream(lambda result, error: answers.put(error), headers=traced)
+        for _ in range(3):
+            client.async_stream_infer("e", [tensor])
+        assert [answers.get(timeout=20) for _ in range(3)] == [None] * 3
+        client.stop_stream()
+    figures = httpx.get(f"{process.url}/metrics").text
+    assert process.stop() == 0
+    assert 'loopwright_requests_total{endpoint="e",status="200"} 4' in figures
+    assert 'loopwright_requests_total{endpoint="f",status="500"} 1' in figures
+    assert 'loopwright_requests_total{endpoint="",status="404"} 1' in figures
+    spans = [span for span in collector.spans if span.trace_id.hex() == TRACE]
+    calls = [span for span in spans if span.name.startswith("inference.GRPCInferenceService/")]
+    told = [{item.key: item.value for item in span.attributes} for span in calls]
+    assert [item["rpc.method"].string_value for item in told].count("ModelStreamInfer") == 3
+    assert {item["rpc.system"].string_value for item in told} == {"grpc"}
+    assert {
+        item["rpc.grpc.status_code"].int_value: span.status.code for item, span in zip(told, calls, strict=True)
+    } == {
+        grpc.StatusCode.OK.value[0]: 0,
+        grpc.StatusCode.INTERNAL.value[0]: 2,
+    }
+    assert {span.parent_span_id.hex() for span in calls} == {PARENT}
+    runs = {span.parent_span_id for span in spans if span.name == "predict"}
+    assert runs == {span.span_id for span in calls}
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    found = [(line["path"].rpartition("/")[2], line["status"], line.get("grpc")) for line in lines]
+    assert found == [
+        ("ModelInfer", 200, "OK"),
+        ("ModelInfer", 500, "INTERNAL"),
+        ("ModelInfer", 404, "NOT_FOUND"),
+        *[("ModelStreamInfer", 200, "OK")] * 3,
+        ("metrics", 200, None),
+    ]
+    assert [line.get("trace", "") for line in lines[:3]] == [TRACE, TRACE, ""]
+    assert all(line["bytes_in"] > 0 and 0 < line["took_ms"] < 10_000 and line["client"] for line in lines[:6])

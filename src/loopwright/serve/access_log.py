@@ -14,8 +14,10 @@ from pathlib import Path
 import msgspec
 
 from loopwright.core import Unavailable
+from loopwright.serve.codes import HTTP_STATUS, Code
 from loopwright.serve.metrics import Figure
 from loopwright.serve.rest.http import WatchedExchange
+from loopwright.serve.watching import Watched, WatchedCall
 
 TO_STDERR = "-"
 _EVERY_S = 0.2
@@ -30,12 +32,13 @@ class AccessLine(msgspec.Struct, omit_defaults=True):
         time: when it was given, in seconds since 1970.
         client: the address of whoever asked.
         method, path: of the request; a long path is cut off.
-        status: the HTTP status.
+        status: the HTTP status; over gRPC that of the same outcome.
         took_ms: from the arrival of the request to its answer.
         bytes_in, bytes_out: the sizes of the bodies.
         endpoint: which endpoint answered; none for other requests.
         trace: the id of the trace that the request belongs to (W3C traceparent).
         pid: of the worker.
+        grpc: the name of gRPC's code; none over HTTP.
     """
 
     time: float
@@ -49,6 +52,7 @@ class AccessLine(msgspec.Struct, omit_defaults=True):
     endpoint: str = ""
     trace: str = ""
     pid: int = 0
+    grpc: str = ""
 
 
 class AccessLog:
@@ -74,23 +78,31 @@ class AccessLog:
         self._thread.start()
 
     def note(self, exchange: WatchedExchange, status: int, size: int) -> None:
-        """Take down a response."""
+        """Take down a response over HTTP."""
+        self._note(exchange, exchange.method, status, len(exchange.body), size)
+
+    def note_call(self, call: WatchedCall, code: Code, size: int) -> None:
+        """Take down a response over gRPC; each response of a stream has a line."""
+        self._note(call, b"POST", HTTP_STATUS.get(code, 500), call.size, size, code.name)
+
+    def _note(self, asked: Watched, method: bytes, status: int, size_in: int, size_out: int, grpc: str = "") -> None:
         if len(self._lines) >= _MOST_WAITING:
             self.dropped += 1
             return
         self._lines.append(
             AccessLine(
                 time.time(),
-                exchange.peer,
-                exchange.method.decode("latin-1"),
-                exchange.path[:_MOST_TEXT].decode("latin-1"),
+                asked.peer,
+                method.decode("latin-1"),
+                asked.path[:_MOST_TEXT].decode("latin-1"),
                 status,
-                round((time.monotonic_ns() - exchange.started_ns) * 1e-6, 3),
-                len(exchange.body),
-                size,
-                exchange.endpoint,
-                trace_of(exchange.headers.get(b"traceparent", b"")),
+                round((time.monotonic_ns() - asked.started_ns) * 1e-6, 3),
+                size_in,
+                size_out,
+                asked.endpoint,
+                trace_of(asked.headers.get(b"traceparent", b"")),
                 self._pid,
+                grpc,
             )
         )
 

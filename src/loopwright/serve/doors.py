@@ -34,7 +34,7 @@ class Doors:
     def __init__(self, settings: ProcessSettings, plane: DataPlane, app: App) -> None:
         self._settings, self._plane, self._app = settings, plane, app
         self._server = HttpServer(app)
-        app.connections = lambda: self._server.connections
+        app.connections = lambda: self._server.connections + (self._grpc.connections if self._grpc else 0)
         self._member: Member | None = None
         self._grpc: GrpcServer | None = None
         self._access_log = AccessLog(settings.access_log) if settings.access_log else None
@@ -94,6 +94,11 @@ class Doors:
 
         shared = self._member is not None
         self._grpc = GrpcServer(self._plane, lambda: app.repository, lambda: app.ready, shared=shared)
+        if self._access_log is not None:
+            self._grpc.watchers.append(self._access_log.note_call)
+        if self._tracing is not None:
+            self._grpc.beginnings.append(self._tracing.begin)
+            self._grpc.watchers.append(self._tracing.end_call)
         return await self._grpc.listen(settings.host, settings.grpc_port)
 
 

@@ -12,12 +12,15 @@ from typing import Any
 
 from loopwright import __version__
 from loopwright.core import missing_extra
+from loopwright.serve.codes import FAULTS, Code
 from loopwright.serve.dataplane import Run
 from loopwright.serve.loaded import LoadedVariant
 from loopwright.serve.query import Part
-from loopwright.serve.rest.http import Exchange, WatchedExchange
+from loopwright.serve.rest.http import WatchedExchange
+from loopwright.serve.watching import Begun, Watched, WatchedCall
 
 _MOST_OPEN = 20_000
+_CONTEXT = ("traceparent", "tracestate")
 _EXPORT_TIMEOUT_S = 5.0
 Noted = tuple[int, int, int, str, str]
 """A run of a model: its start and end on the monotonic clock in nanoseconds, its rows, the model, why it failed."""
@@ -54,10 +57,10 @@ class Tracing:
         self._wall_ns = time.time_ns() - time.monotonic_ns()
         self._open: dict[int, list[Noted]] = {}
 
-    def begin(self, exchange: Exchange) -> None:
+    def begin(self, request: Begun) -> None:
         """A request has come."""
         if len(self._open) < _MOST_OPEN:
-            self._open[exchange.started_ns] = []
+            self._open[request.started_ns] = []
 
     def around(self, run: Run) -> Run:
         """A run of a model that is noted. Requests are told apart by the nanosecond of their arrival."""
@@ -78,10 +81,8 @@ class Tracing:
                 runs.append((start_ns, end_ns, rows, part.loaded.variant.model, failure))
 
     def end(self, exchange: WatchedExchange, status: int, size: int) -> None:
-        """A request was answered: its spans are made, and sent later."""
-        runs = self._open.pop(exchange.started_ns, [])
+        """A request over HTTP was answered: its spans are made, and sent later."""
         method, path = exchange.method.decode("latin-1"), exchange.path.partition(b"?")[0].decode("latin-1")
-        parent = exchange.headers.get(b"traceparent", b"").decode("latin-1")
         attributes: dict[str, Any] = {
             "http.request.method": method,
             "url.path": path[:256],
@@ -89,19 +90,45 @@ class Tracing:
             "http.request.body.size": len(exchange.body),
             "http.response.body.size": size,
         }
-        if exchange.endpoint:
-            attributes["loopwright.endpoint"] = exchange.endpoint
+        name = f"{method} {exchange.endpoint or path[:64]}"
+        self._end(exchange, name, attributes, f"status {status}" if status >= 500 else "")
+
+    def end_call(self, call: WatchedCall, code: Code, size: int) -> None:
+        """A request over gRPC was answered; each request of a stream has a span.
+
+        The attributes are those of OpenTelemetry's semantic conventions for RPC and gRPC.
+        """
+        path = call.path.decode("utf-8", "replace").strip("/")[:256]
+        service, _, method = path.rpartition("/")
+        attributes: dict[str, Any] = {
+            "rpc.system": "grpc",
+            "rpc.service": service,
+            "rpc.method": method,
+            "rpc.grpc.status_code": int(code),
+            "rpc.request.size": call.size,
+            "rpc.response.size": size,
+            "client.address": call.peer,
+        }
+        self._end(call, path, attributes, code.name if code in FAULTS else "")
+
+    def _end(self, request: Watched, name: str, attributes: dict[str, Any], failure: str) -> None:
+        runs = self._open.pop(request.started_ns, [])
+        told = {
+            key: request.headers[key.encode()].decode("latin-1") for key in _CONTEXT if key.encode() in request.headers
+        }
+        if request.endpoint:
+            attributes["loopwright.endpoint"] = request.endpoint
         span = self._tracer.start_span(
-            f"{method} {exchange.endpoint or path[:64]}",
-            context=self._propagator.extract({"traceparent": parent}) if parent else None,
+            name,
+            context=self._propagator.extract(told) if told else None,
             kind=self._server_kind,
             attributes=attributes,
-            start_time=exchange.started_ns + self._wall_ns,
+            start_time=request.started_ns + self._wall_ns,
         )
         for run in runs:
             self._run_span(span, run)
-        if status >= 500:
-            span.set_status(_failed(f"status {status}"))
+        if failure:
+            span.set_status(_failed(failure))
         span.end(time.monotonic_ns() + self._wall_ns)
 
     def close(self) -> None:

@@ -15,7 +15,7 @@ from loopwright.core import Unavailable
 
 _OURS = "loopwright"
 # Loaded when they are needed, not at the start.
-_OPTIONAL = ("uvloop", "grpcio", "protobuf")
+_OPTIONAL = ("uvloop", "hpack", "protobuf")
 _LOOK = """
 import sys
 from importlib import import_module

@@ -6,29 +6,29 @@ https://github.com/kserve/open-inference-protocol, `specification/protocol/open_
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
 from loopwright import __version__
 from loopwright.core import Invalid, LoopwrightError, NotFound, Unavailable
-from loopwright.serve.asking import ask
 from loopwright.serve.dataplane import DataPlane
 from loopwright.serve.describing import config_of, metadata_of, statistics_of
-from loopwright.serve.grpc.calls import code_of, count, deadline_of, endpoint_of
+from loopwright.serve.grpc.call import Call
+from loopwright.serve.grpc.calls import Caller, count, handle, refuse
+from loopwright.serve.grpc.plans import Plan, Plans
 from loopwright.serve.grpc.protos import messages, read
+from loopwright.serve.grpc.stream import Stream
 from loopwright.serve.grpc.tensors import outputs_of, rows_of, write_outputs
+from loopwright.serve.intake import Rows
 from loopwright.serve.loaded import LoadedEndpoint
 from loopwright.serve.loading import Loading
-from loopwright.serve.query import Answer
+from loopwright.serve.query import Answer, Query
 from loopwright.serve.repository import ModelState, Repository
 from loopwright.serve.rest import v2
 from loopwright.serve.rest.v2_models import EXTENSIONS
 
 SERVICE = "inference.GRPCInferenceService"
-_STREAMED = 64  # requests of one stream that are under way at once
-_FINAL = "triton_final_response"
+_WANTS_FINAL, _FINAL = "triton_enable_empty_final_response", "triton_final_response"
 
 
 class Inference:
@@ -41,67 +41,59 @@ class Inference:
         """
         self._plane, self._repository, self._ready = plane, repository, ready
         self._types = messages("inference.proto")
-        self._response = self._types["ModelInferResponse"]
+        self._request, self._response = self._types["ModelInferRequest"], self._types["ModelInferResponse"]
+        self._plans = Plans()
 
     # inference
 
-    async def infer(self, request: Any, context: Any) -> Any:
-        """ModelInfer."""
-        started_ns = time.monotonic_ns()
-        return await self._infer(request, started_ns, deadline_of(context, started_ns))
+    def infer(self, caller: Caller, data: bytes) -> None:
+        """ModelInfer, and each request of ModelStreamInfer."""
+        plane = self._plane
+        plane.admit(caller.started_ns)
+        plan = self._plans.find(data)
+        if plan is not None and plane.endpoints.get(plan.endpoint.spec.name) is plan.endpoint:
+            caller.endpoint = plan.endpoint.spec.name
+            rows = plan.rows(data)
+            if rows is not None:
+                self._ask(caller, plan.endpoint, plan.request, rows, plan)
+                return
+        request = read(self._request, data)
+        endpoint = plane.endpoint(request.model_name)
+        caller.endpoint = endpoint.spec.name
+        rows = rows_of(request, endpoint.intake)
+        self._plans.learn(data, request, endpoint)
+        self._ask(caller, endpoint, request, rows, None)
 
-    async def stream(self, requests: AsyncIterator[bytes], _context: Any) -> AsyncIterator[Any]:
-        """ModelStreamInfer: a response for each request, in their order; an error is told, and the stream goes on."""
-        under_way: asyncio.Queue[asyncio.Task[Any] | None] = asyncio.Queue(_STREAMED)
+    def _ask(self, caller: Caller, endpoint: LoadedEndpoint, request: Any, rows: Rows, plan: Plan | None) -> None:
+        def reply(answer: Answer | LoopwrightError) -> None:
+            try:
+                if isinstance(answer, LoopwrightError):
+                    raise answer
+                response = plan.write(answer) if plan is not None else None
+                if response is None:
+                    response = self._written(request, answer, endpoint, raw=plan is not None)
+                count(self._plane, caller)
+                caller.answer(response)
+            except Exception as error:  # noqa: BLE001  (answered; others wait for their replies)
+                refuse(self._plane, caller, error)
 
-        async def read() -> None:
-            async for data in requests:
-                await under_way.put(asyncio.create_task(self._streamed(data), name="loopwright-stream"))
-            await under_way.put(None)
+        given = _given(request, len(rows)) if request.parameters else {}
+        query = Query(
+            endpoint.spec.name,
+            rows,
+            reply,
+            version=request.model_version,
+            started_ns=caller.started_ns,
+            deadline_ns=caller.deadline_ns,
+            **given,
+        )
+        self._plane.submit(query, endpoint)
 
-        reading = asyncio.create_task(read(), name="loopwright-stream-reader")
-        try:
-            while (task := await under_way.get()) is not None:
-                yield await task
-        finally:
-            reading.cancel()
+    def stream(self, call: Call) -> Stream:
+        """ModelStreamInfer."""
+        return Stream(call, lambda place, data: handle(self._plane, self.infer, place, data))
 
-    async def _streamed(self, data: bytes) -> Any:
-        wrapped = self._types["ModelStreamInferResponse"]
-        request = self._types["ModelInferRequest"]()
-        try:
-            request = read(self._types["ModelInferRequest"], data)
-            response = await self._infer(request, time.monotonic_ns(), 0)
-        except Exception as error:  # noqa: BLE001  (told within the stream, which goes on)
-            _, text = code_of(error)
-            return wrapped(error_message=text, infer_response=self._response(id=request.id))
-        if request.parameters["triton_enable_empty_final_response"].bool_param:
-            response.parameters[_FINAL].bool_param = True
-        return wrapped(infer_response=response)
-
-    async def _infer(self, request: Any, started_ns: int, deadline_ns: int) -> Any:
-        name = request.model_name
-        status = 500
-        try:
-            endpoint = await endpoint_of(self._plane, name)
-            rows = rows_of(request, endpoint.intake)
-            given = _given(request, len(rows)) if request.parameters else {}
-            version = request.model_version
-            answer = await ask(self._plane, endpoint, rows, started_ns, deadline_ns, version=version, **given)
-            response = self._written(request, answer, endpoint)
-            status = 200
-        except NotFound:
-            name = name if name in self._plane.endpoints else ""  # labels come from the state alone
-            status = 404
-            raise
-        except LoopwrightError as error:
-            status = error.http_status
-            raise
-        finally:
-            count(self._plane, name, status, started_ns)
-        return response
-
-    def _written(self, request: Any, answer: Answer, endpoint: LoadedEndpoint) -> Any:
+    def _written(self, request: Any, answer: Answer, endpoint: LoadedEndpoint, *, raw: bool) -> bytes:
         loaded = answer.query.parts[0].loaded
         response = self._response(model_name=endpoint.spec.name, model_version=loaded.version, id=request.id)
         parameters = response.parameters
@@ -110,21 +102,24 @@ class Inference:
         parameters["model"].string_param = loaded.variant.model
         if len(answer.query.parts) > 1:
             parameters["variants"].string_param = ",".join(answer.variants)
-        raw = bool(request.raw_input_contents)
-        write_outputs(response, answer, outputs_of(request, answer), raw=raw)
-        return response
+        if _WANTS_FINAL in request.parameters and request.parameters[_WANTS_FINAL].bool_param:
+            parameters[_FINAL].bool_param = True
+        raw = raw or bool(request.raw_input_contents)
+        write_outputs(response, answer, outputs_of(request, loaded), raw=raw)
+        found: bytes = response.SerializeToString()
+        return found
 
     # health and metadata
 
-    async def live(self, _request: Any, _context: Any) -> Any:
+    def live(self, _request: Any) -> Any:
         """ServerLive."""
         return self._types["ServerLiveResponse"](live=True)
 
-    async def is_ready(self, _request: Any, _context: Any) -> Any:
+    def is_ready(self, _request: Any) -> Any:
         """ServerReady."""
         return self._types["ServerReadyResponse"](ready=self._ready())
 
-    async def model_ready(self, request: Any, _context: Any) -> Any:
+    def model_ready(self, request: Any) -> Any:
         """ModelReady: false for a model that is not there, as Triton answers."""
         try:
             self._endpoint(request)
@@ -134,20 +129,20 @@ class Inference:
             return self._types["ModelReadyResponse"](ready=False)
         return self._types["ModelReadyResponse"](ready=True)
 
-    async def server_metadata(self, _request: Any, _context: Any) -> Any:
+    def server_metadata(self, _request: Any) -> Any:
         """ServerMetadata."""
         kind = self._types["ServerMetadataResponse"]
         return kind(name="loopwright", version=__version__, extensions=EXTENSIONS)
 
-    async def metadata(self, request: Any, _context: Any) -> Any:
+    def metadata(self, request: Any) -> Any:
         """ModelMetadata."""
         return self._types["ModelMetadataResponse"](**metadata_of(self._endpoint(request)))
 
-    async def config(self, request: Any, _context: Any) -> Any:
+    def config(self, request: Any) -> Any:
         """ModelConfig."""
         return self._types["ModelConfigResponse"](config=config_of(self._endpoint(request)))
 
-    async def statistics(self, request: Any, _context: Any) -> Any:
+    def statistics(self, request: Any) -> Any:
         """ModelStatistics: of all models if none is named."""
         chosen = [self._endpoint(request)] if request.name else list(self._plane.endpoints.values())
         metrics, version = self._plane.metrics, request.version
@@ -162,7 +157,7 @@ class Inference:
 
     # the repository
 
-    async def index(self, request: Any, _context: Any) -> Any:
+    def index(self, request: Any) -> Any:
         """RepositoryIndex."""
         entries = self._repository().index()
         found = [
@@ -172,7 +167,7 @@ class Inference:
         ]
         return self._types["RepositoryIndexResponse"](models=found)
 
-    async def load(self, request: Any, _context: Any) -> Any:
+    async def load(self, request: Any) -> Any:
         """RepositoryModelLoad."""
         if request.parameters:
             raise Invalid(
@@ -182,7 +177,7 @@ class Inference:
         await self._repository().load(request.model_name)
         return self._types["RepositoryModelLoadResponse"]()
 
-    async def unload(self, request: Any, _context: Any) -> Any:
+    async def unload(self, request: Any) -> Any:
         """RepositoryModelUnload."""
         await self._repository().unload(request.model_name)
         return self._types["RepositoryModelUnloadResponse"]()

@@ -2,35 +2,72 @@
 
 from __future__ import annotations
 
+import asyncio
+import sys
+import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
+
+import msgspec
 
 from loopwright.core import Invalid, Unavailable, missing_extra
 from loopwright.serve.dataplane import DataPlane
 from loopwright.serve.repository import Repository
+from loopwright.serve.watching import Begun, WatchedCall
 
 try:
-    import grpc
+    import hpack  # noqa: F401  (heads of calls need it)
     from google.protobuf import message_factory  # noqa: F401  (our messages need it)
 except ImportError:
-    raise missing_extra("grpcio", "grpc", "serving over gRPC") from None
+    raise missing_extra("hpack", "grpc", "serving over gRPC") from None
 
-from loopwright.serve.grpc.calls import Behaviour, told
+from loopwright.serve.codes import Code
+from loopwright.serve.grpc.call import Call
+from loopwright.serve.grpc.calls import Converse, Unary, awaited, handle, refuse, simple
+from loopwright.serve.grpc.connection import Connection
 from loopwright.serve.grpc.inference import SERVICE, Inference
-from loopwright.serve.grpc.protos import messages, read
+from loopwright.serve.grpc.protos import messages
 from loopwright.serve.grpc.serving import MODELS, PREDICTION, Serving
 
-_MESSAGE_BYTES = 64 << 20
-_STREAMS = 1024
-_OPTIONS = [
-    ("grpc.max_receive_message_length", _MESSAGE_BYTES),
-    ("grpc.max_send_message_length", _MESSAGE_BYTES),
-    ("grpc.max_concurrent_streams", _STREAMS),
-]
+_LOOK_S, _SWEEP_S = 0.01, 0.5
+_ENDS_OF_TYPE = (b"", b"+", b";")
+
+
+class GrpcLimits(msgspec.Struct, frozen=True):
+    """What bounds a connection, and all of them together: sizes in bytes, times in seconds.
+
+    Attributes:
+        streams: calls of one connection that are under way at once.
+        stream_window, window: what a caller may send ahead, in one call and in all of a connection.
+        unsent_bytes: answers of one connection that its caller does not take.
+        unfinished_bytes: of messages that have not arrived whole, over all connections.
+    """
+
+    message_bytes: int = 64 << 20
+    frame_bytes: int = 256 << 10
+    streams: int = 1024
+    stream_window: int = 1 << 20
+    window: int = 8 << 20
+    unsent_bytes: int = 128 << 20
+    unfinished_bytes: int = 256 << 20
+    request_s: float = 30.0
+    connections: int = 10_000
+
+
+class Method(NamedTuple):
+    """What answers a method: a call with one message, or a conversation."""
+
+    unary: Unary | None
+    converse: Converse | None = None
 
 
 class GrpcServer:
-    """Answers gRPC. Lives on one event loop."""
+    """Answers gRPC. Lives on one event loop.
+
+    Attributes:
+        watchers: are told of each message that was answered: its code, and the size of the answer.
+        beginnings: are told of each message that has come.
+    """
 
     def __init__(
         self,
@@ -39,6 +76,7 @@ class GrpcServer:
         ready: Callable[[], bool],
         *,
         shared: bool = False,
+        limits: GrpcLimits | None = None,
     ) -> None:
         """Args:
         plane: what answers.
@@ -46,10 +84,20 @@ class GrpcServer:
         ready: whether the process takes requests.
         shared: whether other processes bind the same port, with SO_REUSEPORT.
         """
-        self._server = grpc.aio.server(options=[*_OPTIONS, ("grpc.so_reuseport", int(shared))])
-        self._server.add_generic_rpc_handlers(
-            (_inference(Inference(plane, repository, ready)), *_serving(Serving(plane)))
-        )
+        self.limits = limits or GrpcLimits()
+        self.watchers: list[Callable[[WatchedCall, Code, int], None]] = []
+        self.beginnings: list[Callable[[Begun], None]] = []
+        self.unfinished_bytes = 0
+        self._plane, self._shared = plane, shared
+        self._methods = {**_inference(plane, Inference(plane, repository, ready)), **_serving(Serving(plane))}
+        self._connections: set[Connection] = set()
+        self._server: asyncio.Server | None = None
+        self._sweeper: asyncio.Task[None] | None = None
+
+    @property
+    def connections(self) -> int:
+        """How many are open."""
+        return len(self._connections)
 
     async def listen(self, host: str, port: int) -> int:
         """Answer from now on; the port, chosen by the system where `port` is 0.
@@ -57,28 +105,97 @@ class GrpcServer:
         Raises:
             Unavailable: the port is in use.
         """
-        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        loop = asyncio.get_running_loop()
+        reuse_port = True if self._shared and sys.platform != "win32" else None
         try:
-            found = self._server.add_insecure_port(address)
-        except RuntimeError as error:
-            found = 0
-            reason = str(error).splitlines()[0][:200]
-        else:
-            reason = "in use"
-        if not found:
-            raise Unavailable(f"cannot answer gRPC on {address}: {reason}", next_step="give another --grpc-port")
-        await self._server.start()
-        return int(found)
+            self._server = await loop.create_server(
+                lambda: Connection(self), host, port, backlog=4096, reuse_port=reuse_port
+            )
+        except OSError as error:
+            raise Unavailable(
+                f"cannot answer gRPC on {host}:{port}: {error.strerror or error}", next_step="give another --grpc-port"
+            ) from error
+        self._sweeper = loop.create_task(self._sweep(), name="loopwright-grpc-sweeper")
+        return int(self._server.sockets[0].getsockname()[1])
 
     async def drain(self, timeout_s: float) -> None:
         """Take nothing new, answer what is under way, for `timeout_s` at most."""
-        await self._server.stop(timeout_s)
+        if self._server is not None:
+            self._server.close()
+        for connection in list(self._connections):
+            connection.drain()
+        end = time.monotonic() + timeout_s
+        while self._connections and time.monotonic() < end:
+            await asyncio.sleep(_LOOK_S)
+        for connection in list(self._connections):
+            connection.end()
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+
+    # what connections ask
+
+    def opened(self, connection: Connection) -> None:
+        """A client connected; one too many is turned away."""
+        self._connections.add(connection)
+        if len(self._connections) > self.limits.connections:
+            connection.end()
+
+    def lost(self, connection: Connection) -> None:
+        """A connection is gone."""
+        self._connections.discard(connection)
+
+    def begin(self, call: Call) -> None:
+        """The head of a call has come."""
+        method: Method | None = call.head.memo
+        if method is None:
+            method = self._find(call)
+            if method is None:
+                return
+            call.head.memo = method
+        if method.converse is not None:
+            call.conversation = method.converse(call)
+
+    def take(self, call: Call, message: bytes) -> None:
+        """The message of a call has come, which has only one."""
+        call.size, call.started_ns = len(message), time.monotonic_ns()
+        if self.beginnings:
+            call.begun(call)
+        handle(self._plane, call.head.memo.unary, call, message)
+
+    def take_pieces(self, call: Call) -> None:
+        """All has come of a call that has one message."""
+        if len(call.inbox) != 1 or call.is_torn:
+            fact = "a part of a message" if call.is_torn else f"{len(call.inbox)} messages"
+            refuse(self._plane, call, Invalid(f"the call has {fact}; it takes one message"))
+        else:
+            self.take(call, call.take())
+
+    def _find(self, call: Call) -> Method | None:
+        """What answers a call; where nothing does, it is refused."""
+        headers = call.headers
+        kind = headers.get(b"content-type", b"")
+        if not kind.startswith(b"application/grpc") or kind[16:17] not in _ENDS_OF_TYPE:
+            call.turn_away(415)
+        elif headers.get(b":method") != b"POST":
+            call.turn_away(405)
+        elif call.path not in self._methods:
+            path = call.path[:200].decode("utf-8", "replace")
+            call.finish(Code.UNIMPLEMENTED, f"there is no method {path!r}")
+        else:
+            return self._methods[call.path]
+        return None
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(_SWEEP_S)
+            now = time.monotonic()
+            for connection in list(self._connections):
+                connection.check_age(now)
 
 
-def _inference(service: Inference) -> Any:
+def _inference(plane: DataPlane, service: Inference) -> dict[bytes, Method]:
     types = messages("inference.proto")
-    unary: dict[str, Behaviour] = {
-        "ModelInfer": service.infer,
+    at_once: dict[str, Callable[[Any], Any]] = {
         "ServerLive": service.live,
         "ServerReady": service.is_ready,
         "ModelReady": service.model_ready,
@@ -87,51 +204,34 @@ def _inference(service: Inference) -> Any:
         "ModelConfig": service.config,
         "ModelStatistics": service.statistics,
         "RepositoryIndex": service.index,
-        "RepositoryModelLoad": service.load,
-        "RepositoryModelUnload": service.unload,
     }
-    handlers = {name: _unary(behaviour, types[f"{name}Request"]) for name, behaviour in unary.items()}
-    handlers["ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(service.stream, None, _serialised)
+    found = {name: Method(simple(types[f"{name}Request"], behaviour)) for name, behaviour in at_once.items()}
+    found["ModelInfer"] = Method(service.infer)
+    found["ModelStreamInfer"] = Method(None, service.stream)
+    for name, work in {"Load": service.load, "Unload": service.unload}.items():
+        found[f"RepositoryModel{name}"] = Method(awaited(plane, types[f"RepositoryModel{name}Request"], work))
     for kind in ("System", "Cuda"):
-        handlers[f"{kind}SharedMemoryStatus"] = _unary(_nothing, types["SharedMemoryRequest"])
-        handlers[f"{kind}SharedMemoryUnregister"] = _unary(_nothing, types["SharedMemoryRequest"])
-        handlers[f"{kind}SharedMemoryRegister"] = _unary(_refuse, types["SharedMemoryRequest"])
+        found[f"{kind}SharedMemoryStatus"] = Method(simple(types["SharedMemoryRequest"], _nothing))
+        found[f"{kind}SharedMemoryUnregister"] = Method(simple(types["SharedMemoryRequest"], _nothing))
+        found[f"{kind}SharedMemoryRegister"] = Method(simple(types["SharedMemoryRequest"], _refuse))
     for name in ("TraceSetting", "LogSettings"):
-        handlers[name] = _unary(_refuse, types["SettingRequest"])
-    return grpc.method_handlers_generic_handler(SERVICE, handlers)
+        found[name] = Method(simple(types["SettingRequest"], _refuse))
+    return {f"/{SERVICE}/{name}".encode(): method for name, method in found.items()}
 
 
-def _serving(service: Serving) -> list[Any]:
+def _serving(service: Serving) -> dict[bytes, Method]:
     types = messages("serving.proto")
-    predicting = {
-        "Predict": _unary(service.predict, types["PredictRequest"]),
-        "GetModelMetadata": _unary(service.metadata, types["GetModelMetadataRequest"]),
+    return {
+        f"/{PREDICTION}/Predict".encode(): Method(service.predict),
+        f"/{PREDICTION}/GetModelMetadata".encode(): Method(simple(types["GetModelMetadataRequest"], service.metadata)),
+        f"/{MODELS}/GetModelStatus".encode(): Method(simple(types["GetModelStatusRequest"], service.status)),
     }
-    models = {"GetModelStatus": _unary(service.status, types["GetModelStatusRequest"])}
-    return [
-        grpc.method_handlers_generic_handler(PREDICTION, predicting),
-        grpc.method_handlers_generic_handler(MODELS, models),
-    ]
 
 
-def _unary(behaviour: Behaviour, request: Any) -> Any:
-    """A handler that reads the request itself, so that one that cannot be read is told as what it is."""
-
-    async def read_first(data: bytes, context: Any) -> Any:
-        return await behaviour(read(request, data), context)
-
-    return grpc.unary_unary_rpc_method_handler(told(read_first), None, _serialised)
-
-
-def _serialised(message: Any) -> bytes:
-    found: bytes = message.SerializeToString()
-    return found
-
-
-async def _nothing(_request: Any, _context: Any) -> Any:
+def _nothing(_request: Any) -> Any:
     """There are no regions of shared memory."""
     return messages("inference.proto")["SharedMemoryResponse"]()
 
 
-async def _refuse(_request: Any, _context: Any) -> Any:
+def _refuse(_request: Any) -> Any:
     raise Invalid("shared memory, trace and log settings are not offered here")

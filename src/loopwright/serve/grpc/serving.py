@@ -5,26 +5,27 @@ https://github.com/tensorflow/serving, `tensorflow_serving/apis`. A version's la
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import numpy as np
 
 from loopwright.core import DType, Invalid, LoopwrightError
 from loopwright.models import Output
-from loopwright.serve.asking import ask
 from loopwright.serve.block import Array
 from loopwright.serve.dataplane import DataPlane
 from loopwright.serve.describing import signature_of, versions_of
-from loopwright.serve.grpc.calls import count, deadline_of, endpoint_of
-from loopwright.serve.grpc.protos import messages
+from loopwright.serve.grpc.call import Call
+from loopwright.serve.grpc.calls import count, refuse
+from loopwright.serve.grpc.heads import field
+from loopwright.serve.grpc.protos import messages, read
 from loopwright.serve.intake import Intake, Rows
 from loopwright.serve.loaded import LoadedEndpoint
-from loopwright.serve.query import Answer
+from loopwright.serve.query import Answer, Query
 from loopwright.serve.rest.tfserving import SIGNATURE, check_signature, version_of
 
 PREDICTION, MODELS = "tensorflow.serving.PredictionService", "tensorflow.serving.ModelService"
 _METADATA = "signature_def"
+_IDS, _MOST_IDS = b"loopwright-prediction-ids", 32
 _TYPE_URL = "type.googleapis.com/tensorflow.serving.SignatureDefMap"
 # By TensorFlow's number of a type: the array's, and the field that holds its values.
 _TYPES = {
@@ -51,28 +52,31 @@ class Serving:
         self._plane = plane
         self._types = messages("serving.proto")
 
-    async def predict(self, request: Any, context: Any) -> Any:
+    def predict(self, call: Call, data: bytes) -> None:
         """Predict."""
-        started_ns = time.monotonic_ns()
-        name = request.model_spec.name
-        status = 500
-        try:
-            endpoint = await endpoint_of(self._plane, name)
-            rows = rows_of(request.inputs, endpoint.intake)
-            version = _version(endpoint, request.model_spec)
-            deadline_ns = deadline_of(context, started_ns)
-            answer = await ask(self._plane, endpoint, rows, started_ns, deadline_ns, version=version)
-            response = self._written(request, answer, endpoint)
-            status = 200
-        except LoopwrightError as error:
-            status = error.http_status
-            raise
-        finally:
-            count(self._plane, name if name in self._plane.endpoints else "", status, started_ns)
-        context.set_trailing_metadata((("loopwright-prediction-ids", ",".join(answer.ids[:32])),))
-        return response
+        plane = self._plane
+        plane.admit(call.started_ns)
+        request = read(self._types["PredictRequest"], data)
+        endpoint = plane.endpoint(request.model_spec.name)
+        call.endpoint = endpoint.spec.name
+        rows = rows_of(request.inputs, endpoint.intake)
+        version = _version(endpoint, request.model_spec)
 
-    async def metadata(self, request: Any, _context: Any) -> Any:
+        def reply(answer: Answer | LoopwrightError) -> None:
+            try:
+                if isinstance(answer, LoopwrightError):
+                    raise answer
+                response = self._written(request, answer, endpoint).SerializeToString()
+                count(plane, call)
+                call.answer(response, field(_IDS, ",".join(answer.ids[:_MOST_IDS]).encode()))
+            except Exception as error:  # noqa: BLE001  (answered; others wait for their replies)
+                refuse(plane, call, error)
+
+        started_ns, deadline_ns = call.started_ns, call.deadline_ns
+        query = Query(endpoint.spec.name, rows, reply, version=version, started_ns=started_ns, deadline_ns=deadline_ns)
+        plane.submit(query, endpoint)
+
+    def metadata(self, request: Any) -> Any:
         """GetModelMetadata: of its signatures, which are all the metadata that there is."""
         unknown = [name for name in request.metadata_field if name != _METADATA]
         if unknown or not request.metadata_field:
@@ -86,7 +90,7 @@ class Serving:
         response.metadata[_METADATA].value = signatures.SerializeToString()
         return response
 
-    async def status(self, request: Any, _context: Any) -> Any:
+    def status(self, request: Any) -> Any:
         """GetModelStatus."""
         endpoint = self._plane.endpoint(request.model_spec.name)
         version = _version(endpoint, request.model_spec)

@@ -17,6 +17,7 @@ from loopwright.core import Invalid
 from loopwright.models import DATATYPES, Output
 from loopwright.serve.block import Array, Block
 from loopwright.serve.intake import Intake, Rows
+from loopwright.serve.loaded import LoadedVariant
 from loopwright.serve.query import Answer
 
 _FEW = 8  # rows: below it plain values cost less than arrays
@@ -35,6 +36,8 @@ _TYPES = {
     "FP64": ("d", "fp64_contents"),
     "BYTES": ("", "bytes_contents"),
 }
+CODES = {datatype: code for datatype, (code, _) in _TYPES.items()}
+"""How `struct` and NumPy call the values of a datatype; "" for strings."""
 _LENGTH = struct.Struct("<I")
 _ONE, _ONE_BY_ONE = [1], [1, 1]
 
@@ -191,13 +194,13 @@ def _texts(name: str, values: Iterable[bytes]) -> list[str]:
     return found
 
 
-def outputs_of(request: Any, answer: Answer) -> tuple[Output, ...]:
-    """The outputs that a request asks for; all of them if it names none.
+def outputs_of(request: Any, loaded: LoadedVariant) -> tuple[Output, ...]:
+    """The outputs that a request asks of a variant; all of them if it names none.
 
     Raises:
         Invalid: there is no such output.
     """
-    outputs: tuple[Output, ...] = answer.query.parts[0].loaded.predictor.signature.outputs
+    outputs: tuple[Output, ...] = loaded.predictor.signature.outputs
     if not request.outputs:
         return outputs
     known = {output.name: output for output in outputs}
