@@ -29,6 +29,9 @@ if TYPE_CHECKING:
               help="What models may take in the memory of each process, such as 2G; none for no bound.")  # fmt: skip
 @click.option("--access-log", default="", metavar="FILE", help="A line of JSON per response; - for stderr.")
 @click.option("--otlp", default="", metavar="URL", help="Send traces to this OpenTelemetry collector.")
+@click.option("--online", default="", envvar="LOOPWRIGHT_ONLINE", metavar="URL",
+              help="Look features up in this online store. Default: the workspace's. A password belongs into the "
+                   "variable LOOPWRIGHT_ONLINE.")  # fmt: skip
 @click.option("--drain", "drain_s", default=10.0, show_default=True, type=click.FloatRange(0), metavar="S",
               help="Seconds that answers under way may take at the end.")  # fmt: skip
 @click.option("--journal", type=click.Path(file_okay=False, path_type=Path), metavar="FOLDER",

@@ -16,6 +16,7 @@ import msgspec
 from loopwright.core import Invalid, Unavailable, check_name, locate, run_program
 from loopwright.serve import LogPolicy, ProcessSettings, ServedEndpoint, Variant, WorkerPlan, bytes_of, contract_from
 from loopwright.server import Served, connect, kept_document
+from loopwright.store import online_place_of
 
 PORT = 8080
 _GATHERED_BYTES = 128 << 20  # more than `loopwright up` lets gather, so that it is left to that where it runs
@@ -41,6 +42,7 @@ class Asked(msgspec.Struct, frozen=True):
     memory: str = ""
     access_log: str = ""
     otlp: str = ""
+    online: str = ""
 
     @property
     def is_remote(self) -> bool:
@@ -73,8 +75,8 @@ def _plan(asked: Asked, count: int, **more: Any) -> WorkerPlan:
         memory_bytes=bytes_of(asked.memory),
         access_log=asked.access_log,
         otlp=asked.otlp,
+        **{"online": asked.online, **more},
         **_trust(asked),
-        **more,
     )
     return WorkerPlan(settings, asked.workers or contract.workers or count)
 
@@ -84,6 +86,16 @@ def _trust(asked: Asked) -> dict[str, Any]:
     location = locate(asked.where if asked.where and "://" not in asked.where else None)
     keys = tuple(location.root / name for name in location.settings.trusted_keys)
     return {"trusted_keys": keys, "require_signed": location.settings.require_signed}
+
+
+def _feedback(asked: Asked) -> Path | None:
+    """Where feedback is kept beside a journal of its own."""
+    return asked.journal / "feedback" if asked.journal is not None else None
+
+
+def _project_of(asked: Asked) -> str:
+    """Whose features and feedback they are; empty where the server of the workspace has said no more."""
+    return asked.project or ("" if asked.is_remote else locate(asked.where).settings.project)
 
 
 def _first(given: int | None, asked: int | None, default: Any) -> Any:
@@ -99,7 +111,7 @@ def _of_folder(asked: Asked, folder: Path, say: Say) -> Source:
     variant = Variant("v1", f"model:{name}@1", "0" * 64)
     log = LogPolicy(1.0 if asked.journal else 0.0)
     endpoint = ServedEndpoint(name, name, (variant,), log)
-    plan = _plan(asked, 1, bundle=folder.resolve(), journal=asked.journal)
+    plan = _plan(asked, 1, bundle=folder.resolve(), journal=asked.journal, feedback=_feedback(asked))
     return plan, lambda live: Served(lambda: endpoint, live, live.with_name("kept.json"), say)
 
 
@@ -112,6 +124,8 @@ def _of_workspace(asked: Asked, say: Say) -> Source:
         objects=settings.objects or str(data / "objects"),
         journal=asked.journal or data / "journal" / "predictions",
         cache=data / "cache" / "bundles",
+        feedback=_feedback(asked) or data / "journal" / "feedback",
+        online=asked.online or online_place_of(location),
     )
     plan = msgspec.structs.replace(plan, storage_options=settings.storage_options)
     kept = kept_document(data / "serving" / "served", asked.project or settings.project, asked.what)
@@ -151,7 +165,8 @@ def _of_server(asked: Asked, say: Say) -> Source:
     address = asked.where or os.environ["LOOPWRIGHT_WORKSPACE"]
     home = Path(os.environ.get("XDG_CACHE_HOME", "") or Path.home() / ".cache")
     folder = home / "loopwright" / "served" / quote(address, safe="")
-    plan = _plan(asked, 1, objects=str(folder / "objects"), journal=asked.journal, cache=folder / "bundles")
+    told = {"objects": str(folder / "objects"), "journal": asked.journal, "feedback": _feedback(asked)}
+    plan = _plan(asked, 1, **told, cache=folder / "bundles")
     kept = kept_document(folder / "states", asked.project or "default", asked.what)
     return plan, lambda live: Served(FarLooker(asked, folder / "bundles"), live, kept, say)
 
@@ -177,7 +192,8 @@ class Looker:
         ws = self._opened
         if self._ref is None:
             self._ref = find_served(self._asked.what, ws.models, ws.endpoints)
-        return served_by(self._ref, ws.models, ws.endpoints)
+        found = served_by(self._ref, ws.models, ws.endpoints)
+        return msgspec.structs.replace(found, project=_project_of(self._asked))
 
 
 class FarLooker(Looker):

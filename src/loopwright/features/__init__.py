@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from loopwright.features.definitions import Entity, FeatureService, FeatureView, RequestView
-    from loopwright.features.lookup import FeatureLookup, LookupReader, merged, read_lookup, write_lookup
+    from loopwright.features.lookup import FeatureLookup, LookupReader, Unknown, merged, read_lookup, write_lookup
     from loopwright.features.model import MaterialiseReport, PushReport, ServiceRecord, Skew, ViewRecord
     from loopwright.features.service import FeatureStore
 
 _HOMES = {
     "definitions": ("Entity", "FeatureService", "FeatureView", "RequestView"),
-    "lookup": ("FeatureLookup", "LookupReader", "merged", "read_lookup", "write_lookup"),
+    "lookup": ("FeatureLookup", "LookupReader", "Unknown", "merged", "read_lookup", "write_lookup"),
     "model": ("MaterialiseReport", "PushReport", "ServiceRecord", "Skew", "ViewRecord"),
     "service": ("FeatureStore",),
 }
@@ -34,6 +34,7 @@ __all__ = [
     "RequestView",
     "ServiceRecord",
     "Skew",
+    "Unknown",
     "ViewRecord",
     "merged",
     "read_lookup",

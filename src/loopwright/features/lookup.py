@@ -196,23 +196,15 @@ class LookupReader:
         request: the columns that a request brings, by name, with their types.
     """
 
-    def __init__(self, lookup: FeatureLookup, project: str = "") -> None:
-        """Args:
-        project: in whose part of the online store the rows are; by default where the definitions were applied.
-
-        Raises:
-            Corrupt: a definition is not the one that its digest names.
-            Invalid: an expression calls a Python function, or looks beyond its row.
+    def __init__(self, lookup: FeatureLookup) -> None:
+        """Raises:
+        Corrupt: a definition is not the one that its digest names.
+        Invalid: an expression calls a Python function, or looks beyond its row.
         """
         self.lookup = lookup
         self.request: dict[str, pl.DataType] = load_dtypes(lookup.request)
         self._chosen = [_chosen(view) for view in lookup.views]
-        self._rows = {
-            view.name: OnlineRows(
-                online_place(project or lookup.project, view.name, view.digest), load_dtypes(view.types)
-            )
-            for view in lookup.views
-        }
+        self._views = {view.name: (view.digest, load_dtypes(view.types)) for view in lookup.views}
 
     def typed(self, columns: Mapping[str, Sequence[Any]], moments: Sequence[datetime]) -> pl.DataFrame:
         """What requests bring, in the types of training. A missing time column is that of the moments of asking.
@@ -236,13 +228,14 @@ class LookupReader:
         return pl.DataFrame(found)
 
     def read(
-        self, online: OnlineStore, frame: pl.DataFrame, moments: Sequence[datetime]
+        self, online: OnlineStore, frame: pl.DataFrame, moments: Sequence[datetime], project: str = ""
     ) -> tuple[pl.DataFrame, list[Unknown]]:
         """The columns that the lookup gives, row by row, and the entities that are required and unknown.
 
         Args:
             frame: as `typed` gives it, or several of them, one below the other.
             moments: when each row is asked.
+            project: in whose part of the online store the rows are; by default where the definitions were applied.
 
         Raises:
             Unavailable: the online store does not answer.
@@ -251,8 +244,12 @@ class LookupReader:
         """
         import polars as pl
 
+        def rows_of(view: str) -> OnlineRows:
+            digest, types = self._views[view]
+            return OnlineRows(online_place(project or self.lookup.project, view, digest), types)
+
         try:
-            rows, ages = read_online(online, self._chosen, self._rows.__getitem__, frame, moments)
+            rows, ages = read_online(online, self._chosen, rows_of, frame, moments)
         except pl.exceptions.PolarsError as error:
             raise Invalid(f"the features cannot be computed of these values: {_first_line(error)}") from None
         except (TypeError, ValueError, IndexError) as error:

@@ -17,7 +17,6 @@ from loopwright.monitor import feedback
 from loopwright.monitor.batches import Group, group, microseconds
 from loopwright.monitor.cursors import Place, move, place_of
 from loopwright.monitor.declared import project_monitors
-from loopwright.monitor.feedback import FeedbackRecord
 from loopwright.monitor.folding import SlotKey, Windows, add_slots, keep_rows, slot_sums
 from loopwright.monitor.joining import join
 from loopwright.monitor.model import WindowReport
@@ -26,6 +25,7 @@ from loopwright.monitor.references import References
 from loopwright.monitor.tables import monitored_endpoints, predictions
 from loopwright.monitor.verdicts import any_due, judge_due
 from loopwright.monitor.watermarks import note_traffic, watermarks
+from loopwright.serve import FeedbackRecord
 from loopwright.store import Cursor, Stores
 
 JOIN_HORIZON = timedelta(days=180)  # of the machine's time, since a prediction was made

@@ -28,8 +28,7 @@ from loopwright.monitor.tables import monitored_endpoints
 from loopwright.store import Cursor, JournalReader, Stores
 
 if TYPE_CHECKING:
-    from loopwright.monitor.feedback import FeedbackRow
-    from loopwright.serve import Prediction
+    from loopwright.serve import FeedbackRow, Prediction
 
 BYTES_AT_ONCE = 16 << 20
 AFTER = timedelta(minutes=5)

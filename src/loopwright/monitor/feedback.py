@@ -4,42 +4,23 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary, finalize
 
 import msgspec
 
-from loopwright.core import Corrupt, Invalid, is_id
-from loopwright.monitor.batches import microseconds
+from loopwright.core import Corrupt
 from loopwright.monitor.model import Feedback
 from loopwright.monitor.places import feedback_folder
+from loopwright.serve import FeedbackRecord, feedback_rows, pack_feedback
 
 if TYPE_CHECKING:
     from loopwright.store import Cursor, JournalWriter, Stores
 
-_ROWS_PER_RECORD = 1000
 _SEGMENT_BYTES = 16 << 20
 _ALL = 1 << 62
 _lock = threading.Lock()
 _writers: WeakKeyDictionary[Stores, JournalWriter] = WeakKeyDictionary()
-
-
-class FeedbackRow(msgspec.Struct, frozen=True, array_like=True):
-    """One row as it lies in the journal. `at` and `received_at` are microseconds since 1970."""
-
-    prediction_id: str
-    value: str | int | float | bool
-    at: int
-    received_at: int
-
-
-class FeedbackRecord(msgspec.Struct, frozen=True, array_like=True):
-    """Up to 1,000 rows of one endpoint: one record of the journal."""
-
-    project: str
-    endpoint: str
-    rows: list[FeedbackRow]
 
 
 def write(stores: Stores, project: str, endpoint: str, rows: Sequence[Feedback]) -> int:
@@ -49,14 +30,9 @@ def write(stores: Stores, project: str, endpoint: str, rows: Sequence[Feedback])
         Invalid: a prediction id or a time is malformed; nothing is written.
         Unavailable: the disk is full or read-only.
     """
-    now = stores.clock.now()
-    packed = [_row(place, row, now) for place, row in enumerate(rows)]
-    records = [
-        msgspec.msgpack.encode(FeedbackRecord(project, endpoint, packed[start : start + _ROWS_PER_RECORD]))
-        for start in range(0, len(packed), _ROWS_PER_RECORD)
-    ]
-    _writer(stores).append_many(records)
-    return len(packed)
+    found = feedback_rows(rows, stores.clock.now())
+    _writer(stores).append_many(pack_feedback(project, endpoint, found))
+    return len(found)
 
 
 def read(stores: Stores, cursor: Cursor, limit: int) -> tuple[list[FeedbackRecord], Cursor]:
@@ -90,20 +66,6 @@ def _decoded(payloads: Iterable[bytes]) -> Iterator[FeedbackRecord]:
             yield decoder.decode(payload)
         except msgspec.DecodeError as error:
             raise Corrupt(f"a record of the feedback journal cannot be read: {error}") from None
-
-
-def _row(place: int, row: Feedback, now: datetime) -> FeedbackRow:
-    identifier = row.prediction_id.removeprefix("prediction:")
-    if not is_id(identifier):
-        raise Invalid(
-            f"{row.prediction_id!r} is not the id of a prediction",
-            where=f"row {place}",
-            next_step="send an id from prediction_ids of an answer",
-        )
-    at = now if row.at is None else row.at
-    if at.tzinfo is None:
-        raise Invalid(f"the time {at.isoformat()} has no zone", where=f"row {place}", next_step="send it in UTC")
-    return FeedbackRow(identifier, row.value, microseconds(at), microseconds(now))
 
 
 def _writer(stores: Stores) -> JournalWriter:

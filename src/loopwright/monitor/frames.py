@@ -16,8 +16,7 @@ from loopwright.core import encode
 if TYPE_CHECKING:
     import polars as pl
 
-    from loopwright.monitor.feedback import FeedbackRow
-    from loopwright.serve import Prediction
+    from loopwright.serve import FeedbackRow, Prediction
 
 _REFUSED = re.compile(r"[ ,;{}()\n\t=]")
 INPUT, OUTPUT = "input_", "output_"

@@ -12,10 +12,10 @@ import msgspec
 from sqlalchemy import Connection, Row, Select, bindparam, select, update
 
 from loopwright.monitor.batches import SLOT_US, microseconds, moment
-from loopwright.monitor.feedback import FeedbackRow
 from loopwright.monitor.folding import SlotKey, Windows, add_to
 from loopwright.monitor.references import Reference, References, score_of, truth_of
 from loopwright.monitor.tables import predictions
+from loopwright.serve import FeedbackRow
 from loopwright.stats import losses
 
 if TYPE_CHECKING:

@@ -60,6 +60,7 @@ def served_state(stores: Stores) -> ServingState:
             salt=row.salt,
             variants=variants_of(_shares(row), signed[row.project]),
             rollout=row.rollout,
+            project=row.project,
         )
         for row in rows
         if row.shares

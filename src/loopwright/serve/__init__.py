@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from loopwright.serve.client import InferenceClient, Inferred
     from loopwright.serve.containers import ImageReport, write_context, write_image
     from loopwright.serve.edge import Budget, EdgePlan, EdgeReport, Precision, export_edge
+    from loopwright.serve.feedback import FeedbackRecord, FeedbackRow, feedback_rows, pack_feedback
     from loopwright.serve.launch import InferenceProcess
     from loopwright.serve.model import (
         LogPolicy,
@@ -40,6 +41,7 @@ _HOMES = {
     "workers.supervisor": ("WorkerPlan", "Workers"),
     "sticky": ("assign",),
     "client": ("InferenceClient", "Inferred"),
+    "feedback": ("FeedbackRecord", "FeedbackRow", "feedback_rows", "pack_feedback"),
     "launch": ("InferenceProcess",),
     "model": ("LogPolicy", "Prediction", "PredictionStatus", "ServedEndpoint", "ServingState", "Variant"),
     "prediction_log": ("PredictionLog", "Record", "predictions_between", "read_predictions"),
@@ -51,6 +53,8 @@ __all__ = [
     "Budget",
     "EdgePlan",
     "EdgeReport",
+    "FeedbackRecord",
+    "FeedbackRow",
     "ImageReport",
     "InferenceClient",
     "InferenceProcess",
@@ -74,8 +78,10 @@ __all__ = [
     "bytes_of",
     "contract_from",
     "export_edge",
+    "feedback_rows",
     "listen",
     "open_rows",
+    "pack_feedback",
     "predictions_between",
     "read_predictions",
     "read_state",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,7 +27,9 @@ _PLAIN = (  # what stands on the command line under the name of its field
     "memory_bytes",
     "access_log",
     "otlp",
+    "feedback",
 )
+ONLINE_VARIABLE = "LOOPWRIGHT_SERVING_ONLINE"
 OPTIONS_VARIABLE = "LOOPWRIGHT_STORAGE_OPTIONS"  # secrets among them: a command line can be read by others
 
 
@@ -48,6 +51,9 @@ class ProcessSettings(msgspec.Struct, frozen=True):
         access_log: a file for a line per response; `-` for stderr, none for no such log.
         otlp: the address of an OpenTelemetry collector for traces; none for no traces.
         member: its place among the workers of one address.
+        online: the online store, where features are looked up; handed over in the environment, as its address may
+            hold a password.
+        feedback: the folder of the feedback journal; none where no feedback is taken.
         trusted_keys: PEM files of the public keys whose signatures over bundles count.
         require_signed: load no bundle that none of them has signed.
     """
@@ -67,6 +73,8 @@ class ProcessSettings(msgspec.Struct, frozen=True):
     access_log: str = ""
     otlp: str = ""
     member: Membership | None = None
+    online: str = ""
+    feedback: Path | None = None
     trusted_keys: tuple[Path, ...] = ()
     require_signed: bool = False
 
@@ -131,6 +139,8 @@ def from_arguments(arguments: Sequence[str] | None) -> ProcessSettings:
         access_log=found.access_log,
         otlp=found.otlp,
         member=member,
+        online=os.environ.get(ONLINE_VARIABLE, ""),
+        feedback=found.feedback,
         trusted_keys=tuple(found.trusted_key),
         require_signed=found.require_signed,
     )
@@ -153,6 +163,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--memory-bytes", type=int, help="what models may take in memory; those that do not fit are loaded on demand")
     add("--access-log", default="", help="write a line of JSON per response to this file; - for stderr")
     add("--otlp", default="", help="send traces to this OpenTelemetry collector")
+    add("--feedback", type=Path, help="folder of the feedback journal; none takes no feedback")
     add("--await-state", action="store_true", help="be ready when all that the state names is loaded, or end")
     add("--fd-parent-watch", action="store_true", help="end when standard input is closed")
     add("--workers-folder", type=Path, help="where the workers of one address meet")

@@ -16,7 +16,7 @@ from typing import IO
 import msgspec
 
 from loopwright.core import Unavailable
-from loopwright.serve.arguments import OPTIONS_VARIABLE, ProcessSettings, to_arguments
+from loopwright.serve.arguments import ONLINE_VARIABLE, OPTIONS_VARIABLE, ProcessSettings, to_arguments
 
 START_S = 60.0
 _STOP_S = 15.0
@@ -95,6 +95,9 @@ class InferenceProcess:
         env = dict(os.environ)
         if storage_options:
             env[OPTIONS_VARIABLE] = msgspec.json.encode(dict(storage_options)).decode()
+        env.pop(ONLINE_VARIABLE, None)
+        if settings.online:
+            env[ONLINE_VARIABLE] = settings.online
         member = settings.member
         process = subprocess.Popen(
             [sys.executable, "-m", "loopwright.serve", *to_arguments(watched)],

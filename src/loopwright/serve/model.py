@@ -62,7 +62,8 @@ class LogPolicy(msgspec.Struct, frozen=True):
 class ServedEndpoint(msgspec.Struct, frozen=True):
     """An address that answers.
 
-    `salt` decides which keys go to which variant; `rollout` is the id of the rollout under way, if there is one.
+    `salt` decides which keys go to which variant; `rollout` is the id of the rollout under way, if there is one;
+    `project` is whose features are looked up and whose feedback it takes: empty where nobody has said.
     """
 
     name: str
@@ -70,6 +71,7 @@ class ServedEndpoint(msgspec.Struct, frozen=True):
     variants: tuple[Variant, ...]
     log: LogPolicy = LogPolicy()
     rollout: str = ""
+    project: str = ""
 
     @property
     def live(self) -> tuple[Variant, ...]:

@@ -15,6 +15,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -23,6 +24,8 @@ from loopwright.models import Bundle, check_signed, signatures_in, trust_of
 from loopwright.serve.arguments import OPTIONS_VARIABLE, ProcessSettings, from_arguments
 from loopwright.serve.dataplane import DataPlane
 from loopwright.serve.doors import Address, Doors
+from loopwright.serve.feature_reads import FeatureReads
+from loopwright.serve.feedback import FeedbackIntake
 from loopwright.serve.follower import Follower, fetch_from
 from loopwright.serve.metrics import Metrics
 from loopwright.serve.outs import Outs
@@ -30,6 +33,9 @@ from loopwright.serve.prediction_log import NoPredictionLog, PredictionLog
 from loopwright.serve.residency import Residents
 from loopwright.serve.rest import App, contract_from
 from loopwright.serve.workers.running import OUTS
+
+if TYPE_CHECKING:
+    from loopwright.store import OnlineStore
 
 DRAIN_S = 10.0
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
@@ -89,7 +95,10 @@ async def serve(settings: ProcessSettings) -> None:
     residents = _residents(settings, plane, log, fetch)
     follower = Follower(settings.state, plane, residents, _say)
     hosts = _LOOPBACK_HOSTS if settings.host in _LOOPBACK else None
-    app = App(plane, hosts, contract_from(os.environ), fetch)
+    reads = FeatureReads(_online(settings.online))
+    plane.metrics.more.append(reads.figures)
+    feedback = None if settings.feedback is None else FeedbackIntake(settings.feedback)
+    app = App(plane, hosts, contract_from(os.environ), fetch, reads, feedback)
     app.repository = residents
     # Before the first caller can connect, so that none meets an endpoint that is not there yet.
     await (_first_state(follower, plane, stop) if settings.await_state else follower.refresh())
@@ -106,6 +115,9 @@ async def serve(settings: ProcessSettings) -> None:
     following.cancel()
     await doors.close(DRAIN_S)
     plane.close()
+    reads.close()
+    if feedback is not None:
+        await feedback.close()
 
 
 async def _first_state(follower: Follower, plane: DataPlane, stop: asyncio.Event) -> None:
@@ -142,6 +154,19 @@ def _fetch(settings: ProcessSettings) -> Callable[[str], Bundle]:
 
     objects = open_objects(settings.objects, _storage_options())
     return fetch_from(objects, settings.bundles, settings.state, trust)
+
+
+def _online(place: str) -> Callable[[], OnlineStore] | None:
+    """How the online store is opened: when features are first looked up, since most processes never do that."""
+    if not place:
+        return None
+
+    def opened() -> OnlineStore:
+        from loopwright.store import open_online
+
+        return open_online(place)
+
+    return opened
 
 
 def _watch_signals(stop: asyncio.Event) -> None:

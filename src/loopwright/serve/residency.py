@@ -14,6 +14,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 from loopwright.core import LoopwrightError, NotFound, Unavailable
 from loopwright.models import AnyPredictor, Bundle
@@ -27,6 +28,9 @@ from loopwright.serve.outs import Outs
 from loopwright.serve.prediction_log import PredictionLog
 from loopwright.serve.repository import ModelState, RepositoryEntry
 from loopwright.serve.shelf import Model, Shelf, Usage, to_evict
+
+if TYPE_CHECKING:
+    from loopwright.features import LookupReader
 
 _RETRY_S = 2.0
 
@@ -216,9 +220,10 @@ class Residents:
                 models = self._shelf.models
                 predictors = {digest: models[digest].predictor for digest in self._coming}
                 keys = {digest: models[digest].columns_key for digest in self._coming}
+                readers = {digest: models[digest].reader for digest in self._coming}
                 others = [held for name, held in self._plane.endpoints.items() if name != spec.name]
                 if self._specs.get(spec.name) is spec and spec.name not in self._outs:
-                    self._serve([*others, LoadedEndpoint(spec, predictors, keys)])
+                    self._serve([*others, LoadedEndpoint(spec, predictors, keys, readers)])
             finally:
                 self._coming = set()
 
@@ -238,7 +243,7 @@ class Residents:
 
         predictor, growth = growth_of(open_and_ask)
         key = self._log.columns_key(predictor.signature.names)
-        return Model(predictor, key, max(growth, bundle.size_bytes))
+        return Model(predictor, key, max(growth, bundle.size_bytes), _reader_of(bundle))
 
     async def _fits(self, spec: ServedEndpoint) -> bool:
         """Whether an endpoint's models fit beside those that are in memory, so that none has to leave for it."""
@@ -284,3 +289,12 @@ class Residents:
         served = list(endpoints)
         self._plane.replace(served, self._plane.metrics.revision if revision is None else revision)
         self._shelf.keep_only(self._coming | {item.variant.bundle for held in served for item in held.variants})
+
+
+def _reader_of(bundle: Bundle) -> LookupReader | None:
+    lookup = bundle.lookup()
+    if lookup is None:
+        return None
+    from loopwright.features import LookupReader
+
+    return LookupReader(lookup)

@@ -13,6 +13,7 @@ from loopwright.core import LoopwrightError, new_ids
 from loopwright.serve.batch_record import BatchRecord
 from loopwright.serve.loaded import LoadedVariant, predict
 from loopwright.serve.metrics import Metrics
+from loopwright.serve.parts import rows_for
 from loopwright.serve.prediction_log import PredictionLog
 from loopwright.serve.query import Answer, Batch, Part, Query
 from loopwright.serve.recording import make_record
@@ -91,13 +92,13 @@ class Shadows:
 def _answered(answer: Answer, loaded: LoadedVariant) -> Part:
     """On whatever thread: the rows of an answered query as a shadow answers them."""
     given = answer.query
-    query = Query(given.endpoint, given.rows, _nobody, keys=given.keys, event_times=given.event_times)
+    query = Query(given.endpoint, given.rows, _nobody, keys=given.keys, event_times=given.event_times, own=given.own)
     query.received_at_us = given.received_at_us
     part = Part(query, given.parts[0].endpoint, loaded, given.rows, None)
     missing = [None] * len(loaded.predictor.signature.inputs)
     part.batch = Batch(1, [missing for _ in range(len(given.rows))])
     try:
-        part.batch.rows = loaded.projection.project(given.rows)
+        part.batch.rows = rows_for(given, loaded)
         part.batch.arrays = predict(loaded, part.batch.rows)
     except LoopwrightError as failure:
         part.failure = failure

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from loopwright.models import AnyPredictor
+
+if TYPE_CHECKING:
+    from loopwright.features import LookupReader
 
 
 class Model:
@@ -15,12 +19,15 @@ class Model:
         predictor: what answers.
         columns_key: how the prediction log refers to the names of its inputs.
         size_bytes: what it took in memory.
+        reader: finds inputs by an entity's key; None where the bundle says not how.
     """
 
-    __slots__ = ("columns_key", "predictor", "size_bytes")
+    __slots__ = ("columns_key", "predictor", "reader", "size_bytes")
 
-    def __init__(self, predictor: AnyPredictor, columns_key: str, size_bytes: int) -> None:
-        self.predictor, self.columns_key, self.size_bytes = predictor, columns_key, size_bytes
+    def __init__(
+        self, predictor: AnyPredictor, columns_key: str, size_bytes: int, reader: LookupReader | None = None
+    ) -> None:
+        self.predictor, self.columns_key, self.size_bytes, self.reader = predictor, columns_key, size_bytes, reader
 
 
 class Shelf:

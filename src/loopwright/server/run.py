@@ -140,6 +140,7 @@ def services_of(workspace: Workspace) -> ServiceMap:
 def inference_of(workspace: Workspace, options: InferenceOptions) -> InferenceKeeper:
     """The keeper of a workspace's inference processes, not yet started."""
     from loopwright.serve import ProcessSettings, WorkerPlan, Workers, bytes_of
+    from loopwright.store import online_place_of
 
     data, settings = workspace.location.data, workspace.location.settings
     told = ProcessSettings(
@@ -151,6 +152,8 @@ def inference_of(workspace: Workspace, options: InferenceOptions) -> InferenceKe
         grpc_port=options.grpc_port,
         access_log=settings.access_log,
         otlp=settings.otlp,
+        online=online_place_of(workspace.location),
+        feedback=data / "journal" / "feedback",
         trusted_keys=tuple(workspace.location.root / name for name in settings.trusted_keys),
         require_signed=settings.require_signed,
     )

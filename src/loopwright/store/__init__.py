@@ -29,7 +29,7 @@ if TYPE_CHECKING:
         read_file,
         read_tree,
     )
-    from loopwright.store.online import OnlineStore, open_online
+    from loopwright.store.online import OnlineStore, online_place_of, open_online
     from loopwright.store.outgoing import Outgoing, Reply
     from loopwright.store.paging import Keyset
     from loopwright.store.reach import (
@@ -69,7 +69,7 @@ _HOMES = {
         "read_file",
         "read_tree",
     ),
-    "online": ("OnlineStore", "open_online"),
+    "online": ("OnlineStore", "online_place_of", "open_online"),
     "outgoing": ("Outgoing", "Reply"),
     "paging": ("Keyset",),
     "reach": (
@@ -134,6 +134,7 @@ __all__ = [
     "metadata",
     "of_ref",
     "of_run",
+    "online_place_of",
     "open_objects",
     "open_online",
     "open_stores",

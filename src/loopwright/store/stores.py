@@ -50,9 +50,9 @@ class Stores:
     @cached_property
     def online(self) -> OnlineStore:
         """The newest feature row per key."""
-        from loopwright.store.online import open_online
+        from loopwright.store.online import online_place_of, open_online
 
-        return open_online(self.location.settings.online or str(self.data / "online.db"))
+        return open_online(online_place_of(self.location))
 
     def close(self) -> None:
         """Close what is open."""

@@ -9,6 +9,8 @@ from loopwright.core import Forbidden
 from loopwright.models import Bundle
 from loopwright.serve.dataplane import DataPlane
 from loopwright.serve.explaining import Explainer
+from loopwright.serve.feature_reads import FeatureReads
+from loopwright.serve.feedback import FeedbackIntake
 from loopwright.serve.loading import Loading
 from loopwright.serve.repository import PlaneRepository, Repository
 from loopwright.serve.rest import v2
@@ -47,6 +49,8 @@ class App:
         hosts: frozenset[bytes] | None = None,
         contract: Contract | None = None,
         bundles: Callable[[str], Bundle] | None = None,
+        reads: FeatureReads | None = None,
+        feedback: FeedbackIntake | None = None,
     ) -> None:
         """Args:
         plane: what answers.
@@ -54,6 +58,8 @@ class App:
             loopback takes loopback names only, so that no page of another site can reach it by a name of its own.
         contract: what the platform asks of this process.
         bundles: gives the bundle with a digest; without it nothing can be explained.
+        reads: looks features up.
+        feedback: takes feedback; None where none is taken.
         """
         self.ready = False
         self.connections: Callable[[], int] = lambda: 0
@@ -61,7 +67,9 @@ class App:
         self.repository: Repository = PlaneRepository(plane)
         self._plane, self._hosts = plane, hosts
         self._desk = Desk(plane, lambda: {item.name for item in self.repository.index()})
-        self.router = Router(self._routes(contract or Contract(), None if bundles is None else Explainer(bundles)))
+        explainer = None if bundles is None else Explainer(bundles)
+        native = Native(self._desk, explainer, reads or FeatureReads(None), feedback)
+        self.router = Router(self._routes(contract or Contract(), native))
         self._posts: dict[bytes, _Found] = {}
 
     def __call__(self, exchange: Exchange) -> None:
@@ -85,7 +93,7 @@ class App:
         self._plane.metrics.connections = self.connections()
         return self._plane.metrics.render()
 
-    def _routes(self, contract: Contract, explainer: Explainer | None) -> list[Route]:
+    def _routes(self, contract: Contract, native: Native) -> list[Route]:
         invocations = Invocations(self._desk, contract, lambda: self.ready)
         return [
             *Infer(self._desk).routes(),
@@ -95,7 +103,7 @@ class App:
             *MultiModel(self._desk, invocations, lambda: self.repository).routes(),
             *Vertex(self._desk, contract).routes(),
             *AzureMl(self._desk, contract).routes(),
-            *Native(self._desk, explainer).routes(),
+            *native.routes(),
             *TensorFlowServing(self._desk).routes(),  # behind those of the contract, which may choose such a path
         ]
 

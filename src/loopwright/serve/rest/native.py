@@ -1,7 +1,9 @@
 """Our own API: named columns in, a record per row out, with the prediction's id, who answered, and why if asked.
 
 `POST /endpoints/NAME/predict` takes `{"rows": [{...}]}` or `{"columns": {...: [...]}}`, and may have `key`,
-`event_time` (one for all rows, or a list) and `explain` (true, or `{"output": ..., "pairs": ...}`).
+`event_time` (one for all rows, or a list) and `explain` (true, or `{"output": ..., "pairs": ...}`). Where the model's
+bundle says how its features are found, `keys` brings those of entities, `{"origin": "JFK"}` or a list per key, and the
+process looks the features up. `POST /endpoints/NAME/feedback` takes the truth about predictions, by their ids.
 """
 
 from __future__ import annotations
@@ -10,14 +12,18 @@ from typing import Any
 
 import msgspec
 
-from loopwright.core import Invalid
+from loopwright.core import Conflict, Invalid
 from loopwright.serve.asking import ask
 from loopwright.serve.explaining import Explainer, Explanation
-from loopwright.serve.intake import Row
+from loopwright.serve.feature_reads import FeatureReads
+from loopwright.serve.feedback import FeedbackIntake
+from loopwright.serve.filling import fill, looked_up, needs_lookup
+from loopwright.serve.intake import Row, Rows
 from loopwright.serve.loaded import LoadedEndpoint
 from loopwright.serve.query import Answer
 from loopwright.serve.rest import v2
 from loopwright.serve.rest.desk import Desk
+from loopwright.serve.rest.gathering import asked_columns
 from loopwright.serve.rest.http import JSON, Exchange
 from loopwright.serve.rest.routing import Route, Values
 from loopwright.serve.rest.tabular import rows_of_columns, rows_of_instances
@@ -33,10 +39,11 @@ class ExplainRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class PredictRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Rows to answer, in one of two forms."""
+    """Rows to answer, in one of two forms, or the keys by which their features are found."""
 
     rows: list[Any] | None = None
     columns: dict[str, Any] | None = None
+    keys: dict[str, Any] | list[dict[str, Any]] | None = None
     key: str | int | list[Any] | None = None
     event_time: str | int | list[Any] | None = None
     explain: bool | ExplainRequest = False
@@ -49,22 +56,49 @@ _encode = msgspec.json.encode
 class Native:
     """Answers our own API."""
 
-    def __init__(self, desk: Desk, explainer: Explainer | None) -> None:
+    def __init__(
+        self, desk: Desk, explainer: Explainer | None, reads: FeatureReads, feedback: FeedbackIntake | None
+    ) -> None:
         """Args:
         explainer: None where nothing can be explained, as no bundles are at hand.
+        reads: looks features up.
+        feedback: None where no feedback is taken.
         """
-        self._desk, self._explainer = desk, explainer
+        self._desk, self._explainer, self._reads, self._feedback = desk, explainer, reads, feedback
 
     def routes(self) -> list[Route]:
         """The rows of the table of routes."""
         return [
             Route("POST", "/endpoints/{model}/predict", self._predict, v2.refusal),
             Route("POST", "/endpoints/{model}/versions/{version}/predict", self._predict, v2.refusal),
+            Route("POST", "/endpoints/{model}/feedback", self._take_feedback, v2.refusal),
         ]
+
+    def _take_feedback(self, exchange: Exchange, values: Values) -> None:
+        intake, name = self._feedback, values["model"]
+        if intake is None:
+            raise Conflict(
+                "this process keeps no log, so it takes no feedback",
+                next_step="send it to the workspace's server, or start this one with --journal",
+            )
+        body, spec = self._desk.body(exchange), self._desk.plane.endpoint(name).spec
+        exchange.endpoint = name
+
+        async def taken() -> bytes:
+            return _encode({"accepted": await intake.take(spec.project, name, body)})
+
+        self._desk.later(exchange, taken(), v2.refusal)
 
     def _predict(self, exchange: Exchange, values: Values) -> None:
         request = _read(self._desk.body(exchange))
         endpoint = self._desk.plane.endpoint(values["model"])
+        if request.keys is not None or looked_up(endpoint):
+            columns = asked_columns(request.rows, request.columns, request.keys)
+            if columns is not None and needs_lookup(endpoint, columns, request.keys is not None):
+                exchange.endpoint = endpoint.spec.name
+                work = self._filled(exchange, endpoint, request, columns, values.get("version", ""))
+                self._desk.later(exchange, work, v2.refusal)
+                return
         rows = _rows(request, endpoint)
         given = _given(request, len(rows))
         version = values.get("version", "")
@@ -76,11 +110,30 @@ class Native:
         given["version"] = version
         self._desk.later(exchange, self._explained(exchange, endpoint, rows, request.explain, given), v2.refusal)
 
+    async def _filled(
+        self,
+        exchange: Exchange,
+        endpoint: LoadedEndpoint,
+        request: PredictRequest,
+        columns: dict[str, list[Any]],
+        version: str,
+    ) -> bytes:
+        """The answer to a request whose features are looked up."""
+        count = len(next(iter(columns.values())))
+        given = _given(request, count)
+        filled = await fill(self._reads, endpoint, columns, count, given["event_times"])
+        given |= {"version": version, "own": filled.own}
+        if request.explain is not False:
+            return await self._explained(exchange, endpoint, filled.rows, request.explain, given)
+        answer = await ask(self._desk.plane, endpoint, filled.rows, exchange.started_ns, **given)
+        self._desk.count(exchange)
+        return _encode({"predictions": _records(answer, None)})
+
     async def _explained(
         self,
         exchange: Exchange,
         endpoint: LoadedEndpoint,
-        rows: list[Row],
+        rows: Rows,
         wanted: bool | ExplainRequest,
         given: dict[str, Any],
     ) -> bytes:

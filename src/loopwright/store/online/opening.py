@@ -5,11 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from loopwright.core import Invalid
+from loopwright.core import Invalid, Location
 from loopwright.store.online.model import OnlineStore
 from loopwright.store.online.sqlite import SqliteOnlineStore
 
 FILE_NAME = "online.sqlite"
+
+
+def online_place_of(location: Location) -> str:
+    """Where a workspace's online store is, as `open_online` takes it; it may hold a password."""
+    return location.settings.online or str(location.data / "online.db")
 
 
 def open_online(place: str | Path) -> OnlineStore:
