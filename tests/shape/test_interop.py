@@ -18,7 +18,8 @@ EXACT = re.compile(r"[A-Za-z0-9._-]+(\[[\w,.-]+\])?==[^ ;*]+( *;.*)?")
 
 @pytest.mark.parametrize("system", SYSTEMS, ids=lambda path: path.name)
 def test_a_system_has_exact_versions_and_tests(system: Path) -> None:
-    lines = (system / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    files = [system / "requirements.txt", *system.glob("server.txt")]
+    lines = [line for path in files for line in path.read_text(encoding="utf-8").splitlines()]
     asked = [line for line in lines if line and not line.startswith("#")]
     assert asked
     assert [line for line in asked if not EXACT.fullmatch(line)] == []

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
 from loopwright.cli.command import Session, command, fail_softly
 
 if TYPE_CHECKING:
+    from loopwright.models import Bundle
     from loopwright.serve import EdgeReport
 
 _FILE = click.Path(path_type=Path)
@@ -51,8 +52,6 @@ def edge(
     The exported graph is compared with the bundle's own, and measured. Where the budget is missed no folder is made:
     the report lies at TARGET.report.json, and the exit code is 1.
     """
-    from loopwright.core import digest_file
-    from loopwright.models import Bundle
     from loopwright.serve import Budget, EdgePlan, Precision, export_edge
 
     plan = EdgePlan(
@@ -64,22 +63,44 @@ def edge(
         budget=Budget(max_mb, max_ms, min_agreement),
         web=web,
     )
+    found = model_of(session, model)
+    report = export_edge(found.bundle, target, plan, ref=found.ref, digest=found.digest)
+    return show(session, report, target, f"predicts: cd {target} && python bundle.py rows.csv > answers.csv")
+
+
+class Model(NamedTuple):
+    """A model to export: its bundle, what it is called, and the digest of the bundle."""
+
+    bundle: Bundle
+    ref: str
+    digest: str
+    name: str
+
+
+def model_of(session: Session, model: str) -> Model:
+    """A model version of the workspace, or the bundle in a folder."""
+    from loopwright.core import digest_file
+    from loopwright.models import Bundle
+
     folder = Path(model)
     if (folder / "bundle.json").is_file():
-        digest = digest_file(folder / "bundle.json")
-        report = export_edge(Bundle(folder), target, plan, ref=folder.resolve().name, digest=digest)
-    else:
-        version = session.ws.models.get(model)
-        bundle = session.ws.models.bundle(version.ref)
-        report = export_edge(bundle, target, plan, ref=version.ref, digest=version.bundle)
+        name = folder.resolve().name
+        return Model(Bundle(folder), name, digest_file(folder / "bundle.json"), name)
+    version = session.ws.models.get(model)
+    return Model(session.ws.models.bundle(version.ref), version.ref, version.bundle, version.name)
+
+
+def show(session: Session, report: EdgeReport, target: Path, told: str) -> int:
+    """Print an export's report, and what its folder is for; the exit code is 1 where the budget was missed."""
     if session.as_json:
         session.emit(report)
     else:
-        _show(session, report, target)
+        _show(session, report)
+        click.echo(f"{target} {told}" if report.passed else f"no folder was made; the report is {target}.report.json")
     return fail_softly(not report.passed)
 
 
-def _show(session: Session, report: EdgeReport, target: Path) -> None:
+def _show(session: Session, report: EdgeReport) -> None:
     before, after, found = report.latency_before, report.latency_after, report.comparison
     rows = [
         {"": "graph, bytes", "bundle": f"{report.bytes_before:,}", "export": f"{report.bytes_after:,}"},
@@ -99,7 +120,3 @@ def _show(session: Session, report: EdgeReport, target: Path) -> None:
     for verdict in report.verdicts:
         told = "kept" if verdict.kept else "MISSED"
         click.echo(f"{told}: {verdict.what} {verdict.found:g}, limit {verdict.limit:g}")
-    if report.passed:
-        click.echo(f"{target} predicts: cd {target} && python bundle.py rows.csv > answers.csv")
-        return
-    click.echo(f"no folder was made; the report is {target}.report.json")

@@ -9,6 +9,7 @@ import click
 from loopwright.cli.command import Session, command
 from loopwright.cli.exporting import container
 from loopwright.cli.exporting_edge import edge
+from loopwright.cli.exporting_hosts import mlserver, triton
 from loopwright.core import Invalid
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def importing() -> None:
 
 @click.group("export")
 def exporting() -> None:
-    """Carry what is here into another system, or a model into a container image or to the edge."""
+    """Carry what is here into another system, or a model into a container image, to the edge or another server."""
 
 
 def _shared(function: Any) -> Any:
@@ -143,3 +144,5 @@ importing.add_command(import_mlflow)
 exporting.add_command(export_mlflow)
 exporting.add_command(container)
 exporting.add_command(edge)
+exporting.add_command(mlserver)
+exporting.add_command(triton)

@@ -13,7 +13,15 @@ if TYPE_CHECKING:
     from loopwright.serve.batch import ScoringOptions, ScoringReport, ScoringService, open_rows, score, threads_of
     from loopwright.serve.client import InferenceClient, Inferred
     from loopwright.serve.containers import ImageReport, write_context, write_image
-    from loopwright.serve.edge import Budget, EdgePlan, EdgeReport, Precision, export_edge
+    from loopwright.serve.edge import (
+        Budget,
+        EdgePlan,
+        EdgeReport,
+        Precision,
+        export_edge,
+        export_mlserver,
+        export_triton,
+    )
     from loopwright.serve.feedback import FeedbackRecord, FeedbackRow, feedback_rows, pack_feedback
     from loopwright.serve.launch import InferenceProcess
     from loopwright.serve.model import (
@@ -34,7 +42,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "batch": ("ScoringOptions", "ScoringReport", "ScoringService", "open_rows", "score", "threads_of"),
     "containers": ("ImageReport", "write_context", "write_image"),
-    "edge": ("Budget", "EdgePlan", "EdgeReport", "Precision", "export_edge"),
+    "edge": ("Budget", "EdgePlan", "EdgeReport", "Precision", "export_edge", "export_mlserver", "export_triton"),
     "rest.contract": ("contract_from",),
     "arguments": ("ProcessSettings", "bytes_of"),
     "workers.listening": ("listen",),
@@ -78,6 +86,8 @@ __all__ = [
     "bytes_of",
     "contract_from",
     "export_edge",
+    "export_mlserver",
+    "export_triton",
     "feedback_rows",
     "listen",
     "open_rows",

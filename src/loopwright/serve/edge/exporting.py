@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -74,20 +74,48 @@ def export_edge(bundle: Bundle, target: Path, plan: EdgePlan, *, ref: str, diges
         Corrupt: the bundle is damaged.
         Unavailable: the disk is full.
     """
-    _check(bundle, target, plan)
     dist, web = find_package(plan.web) if plan.web else (None, "")
+
+    def dress(fresh: Path, _report: EdgeReport) -> None:
+        if dist is not None:
+            write_page(dist, fresh)
+
+    return export_within(bundle, target, plan, "", dress, ref=ref, digest=digest, web=web)
+
+
+def export_within(
+    bundle: Bundle,
+    target: Path,
+    plan: EdgePlan,
+    inside: str,
+    dress: Callable[[Path, EdgeReport], None],
+    *,
+    ref: str,
+    digest: str,
+    web: str = "",
+) -> EdgeReport:
+    """Write a folder around the one that predicts by itself, if that keeps to its budget; whole, or not at all.
+
+    Args:
+        inside: where in `target` the folder lies that predicts, as a relative path.
+        dress: adds to the finished export, given where it is made, what is to lie around it.
+
+    Raises:
+        as `export_edge`.
+    """
+    _check(bundle, target, plan)
     fresh = target.with_name(f".{target.name}.{new_id()}")
+    place = fresh / inside
     try:
-        fresh.mkdir(parents=True)
-        report = _made(bundle, fresh, plan, str(target), ref, digest, web)
+        place.mkdir(parents=True)
+        report = _made(bundle, place, plan, str(target), ref, digest, web)
         data = msgspec.json.format(msgspec.json.encode(report), indent=2)
         if report.passed:
-            if dist is not None:
-                write_page(dist, fresh)
-            (fresh / REPORT_FILE).write_bytes(data)
+            dress(fresh, report)
+            (place / REPORT_FILE).write_bytes(data)
             fresh.replace(target)
         else:
-            _keep(fresh / REPORT_FILE, data, target.with_name(f"{target.name}.{REPORT_FILE}"))
+            _keep(place / REPORT_FILE, data, target.with_name(f"{target.name}.{REPORT_FILE}"))
     except OSError as error:
         raise Unavailable(f"the export cannot be written: {error.strerror or error}", where=str(target)) from error
     finally:
