@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     )
     from loopwright.track.batches import Batch
     from loopwright.track.collecting import refs_in_use
-    from loopwright.track.columns import Columns, columns_of
+    from loopwright.track.columns import Columns, Mixed, columns_of
     from loopwright.track.deliveries import Delivery, Receipt, Recorded, deliver
     from loopwright.track.experiments import ExperimentService
     from loopwright.track.files.model import Entry, Owner, OwnerKind, Part, Upload, parse_owner
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
         LoggedStatus,
     )
     from loopwright.track.logged.service import LoggedModelService
+    from loopwright.track.metrics import mixed
     from loopwright.track.model import (
         Artifact,
         Curve,
@@ -111,7 +112,7 @@ _HOMES = {
     "artifacts": ("files_to_keep",),
     "batches": ("Batch",),
     "collecting": ("refs_in_use",),
-    "columns": ("Columns", "columns_of"),
+    "columns": ("Columns", "Mixed", "columns_of"),
     "deliveries": ("Delivery", "Receipt", "Recorded", "deliver"),
     "intake": ("MetricIntake",),
     "files.model": ("Entry", "Owner", "OwnerKind", "Part", "Upload", "parse_owner"),
@@ -126,6 +127,7 @@ _HOMES = {
     ),
     "logged.service": ("LoggedModelService",),
     "experiments": ("ExperimentService",),
+    "metrics": ("mixed",),
     "model": (
         "Artifact",
         "Curve",
@@ -221,6 +223,7 @@ __all__ = [
     "MetricIntake",
     "MetricInterval",
     "MetricPoint",
+    "Mixed",
     "ModelUse",
     "NewAssessment",
     "NewTrace",
@@ -264,6 +267,7 @@ __all__ = [
     "files_to_keep",
     "keep_file",
     "left_behind",
+    "mixed",
     "parse_filter",
     "parse_owner",
     "refs_in_use",

@@ -7,7 +7,8 @@ there than the statement. PostgreSQL takes whole columns as binary arrays (`unne
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import groupby
+from functools import cache
+from itertools import chain, groupby
 from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
@@ -35,14 +36,19 @@ _FIND_SERIES = {
     # Held for those writers that do not lock the run: servers of the revision before.
     "JOIN run_series AS s ON s.run_seq = p.run_seq AND s.key_id = p.key_id ORDER BY s.id FOR NO KEY UPDATE OF s",
 }
-_ADVANCE_SERIES = {
-    "sqlite": "UPDATE run_series SET last_step = ?, last_at = ?, last_bits = ?, last_value = ? "
-    "WHERE run_seq = ? AND key_id = ? AND (last_step, last_at, last_bits) < (?, ?, ?)",
-    "postgresql": "UPDATE run_series AS s SET last_step = p.step, last_at = p.at_us, last_bits = p.bits, "
+_PUT_SERIES = (
+    "INSERT INTO run_series (last_step, last_at, last_bits, last_value, run_seq, key_id) VALUES {rows} "
+    "ON CONFLICT (run_seq, key_id) DO UPDATE SET last_step = excluded.last_step, last_at = excluded.last_at, "
+    "last_bits = excluded.last_bits, last_value = excluded.last_value "
+    "WHERE (last_step, last_at, last_bits) < (excluded.last_step, excluded.last_at, excluded.last_bits)"
+)
+_PUT_ROWS = 125
+_ADVANCE_SERIES = (
+    "UPDATE run_series AS s SET last_step = p.step, last_at = p.at_us, last_bits = p.bits, "
     "last_value = p.value FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::float8[], %s::bigint[], "
     "%s::bigint[]) AS p (step, at_us, bits, value, run_seq, key_id) WHERE s.run_seq = p.run_seq "
-    "AND s.key_id = p.key_id AND (s.last_step, s.last_at, s.last_bits) < (p.step, p.at_us, p.bits)",
-}
+    "AND s.key_id = p.key_id AND (s.last_step, s.last_at, s.last_bits) < (p.step, p.at_us, p.bits)"
+)
 _ADD_SERIES = {
     "sqlite": "INSERT INTO run_series (run_seq, key_id, last_step, last_at, last_bits, last_value) "
     "VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
@@ -113,17 +119,27 @@ def add_points(database: Database, tx: Connection, rows: Sequence[tuple[int, int
     _many(database, tx, _ADD_POINTS, rows)
 
 
-def advance_series(database: Database, tx: Connection, rows: Sequence[tuple[float | None, ...]]) -> int:
-    """Move the last points of series forward, where these are later; how many were moved.
+def put_series(database: Database, tx: Connection, rows: Sequence[tuple[float | None, ...]]) -> None:
+    """Move the last points of series forward, where these are later, and add the series that are missing.
 
     Args:
         rows: of each series step, time, bits, the value that searches compare, run number and key number.
     """
     if database.dialect == "sqlite":
+        # Many rows a statement: a step back to Python for each costs as much as the row.
         cursor = tx.connection.cursor()
-        cursor.executemany(_ADVANCE_SERIES["sqlite"], [(*row, *row[:3]) for row in rows])
-        return int(cursor.rowcount)
-    return tx.exec_driver_sql(_ADVANCE_SERIES["postgresql"], binary_arrays(tx, rows)).rowcount
+        for start in range(0, len(rows), _PUT_ROWS):
+            some = rows[start : start + _PUT_ROWS]
+            cursor.execute(_put_series(len(some)), list(chain.from_iterable(some)))
+        return
+    if tx.exec_driver_sql(_ADVANCE_SERIES, binary_arrays(tx, rows)).rowcount < len(rows):
+        added = [(run, key, step, at_us, bits, value) for step, at_us, bits, value, run, key in rows]
+        _many(database, tx, _ADD_SERIES, added)
+
+
+@cache
+def _put_series(count: int) -> str:
+    return _PUT_SERIES.format(rows=", ".join(["(?, ?, ?, ?, ?, ?)"] * count))
 
 
 def update_series(database: Database, tx: Connection, changed: Sequence[Series]) -> None:

@@ -29,7 +29,7 @@ MAX_EXPECTED = 64
 MAX_AT_ONCE = 1_100
 """So many points, an item counting for one more: MLflow's largest `log_batch`."""
 THREAD_NAME = "loopwright-metric-intake"
-Given: TypeAlias = Sequence[MetricPoint] | Sequence[TimedPoint] | Mapping[str, Columns]
+Given: TypeAlias = Sequence[MetricPoint] | Sequence[TimedPoint] | Mapping[str, Columns] | Mixed
 
 
 class _Item(msgspec.Struct, frozen=True, eq=False):
@@ -143,6 +143,8 @@ class MetricIntake:
                 check_key("metric", key): columns_of(some.steps, some.times_us, some.values, key)
                 for key, some in points.items()
             }
+        elif isinstance(points, Mixed):
+            prepared = points
         elif points and isinstance(points[0], TimedPoint):
             prepared = prepare_timed(cast(Sequence[TimedPoint], points))
         else:

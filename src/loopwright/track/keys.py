@@ -88,6 +88,10 @@ def intern_keys(database: Database, tx: Connection, keys: Iterable[str]) -> dict
     Only keys that were there before the transaction are remembered between calls: the new ones may be rolled back.
     """
     wanted = set(keys)
+    with _lock:
+        known = _known.setdefault(database, {})
+        if wanted <= known.keys():
+            return {key: known[key] for key in wanted}
     found = find_keys(database, tx, wanted)
     with _lock:
         _known[database].update(found)

@@ -53,7 +53,8 @@ def prepare_timed(points: Sequence[TimedPoint]) -> dict[str, list[StoredPoint]] 
         Invalid: a key or step cannot be stored.
     """
     if len(points) >= FRAME_FROM:
-        return _mixed(points)
+        times, values = [point.at_us for point in points], [point.value for point in points]
+        return mixed([point.key for point in points], [point.step for point in points], times, values)
     found: dict[str, list[StoredPoint]] = {}
     for point, value in zip(points, list_of_bits([point.value for point in points]), strict=True):
         key = point.key
@@ -64,21 +65,25 @@ def prepare_timed(points: Sequence[TimedPoint]) -> dict[str, list[StoredPoint]] 
     return found
 
 
-def _mixed(points: Sequence[TimedPoint]) -> Mixed:
-    many = len(points)
-    places: dict[str, int] = {}
-    names = np.fromiter([places.setdefault(point.key, len(places)) for point in points], np.int64, many)
+def mixed(keys: Sequence[str], steps: Sequence[int], times_us: Sequence[int], values: Sequence[float]) -> Mixed:
+    """Points of several metrics, from columns of equal length.
+
+    Raises:
+        Invalid: a key or step cannot be stored.
+    """
+    many = len(keys)
+    places = {key: place for place, key in enumerate(dict.fromkeys(keys))}
     for key in places:
         check_key("metric", key)
     try:
-        steps = np.fromiter([point.step for point in points], np.int64, many)
+        whole = np.fromiter(steps, np.int64, many)
     except (OverflowError, TypeError, ValueError):
-        for point in points:
-            check_step(point.key, point.step)
+        for key, step in zip(keys, steps, strict=True):
+            check_step(key, step)
         raise
-    times = np.fromiter([point.at_us for point in points], np.int64, many)
-    values = np.fromiter([point.value for point in points], np.float64, many)
-    return Mixed(tuple(places), names, Columns(steps, times, values))
+    names = np.fromiter(map(places.__getitem__, keys), np.int64, many)
+    points = Columns(whole, np.fromiter(times_us, np.int64, many), np.fromiter(values, np.float64, many))
+    return Mixed(tuple(places), names, points)
 
 
 class Pieces(NamedTuple):
@@ -159,10 +164,8 @@ def _write_frame(database: Database, tx: Connection, run_seq: int, frame: Pieces
     ends = group_ends(group_starts(frame.key_ids), frame.key_ids) - 1
     keys, last = frame.key_ids[ends].tolist(), frame.points.part(ends)
     compared = [None if value != value else value for value in last.values.tolist()]
-    lasts = to_rows(last)
-    rows = [(*point, value, run_seq, key) for point, value, key in zip(lasts, compared, keys, strict=True)]
-    if bulk.advance_series(database, tx, rows) < len(rows):
-        _ensure_series(database, tx, {(run_seq, key): point for key, point in zip(keys, lasts, strict=True)})
+    rows = [(*point, value, run_seq, key) for point, value, key in zip(to_rows(last), compared, keys, strict=True)]
+    bulk.put_series(database, tx, rows)
     if add_frame(tx, run_seq, *frame):
         taken = take_frames(tx, run_seq)
         series = bulk.find_series(database, tx, [(run_seq, key_id) for key_id in sorted(taken)])

@@ -15,10 +15,11 @@ from loopwright.server.protocols.mlflow.endpoint import Answer, Endpoint, Rooms,
 from loopwright.server.protocols.mlflow.records import LAST_MS, MAX_TEXT, RUN_NAME, Pair, cut_texts, moment
 from loopwright.server.protocols.mlflow.turns import Intake, Turns
 from loopwright.server.route import AtOnce, Call, Done
-from loopwright.track import Batch, LoggedMetric, TimedPoint
+from loopwright.track import Batch, LoggedMetric, Mixed, TimedPoint, mixed
 
 R = TypeVar("R", bound=wire.Request)
 BASE = "/api/2.0/mlflow/runs"
+_COLUMNS_FROM = 256
 MAX_METRICS, MAX_PARAMS, MAX_TAGS, MAX_TOGETHER = 1000, 100, 100, 1000
 """A longer param or tag is cut: MLflow's own server cuts at 6,000 and 8,000 characters, and clients count on it."""
 
@@ -83,7 +84,7 @@ def endpoints(intake: Intake) -> tuple[Endpoint, ...]:
 
     def batch(project: str, asked: LogBatch) -> Batch:
         check_batch(asked)
-        points = [_point(item) for item in asked.metrics]
+        points = _points(asked.metrics)
         return intake.batch(project, asked.run_id, points, cut_texts(asked.params), cut_texts(asked.tags))
 
     async def log_metric(call: Call, asked: LogMetric) -> None:
@@ -175,6 +176,18 @@ def _point(given: Point | LogMetric) -> TimedPoint:
     if not 0 <= at_ms <= LAST_MS:
         moment("timestamp", at_ms)
     return TimedPoint(given.key, given.value, given.step, at_ms * 1000)
+
+
+def _points(given: Sequence[Point]) -> Sequence[TimedPoint] | Mixed:
+    """Points in the form that the intake takes fastest: a few as they are, many as columns."""
+    if len(given) < _COLUMNS_FROM:
+        return [_point(item) for item in given]
+    times_us = []
+    for item in given:
+        if not 0 <= item.timestamp <= LAST_MS:
+            moment("timestamp", item.timestamp)
+        times_us.append(item.timestamp * 1000)
+    return mixed([item.key for item in given], [item.step for item in given], times_us, [item.value for item in given])
 
 
 async def _measure(call: Call, run_id: str, given: Sequence[Point | LogMetric]) -> None:

@@ -15,7 +15,7 @@ from typing import Protocol
 
 from loopwright.core import LoopwrightError
 from loopwright.server.route import Done
-from loopwright.track import Batch, TimedPoint
+from loopwright.track import Batch, Mixed, TimedPoint
 
 
 class Intake(Protocol):
@@ -25,7 +25,7 @@ class Intake(Protocol):
         self,
         project: str,
         run_id: str,
-        points: Sequence[TimedPoint],
+        points: Sequence[TimedPoint] | Mixed,
         params: Mapping[str, str],
         tags: Mapping[str, str],
     ) -> Batch:
