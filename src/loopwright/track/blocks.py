@@ -202,12 +202,11 @@ def _diffed(numbers: Ints, sign: str) -> tuple[int, npt.NDArray[Any]]:
 
 
 def _undiffed(data: bytes, place: int, count: int, first: int, by: int, kind: str) -> Ints:
+    if not kind:
+        return np.int64(first) + np.arange(count, dtype=np.int64) * np.int64(by)
     numbers = np.empty(count, np.uint64)
     numbers[:1] = np.int64(first).view(np.uint64)
-    if kind:
-        numbers[1:] = np.frombuffer(data, kind, count - 1, place).astype(np.int64 if "i" in kind else np.uint64)
-    else:
-        numbers[1:] = np.int64(by).view(np.uint64)
+    numbers[1:] = np.frombuffer(data, kind, count - 1, place).astype(np.int64 if "i" in kind else np.uint64)
     return np.cumsum(numbers, dtype=np.uint64).view(np.int64)
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, and_, or_, select
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, or_, select
 
 from loopwright.core import Invalid
 from loopwright.store import Database
@@ -53,12 +53,9 @@ def read_points(
     connection: Connection, source: Source, first_step: int = MIN_STEP, last_step: int = MAX_STEP
 ) -> Columns:
     """All points of a series between two steps, both included, in order."""
-    columns, series_id = run_blocks.c, source.series_id
-    query = select(columns.points).where(
-        columns.series_id == series_id, columns.last_step >= first_step, columns.first_step <= last_step
-    )
-    found = [unpack(data) for data in connection.execute(query.order_by(columns.last_step)).scalars()]
-    points = joined([*found, read_tail(connection, series_id, first_step, last_step), source.framed])
+    blocks = extents(connection, source.series_id, first_step, last_step)
+    packed = read_blocks(connection, [block.id for block in blocks])
+    points = joined([*packed, read_tail(connection, source.series_id, first_step, last_step), source.framed])
     return clipped(points, first_step, last_step)
 
 
@@ -101,10 +98,22 @@ def read_blocks(connection: Connection, ids: Sequence[int]) -> list[Columns]:
     """The points of blocks, in the order of their ids' list."""
     found: dict[int, Columns] = {}
     for start in range(0, len(ids), _CHUNK):
-        some = run_blocks.c.id.in_(ids[start : start + _CHUNK])
-        rows = connection.execute(select(run_blocks.c.id, run_blocks.c.points).where(some))
-        found.update({row.id: unpack(row.points) for row in rows})
+        found.update({number: unpack(data) for number, data in _packed(connection, ids[start : start + _CHUNK])})
     return [found[number] for number in ids]
+
+
+def _packed(connection: Connection, ids: Sequence[int]) -> Sequence[Any]:
+    """The packed points of blocks, by number. PostgreSQL sends them as digits, unless its driver is told otherwise."""
+    if connection.dialect.name != "postgresql":
+        return connection.execute(_PACKED, {"ids": ids}).all()
+    driver: Any = connection.connection.driver_connection
+    with driver.cursor(binary=True) as cursor:
+        found: Sequence[Any] = cursor.execute(_PACKED_BINARY, (list(ids),)).fetchall()
+        return found
+
+
+_PACKED = select(run_blocks.c.id, run_blocks.c.points).where(run_blocks.c.id.in_(bindparam("ids", expanding=True)))
+_PACKED_BINARY = "SELECT id, points FROM run_blocks WHERE id = ANY(%s)"
 
 
 def read_tail(

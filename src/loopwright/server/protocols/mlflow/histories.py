@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import repeat
 from typing import TYPE_CHECKING
 
 from loopwright.core import Invalid
@@ -11,8 +12,6 @@ from loopwright.server.protocols.mlflow.records import Item, MetricItem
 from loopwright.server.route import Call
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
-
     from loopwright.track import MetricHistory
 
 BASE = "/api/2.0/mlflow/metrics"
@@ -84,7 +83,7 @@ async def get_history_bulk(call: Call, asked: Bulk) -> Page:
 
 
 async def get_history_bulk_interval(call: Call, asked: Interval) -> Page:
-    """The points of a metric in several runs, thinned out evenly by step: each run's first and last step stay."""
+    """The points of a metric in several runs, each thinned out evenly by itself: its first and last point stay."""
     if len(asked.run_ids) > MAX_RUNS:
         raise Invalid(
             f"GetMetricHistoryBulkInterval request must specify at most {MAX_RUNS} run_ids. "
@@ -101,29 +100,16 @@ async def get_history_bulk_interval(call: Call, asked: Interval) -> Page:
         )
 
     def work(rooms: Rooms) -> Page:
-        found = rooms.runs.histories(asked.run_ids, asked.metric_key, asked.start_step, asked.end_step)
-        kept = _sampled(found, asked.max_results)
-        return Page([item for history in found for item in _items(history, history.run, kept)])
+        found = rooms.runs.samples(asked.run_ids, asked.metric_key, asked.max_results, asked.start_step, asked.end_step)
+        return Page([item for history in found for item in _items(history, history.run)])
 
     return await ask(call, work)
 
 
-def _sampled(histories: Sequence[MetricHistory], most: int) -> set[int]:
-    """Steps to show, as MLflow picks them: so many at even distances among those of all runs, and each run's ends."""
-    ends = {step for history in histories if history.steps for step in (history.steps[0], history.steps[-1])}
-    steps = sorted({step for history in histories for step in history.steps})
-    if len(steps) <= most:
-        return set(steps)
-    return ends | {steps[number * len(steps) // most] for number in range(most)}
-
-
-def _items(history: MetricHistory, run_id: str = "", steps: Collection[int] | None = None) -> list[MetricItem]:
-    """The points of a history, or those at the steps that are given."""
-    return [
-        MetricItem(history.key, value, at // 1000, step, run_id)
-        for value, at, step in zip(history.values, history.times_us, history.steps, strict=True)
-        if steps is None or step in steps
-    ]
+def _items(history: MetricHistory, run_id: str = "") -> list[MetricItem]:
+    """The points of a history."""
+    millis = [at // 1000 for at in history.times_us]
+    return list(map(MetricItem, repeat(history.key), history.values, millis, history.steps, repeat(run_id)))
 
 
 ENDPOINTS = (

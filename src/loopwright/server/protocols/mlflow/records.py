@@ -47,7 +47,7 @@ class ExperimentItem(Item, frozen=True):
     tags: list[Pair] = []
 
 
-class MetricItem(Item, frozen=True):
+class MetricItem(Item, frozen=True, gc=False):
     """A point of a metric; `timestamp` in Unix milliseconds."""
 
     key: str
