@@ -29,6 +29,7 @@ from loopwright.serve.prediction_log import PredictionLog
 from loopwright.serve.query import Answer, Batch, Part, Query
 from loopwright.serve.recording import record_queries
 from loopwright.serve.shadow import Shadows
+from loopwright.serve.statistics import Ran
 
 _SLOW_APPEND_S, _LOG_REST_S = 1.0, 10.0
 
@@ -238,11 +239,13 @@ class DataPlane:
 
     def _answer(self, loaded: LoadedVariant, parts: list[Part]) -> None:
         """Run the model once on the rows of all parts; where that fails, on either half of the parts, and so on."""
+        began_ns = time.monotonic_ns()
         batch = Batch(len(parts), _merged(parts))
         start = 0
         for part in parts:
             part.batch, part.start = batch, start
             start += part.count
+        merged_ns = time.monotonic_ns()
         try:
             batch.arrays = predict(loaded, batch.rows)
         except Exception as error:  # noqa: BLE001  (whatever a model does, those who wait are told)
@@ -254,6 +257,9 @@ class DataPlane:
             self._answer(loaded, parts[:middle])
             self._answer(loaded, parts[middle:])
             return
+        ended_ns, arrived_ns = time.monotonic_ns(), sum([part.query.started_ns for part in parts])
+        name = parts[0].query.endpoint
+        self.metrics.runs.ran(Ran(name, loaded.version, len(parts), start, arrived_ns, began_ns, merged_ns, ended_ns))
         self.metrics.batch.observe(start)
 
     def _settle(self, parts: list[Part]) -> None:
@@ -284,12 +290,15 @@ class DataPlane:
             if query.timer is not None:
                 query.timer.cancel()
             if query.failure is not None:
+                for part in query.parts:
+                    self.metrics.runs.failed(query.endpoint, part.loaded.version, query.started_ns)
                 query.reply(query.failure)
                 continue
             answer = Answer(query)
             query.reply(answer)
             if query.parts[0].endpoint.shadows:
                 self._shadows.offer(answer)
+        self.metrics.runs.answered()
 
     def _log_answers(self, queries: list[Query]) -> bool:
         """Log answers; whether that was done. Serving goes on without the log (DESIGN §6, never in the way): an answer

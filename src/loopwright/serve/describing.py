@@ -74,14 +74,11 @@ def config_of(endpoint: LoadedEndpoint) -> dict[str, Any]:
 def statistics_of(endpoint: LoadedEndpoint, metrics: Metrics, version: str = "") -> list[dict[str, Any]]:
     """What each version of an endpoint has answered since the process started; of one version if it is named.
 
-    Rows are counted per version (`inference_count`), requests and their time per endpoint: `success` and `fail` are
-    those of the endpoint as a whole.
+    Rows (`inference_count`) are those of shadows, too, of which nobody waits for the answer. A request that was refused
+    before a version was chosen for it, as it could not be read or fitted no input, is none of a version's: `/metrics`
+    has it.
     """
     name = endpoint.spec.name
-    latency = metrics.latency.get(name)
-    good = metrics.requests.get((name, 200), 0)
-    bad = sum(count for (whose, status), count in metrics.requests.items() if whose == name and status != 200)
-    success = {"count": good, "ns": round(latency.total * 1e9) if latency else 0}
     found = []
     for number in [version] if version else versions_of(endpoint):
         rows = sum(
@@ -89,8 +86,8 @@ def statistics_of(endpoint: LoadedEndpoint, metrics: Metrics, version: str = "")
             for (whose, _, of_version, outcome), count in metrics.predictions.items()
             if whose == name and of_version == number and outcome == "ok"
         )
-        stats = {"success": success, "fail": {"count": bad, "ns": 0}}
-        found.append({"name": name, "version": number, "inference_count": rows, "inference_stats": stats})
+        told = metrics.runs.of(name, number)
+        found.append({"name": name, "version": number, "inference_count": rows, **told})
     return found
 
 

@@ -12,6 +12,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from loopwright.serve.statistics import RunStatistics
+
 LATENCY_BUCKETS_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 BATCH_BUCKETS_ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 _PREFIX = "loopwright_"
@@ -54,6 +56,7 @@ class Metrics:
         self.predictions: dict[tuple[str, str, str, str], int] = defaultdict(int)
         self.latency: dict[str, Histogram] = defaultdict(lambda: Histogram(LATENCY_BUCKETS_S))
         self.batch = Histogram(BATCH_BUCKETS_ROWS)
+        self.runs = RunStatistics()
         self.queued_rows = 0
         self.shed = 0
         self.unlogged = 0

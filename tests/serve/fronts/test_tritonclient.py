@@ -126,15 +126,29 @@ def test_the_server_and_its_models_are_told(triton: Triton) -> None:
     assert found == {("plus", "1", "READY"), ("plus", "2", "READY"), ("trips", "7", "READY")}
 
 
-def test_statistics_count_rows_by_version(triton: Triton) -> None:
-    def rows_of_first_version() -> int:
-        told = triton.told(triton.client.get_inference_statistics("plus"))
-        [entry] = [item for item in told["model_stats"] if item["version"] == "1"]
-        return int(entry.get("inference_count", 0))
+def test_statistics_tell_rows_requests_and_times_by_version(triton: Triton) -> None:
+    def told(version: str) -> Any:
+        found = triton.told(triton.client.get_inference_statistics("plus", version))
+        [entry] = found["model_stats"]
+        assert (entry["name"], entry["version"]) == ("plus", version)
+        return entry
 
-    before = rows_of_first_version()
+    def number(entry: Any, *path: str) -> int:
+        for name in path:
+            entry = entry.get(name, {})
+        return int(entry or 0)
+
+    before = told("1")
     triton.client.infer("plus", [triton.tensor("x", np.ones(5, dtype=np.float32))], model_version="1")
-    assert rows_of_first_version() == before + 5
+    after = told("1")
+    assert number(after, "inference_count") == number(before, "inference_count") + 5
+    assert number(after, "execution_count") == number(before, "execution_count") + 1
+    for piece in ("success", "queue", "compute_input", "compute_infer", "compute_output"):
+        path = "inference_stats", piece
+        assert number(after, *path, "count") == number(before, *path, "count") + 1
+        assert number(after, *path, "ns") > number(before, *path, "ns")
+    assert {int(item["batch_size"]) for item in after["batch_stats"]} >= {5}
+    assert len(triton.told(triton.client.get_inference_statistics())["model_stats"]) == 3
 
 
 def test_a_model_is_unloaded_and_loaded_again(triton: Triton) -> None:
