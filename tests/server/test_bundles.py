@@ -13,12 +13,15 @@ from pathlib import Path
 from typing import Literal
 
 import httpx
+import polars as pl
 import pytest
 import uvicorn
 from tests.models.conftest import bundle, fitted, trips
 from tests.models.test_signing import Key, make_key
+from tests.serve.conftest import adding_bundle
 
-from loopwright.core import Conflict, Forbidden, Invalid, NotFound, Scope
+from loopwright.cli.main import main
+from loopwright.core import Conflict, Corrupt, Forbidden, Invalid, NotFound, Scope
 from loopwright.govern import Authenticator, Role, TokenService
 from loopwright.models import About, Bundle, Leave, import_model
 from loopwright.models.signing import fingerprint
@@ -26,6 +29,7 @@ from loopwright.serve import listen
 from loopwright.server import RemoteWorkspace, ServerSettings, create_app
 from loopwright.server.run import services_of
 from loopwright.store import Stores
+from loopwright.track import RunStatus
 from loopwright.workspace import Workspace
 
 __all__ = ["bundle", "fitted", "trips"]
@@ -191,3 +195,24 @@ def test_bundles_go_only_to_and_from_those_who_may(local: Workspace, bundle: Bun
         headers = {"authorization": f"Bearer {token['viewer']}"}
         for path in ("../bundle.json", "%2e%2e/secret", "nothing"):
             assert httpx.get(f"{url}/api/v1/bundles/trips/1/{path}", headers=headers).status_code in (400, 404)
+
+
+def test_files_here_are_scored_by_a_fetched_model_and_told_to_the_server(
+    local: Workspace, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    version = local.models.register("adder", adding_bundle(1.0, tmp_path / "adding"))
+    pl.DataFrame({"id": range(9), "x": [float(number) for number in range(9)]}).write_parquet(tmp_path / "in.parquet")
+    predict = ["predict", "model:adder", "-w", url, "-i", str(tmp_path / "in.parquet"), "--json", "-o"]
+    assert main([*predict, str(tmp_path / "a.csv")]) == 0
+    assert pl.read_csv(tmp_path / "a.csv")["value"].to_list() == [number + 1.0 for number in range(9)]
+    [run] = local.runs.search("", experiment="scoring")
+    assert (run.status, run.metrics["rows"], run.params["model"]) == (RunStatus.FINISHED, 9.0, version.ref)
+    assert {node.ref for node in local.lineage.trace(f"run:{run.id}").nodes} >= {version.ref}
+    kept = tmp_path / "cache" / "loopwright" / "bundles" / version.bundle
+    (kept / "bundle.json").write_text("{}")
+    assert main([*predict, str(tmp_path / "b.csv")]) == 0
+    (kept / "model.onnx").write_bytes(b"changed")
+    assert main([*predict, str(tmp_path / "c.csv")]) == Corrupt.exit_code
+    assert main([*predict, "dataset:answers"]) == Invalid.exit_code
+    assert sorted(path.name for path in tmp_path.glob("*.csv")) == ["a.csv", "b.csv"]

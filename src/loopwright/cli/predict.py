@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 @click.option("--skip-bad", is_flag=True, help="Give empty answers to rows that lack a value, instead of ending there.")
 @click.option("--part-rows", type=click.IntRange(1, 10_000_000), metavar="N", help="Rows scored at once.")
 @click.option("--threads", type=click.IntRange(0, 1024), default=0, metavar="N", help="Of the model; 0 is one a core.")
+@click.option("--workers", type=click.IntRange(0, 64), default=0, metavar="N",
+              help="On Ray, how many score at once; 0 is one for each CPU.")  # fmt: skip
 @click.option("--restart", is_flag=True, help="Begin anew where something else was left unfinished.")
 def predict(
     session: Session, model: str, source: str, output: str, format: str | None, keep: str, **given: object
@@ -34,7 +36,8 @@ def predict(
     """Score all rows of --input with a model and write the answers to --output.
 
     REF is model:NAME, model:NAME@3, model:NAME@champion or endpoint:NAME (its stable version); FOLDER is a bundle's.
-    Rows stream: memory does not grow with them. Said again after an interruption, it goes on where it stopped.
+    With a workspace on a server the model is fetched and answers here. Rows stream: memory does not grow with them.
+    Said again after an interruption, it goes on where it stopped.
     """
     from loopwright.serve import ScoringOptions
 
@@ -56,17 +59,10 @@ def predict(
 def _scored(
     session: Session, model: str, source: str, output: str, options: ScoringOptions, format: str
 ) -> ScoringReport:
-    from loopwright.core import Invalid
-
     folder = Path(model)
     if (folder / "bundle.json").is_file():
         return _by_bundle(folder, source, output, options, format)
     ws = session.ws
-    if not hasattr(ws, "scoring"):
-        raise Invalid(
-            "rows are scored where the workspace is, and this one is behind a server",
-            next_step=f"loopwright models export {model} FOLDER, then loopwright predict FOLDER",
-        )
     if model.startswith("endpoint:"):
         model = _stable_of(ws.endpoints.get(model.removeprefix("endpoint:")))
     report: ScoringReport = ws.scoring.predict(model, source, output, options, format)

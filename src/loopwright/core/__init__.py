@@ -18,6 +18,7 @@ from loopwright.core.errors import (
 from loopwright.core.ids import id_bytes, is_id, new_id, new_ids, time_of
 from loopwright.core.names import check_model_name, check_name, check_path
 from loopwright.core.operations import Effect, Operation, operation, operations_of
+from loopwright.core.places import user_cache
 from loopwright.core.plugins import Registry
 from loopwright.core.processes import Finished, run_program
 from loopwright.core.progress import Reporter, Task, progress, shown_by
@@ -79,4 +80,5 @@ __all__ = [
     "run_program",
     "shown_by",
     "time_of",
+    "user_cache",
 ]

@@ -11,7 +11,7 @@ import msgspec
 from loopwright.core.digests import is_digest
 from loopwright.core.errors import Invalid
 from loopwright.core.ids import is_id
-from loopwright.core.names import check_model_name, check_name
+from loopwright.core.names import check_model_name, check_name, check_path
 
 NAMED = frozenset(
     {
@@ -23,6 +23,7 @@ NAMED = frozenset(
         "endpoint",
         "monitor",
         "loop",
+        "scoring",
         "pipeline",
         "suite",
         "project",
@@ -45,7 +46,8 @@ IDENTIFIED = frozenset(
     }
 )
 DIGESTED = frozenset({"code", "environment", "bundle", "object"})
-VERSIONED = frozenset({"dataset", "model", "feature"})
+PLACED = frozenset({"table"})
+VERSIONED = frozenset({"dataset", "model", "feature", "table"})
 
 
 class Ref(msgspec.Struct, frozen=True, order=True):
@@ -106,6 +108,8 @@ def parse_ref(text: str, kind: str = "") -> Ref:
 def _check_body(kind: str, name: str, text: str) -> str:
     if kind == "model":
         return check_model_name(name)
+    if kind in PLACED:
+        return check_path(name)
     if kind in NAMED:
         return check_name(kind, name)
     if kind in IDENTIFIED and is_id(name):
@@ -118,5 +122,5 @@ def _check_body(kind: str, name: str, text: str) -> str:
         raise Invalid(f"{text!r}: {name!r} is not a digest", next_step="a digest has 64 hex digits")
     raise Invalid(
         f"{text!r}: there is no kind {kind!r}",
-        next_step=f"the kinds are {', '.join(sorted(NAMED | IDENTIFIED | DIGESTED))}",
+        next_step=f"the kinds are {', '.join(sorted(NAMED | PLACED | IDENTIFIED | DIGESTED))}",
     )

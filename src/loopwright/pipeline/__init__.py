@@ -59,6 +59,7 @@ _HOMES = {
         "Stored",
         "Verdict",
     ),
+    "compute": ("ray_on",),
     "running": ("Session",),
     "service": ("PipelineService",),
 }
@@ -94,6 +95,7 @@ __all__ = [
     "context",
     "current_environment",
     "pipeline",
+    "ray_on",
     "step",
 ]
 

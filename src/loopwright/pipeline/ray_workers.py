@@ -142,7 +142,7 @@ def ray_workers(stores: Stores, address: str | None) -> Iterator[Callable[[Setup
     settings = stores.location.settings
     if address is not None:
         _check_shared(settings)
-    with _connected(address) as ray:
+    with connected(address) as ray:
         actor = ray.remote(num_cpus=0 if address is None else 1, max_concurrency=_THREADS)(Host)
         spread = actor if address is None else actor.options(scheduling_strategy="SPREAD")
         order = _order_here if address is None else _Shipping(stores.objects, settings)
@@ -188,7 +188,7 @@ def _check_shared(settings: Settings) -> None:
 
 
 @contextmanager
-def _connected(address: str | None) -> Iterator[Any]:
+def connected(address: str | None) -> Iterator[Any]:
     """The module `ray`, connected; sessions of one process share the connection."""
     global _users, _mine, _address
     ray = _import_ray(address)

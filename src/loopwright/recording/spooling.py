@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import sys
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from loopwright.core import Location, Settings, locate
+from loopwright.core import Location, Settings, locate, user_cache
 from loopwright.track import About, Spool
 
 if TYPE_CHECKING:
@@ -53,7 +52,7 @@ def spool_root(location: Location, *, remote: bool) -> Path:
     named = os.environ.get("LOOPWRIGHT_SPOOL")
     if named:
         return Path(named).absolute()
-    return _cache() / "loopwright" / "spool" if remote else location.data / "spool"
+    return user_cache() / "loopwright" / "spool" if remote else location.data / "spool"
 
 
 def spool_roots(workspace: str | Path | None = None) -> list[Path]:
@@ -90,14 +89,6 @@ def close_spools() -> None:
         _spools.clear()
     for spool in spools:
         spool.close()
-
-
-def _cache() -> Path:
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 
 
 def _after_fork() -> None:

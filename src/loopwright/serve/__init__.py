@@ -10,8 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from loopwright.serve.arguments import ProcessSettings, bytes_of
-    from loopwright.serve.batch import ScoringOptions, ScoringReport, ScoringService, open_rows, score, threads_of
-    from loopwright.serve.client import InferenceClient, Inferred
+    from loopwright.serve.batch import (
+        RecordedScoring,
+        ScoringDone,
+        ScoringOptions,
+        ScoringOrder,
+        ScoringReport,
+        ScoringService,
+        open_rows,
+        profile_of,
+        score,
+        threads_of,
+    )
+    from loopwright.serve.client import InferenceClient, Inferred, Predicted
     from loopwright.serve.containers import ImageReport, write_context, write_image
     from loopwright.serve.edge import (
         Budget,
@@ -36,11 +47,23 @@ if TYPE_CHECKING:
     from loopwright.serve.rest.contract import contract_from
     from loopwright.serve.state import read_state, write_state
     from loopwright.serve.sticky import assign
+    from loopwright.serve.wire import refusal
     from loopwright.serve.workers.listening import listen
     from loopwright.serve.workers.supervisor import WorkerPlan, Workers
 
 _HOMES = {
-    "batch": ("ScoringOptions", "ScoringReport", "ScoringService", "open_rows", "score", "threads_of"),
+    "batch": (
+        "RecordedScoring",
+        "ScoringDone",
+        "ScoringOptions",
+        "ScoringOrder",
+        "ScoringReport",
+        "ScoringService",
+        "open_rows",
+        "profile_of",
+        "score",
+        "threads_of",
+    ),
     "containers": ("ImageReport", "write_context", "write_image"),
     "edge": ("Budget", "EdgePlan", "EdgeReport", "Precision", "export_edge", "export_mlserver", "export_triton"),
     "rest.contract": ("contract_from",),
@@ -48,7 +71,8 @@ _HOMES = {
     "workers.listening": ("listen",),
     "workers.supervisor": ("WorkerPlan", "Workers"),
     "sticky": ("assign",),
-    "client": ("InferenceClient", "Inferred"),
+    "wire": ("refusal",),
+    "client": ("InferenceClient", "Inferred", "Predicted"),
     "feedback": ("FeedbackRecord", "FeedbackRow", "feedback_rows", "pack_feedback"),
     "launch": ("InferenceProcess",),
     "model": ("LogPolicy", "Prediction", "PredictionStatus", "ServedEndpoint", "ServingState", "Variant"),
@@ -69,12 +93,16 @@ __all__ = [
     "Inferred",
     "LogPolicy",
     "Precision",
+    "Predicted",
     "Prediction",
     "PredictionLog",
     "PredictionStatus",
     "ProcessSettings",
     "Record",
+    "RecordedScoring",
+    "ScoringDone",
     "ScoringOptions",
+    "ScoringOrder",
     "ScoringReport",
     "ScoringService",
     "ServedEndpoint",
@@ -93,8 +121,10 @@ __all__ = [
     "open_rows",
     "pack_feedback",
     "predictions_between",
+    "profile_of",
     "read_predictions",
     "read_state",
+    "refusal",
     "score",
     "threads_of",
     "write_context",

@@ -28,6 +28,8 @@ from loopwright.server.remote_service import RemoteService
 if TYPE_CHECKING:
     import httpx
 
+    from loopwright.serve import RecordedScoring
+
 _TIMEOUT_S = 120.0
 
 
@@ -136,6 +138,13 @@ class RemoteWorkspace:
             raise Unavailable(
                 f"the workspace at {self.url} does not answer: {error}", next_step="start it with: loopwright up"
             ) from error
+
+    @cached_property
+    def scoring(self) -> RecordedScoring:
+        """Scoring of files of this machine, here, by models of the server; told to it as runs."""
+        from loopwright.serve import RecordedScoring
+
+        return RecordedScoring(self.models, self.runs)
 
     def close(self) -> None:
         """Close the connections."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,13 +11,14 @@ from urllib.parse import quote
 
 import msgspec
 
-from loopwright.core import Conflict, Corrupt, check_path
+from loopwright.core import Conflict, Corrupt, Unavailable, check_path, digest_file, user_cache
 from loopwright.models import Bundle, Inspection, ModelVersion, export, pack, public_key_of, sign_folder
 from loopwright.server.bundles import PATH, ZIP, Upload
 from loopwright.server.remote_runs import Fetch
 from loopwright.server.remote_service import RemoteService
 
 _CHUNK_BYTES = 1 << 20
+MANIFEST = "bundle.json"
 
 
 class RemoteModels(RemoteService):
@@ -38,7 +40,7 @@ class RemoteModels(RemoteService):
         held.verify()
         runs_code = held.manifest.executes_code
         said = msgspec.convert({**about, "allow_pickle": runs_code, "allow_code": runs_code}, Upload)
-        names = ("bundle.json", *sorted(held.manifest.files))
+        names = (MANIFEST, *sorted(held.manifest.files))
         with tempfile.TemporaryFile() as archive:
             paths = ((path, held.folder / path) for path in names)
             pack(((path, file.open("rb"), file.stat().st_size) for path, file in paths), archive)
@@ -73,6 +75,47 @@ class RemoteModels(RemoteService):
             signature = sign_folder(Path(scratch), Path(key), password)
             made: ModelVersion = self.add_signature(found.version.ref, signature.decode(), public)
         return made
+
+    def bundle(self, ref: str) -> Bundle:
+        """What a version holds, on this machine: fetched once, kept in the user's cache, verified each time.
+
+        Raises:
+            NotFound: there is no such version.
+            Conflict: it holds no files there.
+            Corrupt: it arrived otherwise than it was registered, or was changed here.
+            Unavailable: the server does not answer, or the cache cannot be written.
+        """
+        found: Inspection = self.inspect(ref)
+        version = found.version
+        if version is None or not version.bundle:
+            raise Conflict(f"{ref} holds no files there")
+        place = user_cache() / "loopwright" / "bundles" / version.bundle
+        manifest = next((item.digest for item in found.files if item.path == MANIFEST), "")
+        if (place / MANIFEST).is_file() and digest_file(place / MANIFEST) != manifest:
+            shutil.rmtree(place)
+        if not place.is_dir():
+            self._keep(version, place)
+        bundle = Bundle(place)
+        bundle.verify()
+        return bundle
+
+    def _keep(self, version: ModelVersion, place: Path) -> None:
+        """Fetch a version into a place that appears when it is whole."""
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=place.parent, prefix=".fetching-") as scratch:
+                folder = Path(scratch) / "bundle"
+                folder.mkdir()
+                self._fetch(version.ref, folder)
+                if not place.is_dir():
+                    folder.rename(place)
+        except OSError as error:
+            if not place.is_dir():  # nobody else was quicker
+                raise Unavailable(
+                    f"the model cannot be kept: {error.strerror or error}",
+                    where=str(place),
+                    next_step="free some space, or let XDG_CACHE_HOME name a writable folder",
+                ) from error
 
     def _fetch(self, ref: str, folder: Path) -> Inspection:
         """The files of a version, each as its digest says."""
