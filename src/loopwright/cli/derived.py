@@ -89,14 +89,20 @@ def _request(operation: Operation, values: dict[str, Any]) -> msgspec.Struct:
 def _value(field: msgspec.structs.FieldInfo, given: Any) -> Any:
     if not isinstance(given, str) or isinstance(msgspec.inspect.type_info(field.type), _SCALARS):
         return given
-    text = _file(Path(given[1:]), field.name) if given.startswith("@") else given
+    text = read_text(Path(given[1:]), field.name) if given.startswith("@") else given
     try:
         return msgspec.json.decode(text)
     except msgspec.DecodeError:
         return text
 
 
-def _file(path: Path, parameter: str) -> str:
+def read_text(path: Path, parameter: str) -> str:
+    """The text of a file that somebody named.
+
+    Raises:
+        NotFound: there is none.
+        Invalid: it is no text in UTF-8.
+    """
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:

@@ -15,6 +15,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "init": ("loopwright.cli.init", "init", "Start a project in a folder: settings, a pipeline, a loop."),
     "up": ("loopwright.cli.up", "up", "Start the control app, the inference process and the controller."),
     "serve": ("loopwright.cli.serve", "serve", "Answer predictions for one model or endpoint."),
+    "ask": ("loopwright.cli.ask", "ask", "Ask an endpoint for its answer to one row, by values or by key."),
     "predict": ("loopwright.cli.predict", "predict", "Score all rows of a file, table or dataset."),
     "demo": ("loopwright.cli.demo", "demo", "Close the whole loop on real data."),
     "data": ("loopwright.cli.data", "data", "Datasets: ingest, versions, profiles, checks."),

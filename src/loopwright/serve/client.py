@@ -18,7 +18,7 @@ import msgspec
 
 from loopwright.core import Invalid, check_name
 from loopwright.serve.pipelining import Exchanges, Outcome, PipelineSettings
-from loopwright.serve.wire import Encoder, read_reply
+from loopwright.serve.wire import Encoder, read_reply, refusal
 
 T = TypeVar("T")
 
@@ -38,6 +38,26 @@ class Inferred(msgspec.Struct, frozen=True):
     variants: list[str]
     models: list[str]
     errors: dict[int, str]
+
+
+class Predicted(msgspec.Struct, frozen=True):
+    """One answer of our own API.
+
+    Attributes:
+        id: of the prediction, for feedback; empty where it is not in the log.
+        variant, model: who answered: the variant's name, and the model version's ref.
+        explanation: how the answer came about, where that was asked for.
+    """
+
+    id: str
+    outputs: dict[str, Any]
+    variant: str
+    model: str
+    explanation: dict[str, Any] | None = None
+
+
+class _Predictions(msgspec.Struct):
+    predictions: list[Predicted]
 
 
 class InferenceClient:
@@ -132,6 +152,51 @@ class InferenceClient:
             {},
         )
 
+    def predict(
+        self,
+        endpoint: str,
+        rows: Sequence[Mapping[str, Any]] = (),
+        *,
+        keys: Mapping[str, Any] | None = None,
+        key: str | Sequence[str] | None = None,
+        event_time: Any = None,
+        explain: bool = False,
+    ) -> list[Predicted]:
+        """Ask our own API, which looks features up where the model's bundle says how.
+
+        Args:
+            endpoint: its name.
+            rows: an object per row with what the caller knows: all inputs, or the entities' keys and the rest.
+            keys: those of the entities: one value for all rows, or a list with one per row, by name.
+            key: what rows are assigned by.
+            event_time: when they happened: an aware datetime, ISO 8601, or microseconds since 1970; by default now.
+            explain: whether to tell how each answer came about.
+
+        Raises:
+            Invalid: the server refuses the request.
+            NotFound: there is no such endpoint, or nothing is known of an entity that must be known.
+            Unavailable: the server cannot be reached, is overloaded, or cannot look features up.
+        """
+        asked = {"rows": list(rows) or None, "keys": keys, "key": key, "event_time": event_time, "explain": explain}
+        body = self._post(endpoint, "predict", {name: value for name, value in asked.items() if value is not None})
+        return msgspec.json.decode(body, type=_Predictions).predictions
+
+    def feedback(self, endpoint: str, truths: Mapping[str, str | int | float | bool], at: Any = None) -> int:
+        """Tell the truth about predictions, by their ids; how many rows the server has put on its disk.
+
+        Args:
+            endpoint: the one that answered.
+            truths: prediction id -> what is true.
+            at: when that became known, an aware datetime; by default now.
+
+        Raises:
+            Invalid: an id is malformed; nothing was kept.
+            Conflict: the server keeps no log.
+            Unavailable: the server cannot be reached, or its disk is full.
+        """
+        rows = [{"prediction_id": name, "value": value, "at": at} for name, value in truths.items()]
+        return int(msgspec.json.decode(self._post(endpoint, "feedback", {"rows": rows}))["accepted"])
+
     def close(self) -> None:
         """Close the connections and end the thread. A second close does nothing."""
         if not self._thread.is_alive():
@@ -153,9 +218,17 @@ class InferenceClient:
         with self._turn:
             return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
-    def _head(self, endpoint: str) -> bytes:
+    def _post(self, endpoint: str, verb: str, body: Any) -> bytes:
+        data = msgspec.json.encode(body)
+        head = self._head(endpoint, f"/endpoints/{check_name('endpoint', endpoint)}/{verb}")
+        [outcome] = self._run(self._exchanges.run([b"%b%d\r\n\r\n%b" % (head, len(data), data)]))
+        if outcome.status != 200:
+            raise refusal(outcome.status, outcome.body)
+        return outcome.body
+
+    def _head(self, endpoint: str, path: str = "") -> bytes:
         """A request's head up to the value of its content-length."""
-        path = quote(f"{self._prefix}/v2/models/{check_name('endpoint', endpoint)}/infer")
+        path = quote(self._prefix + (path or f"/v2/models/{check_name('endpoint', endpoint)}/infer"))
         lines = "".join(f"{name}: {value}\r\n" for name, value in self._headers.items())
         return f"POST {path} HTTP/1.1\r\n{lines}content-length: ".encode()
 

@@ -84,6 +84,10 @@ class FeatureReads:
                 "this process knows no online store, so it cannot look features up",
                 next_step="send the model's inputs, or start it with --online URL",
             )
+        if len(moments) > MOST_ROWS:
+            raise Invalid(
+                f"features of {len(moments)} rows are to be looked up", next_step=f"send {MOST_ROWS} at most at a time"
+            )
         if self._rows + len(moments) > MOST_ROWS:
             raise Unavailable(f"{self._rows} rows wait for features already", next_step="try again in a second")
         self._breaker.enter()

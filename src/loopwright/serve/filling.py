@@ -15,6 +15,7 @@ import msgspec
 
 from loopwright.core import DType, Invalid, LoopwrightError
 from loopwright.models import Signature
+from loopwright.serve.describing import versions_of
 from loopwright.serve.feature_reads import FeatureReads
 from loopwright.serve.intake import Intake, Rows
 from loopwright.serve.loaded import LoadedEndpoint, LoadedVariant
@@ -64,6 +65,30 @@ def brought(endpoint: LoadedEndpoint) -> list[str]:
     needed = [name for reader in _readers(endpoint.variants) for name in reader.request]
     rest = [name for name in endpoint.intake.names if name not in looked_up(endpoint)]
     return list(dict.fromkeys([*needed, *rest]))
+
+
+def described(endpoint: LoadedEndpoint) -> dict[str, Any]:
+    """What a request brings, what is looked up for it, and by which definitions."""
+    types = {name: str(dtype) for reader in _readers(endpoint.variants) for name, dtype in reader.request.items()}
+    words = {column.name: column.dtype.value for column in endpoint.intake.columns}
+    views = {(view.ref, view.digest): view for one in _readers(endpoint.variants) for view in one.lookup.views}
+    return {
+        "name": endpoint.spec.name,
+        "versions": versions_of(endpoint),
+        "brings": [{"name": name, "type": types.get(name) or words[name]} for name in brought(endpoint)],
+        "inputs": [{"name": name, "type": word} for name, word in words.items()],
+        "features": [
+            {
+                "view": view.ref,
+                "digest": view.digest,
+                "keys": view.body.get("keys", []),
+                "columns": [column for _, column in view.columns],
+                "ttl_s": view.body.get("ttl_s"),
+                "required": view.body.get("required", False),
+            }
+            for view in views.values()
+        ],
+    }
 
 
 async def fill(

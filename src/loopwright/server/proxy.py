@@ -58,6 +58,7 @@ class InferenceProxy:
             self._route("POST", "/v2/repository/{path:path}", "endpoints:admin", self.forward_of_all),
             self._route("GET", "/v1/models/{model:path}", "endpoints:read"),
             self._route("POST", "/v1/models/{model:path}", "endpoints:write"),
+            self._route("GET", "/endpoints/{model:path}", "endpoints:read"),
             self._route("POST", "/endpoints/{model:path}", "endpoints:write"),
             self._route("GET", "/v2/{path:path}", "endpoints:read"),
             self._route("POST", "/v2/{path:path}", "endpoints:write"),

@@ -3,7 +3,8 @@
 `POST /endpoints/NAME/predict` takes `{"rows": [{...}]}` or `{"columns": {...: [...]}}`, and may have `key`,
 `event_time` (one for all rows, or a list) and `explain` (true, or `{"output": ..., "pairs": ...}`). Where the model's
 bundle says how its features are found, `keys` brings those of entities, `{"origin": "JFK"}` or a list per key, and the
-process looks the features up. `POST /endpoints/NAME/feedback` takes the truth about predictions, by their ids.
+process looks the features up; `GET /endpoints/NAME` says what a request brings. `POST /endpoints/NAME/feedback` takes
+the truth about predictions, by their ids.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from loopwright.serve.asking import ask
 from loopwright.serve.explaining import Explainer, Explanation
 from loopwright.serve.feature_reads import FeatureReads
 from loopwright.serve.feedback import FeedbackIntake
-from loopwright.serve.filling import fill, looked_up, needs_lookup
+from loopwright.serve.filling import described, fill, looked_up, needs_lookup
 from loopwright.serve.intake import Row, Rows
 from loopwright.serve.loaded import LoadedEndpoint
 from loopwright.serve.query import Answer
@@ -69,10 +70,14 @@ class Native:
     def routes(self) -> list[Route]:
         """The rows of the table of routes."""
         return [
+            Route("GET", "/endpoints/{model}", self._described, v2.refusal),
             Route("POST", "/endpoints/{model}/predict", self._predict, v2.refusal),
             Route("POST", "/endpoints/{model}/versions/{version}/predict", self._predict, v2.refusal),
             Route("POST", "/endpoints/{model}/feedback", self._take_feedback, v2.refusal),
         ]
+
+    def _described(self, exchange: Exchange, values: Values) -> None:
+        exchange.respond(200, _encode(described(self._desk.plane.endpoint(values["model"]))), JSON)
 
     def _take_feedback(self, exchange: Exchange, values: Values) -> None:
         intake, name = self._feedback, values["model"]

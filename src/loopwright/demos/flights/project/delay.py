@@ -183,6 +183,7 @@ def register(
         nullable=INPUTS,
         metrics=scores,
         training_data=[flights, weather],
+        features=_looked_up(flights),
     )
     version = step.ws.models.register(
         "delay",
@@ -194,6 +195,14 @@ def register(
         description=f"late by more than {LATE_MINUTES} minutes; trained on {train.height} flights",
     )
     return {"model": version.ref, "holdout": kept.ref}
+
+
+def _looked_up(flights: str) -> list[lw.features.FeatureLookup]:
+    """How an endpoint finds what is known of a flight, by its carrier, route, aircraft and airport."""
+    ws = lw.context().ws
+    rows = scheduled(ws.datasets.scan(flights))
+    yesterday = ws.features.lookup(rows, "yesterday", "scheduled_at", full_names=True)
+    return [yesterday, ws.features.lookup(rows, ["weather"], "scheduled_at")]
 
 
 @lw.pipeline
