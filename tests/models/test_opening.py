@@ -145,13 +145,41 @@ def test_a_pickle_can_be_kept_and_answered_by_a_worker(trips: Trips, tmp_path: P
         ("model.bin", b"nothing known", Invalid, "no model file that is known"),
         ("model.txt", b"tree\nversion=v4\nbroken", Invalid, "LightGBM cannot read"),
         ("model.ubj", b"broken", Invalid, "xgboost"),
-        ("absent.txt", None, NotFound, "absent.txt"),
+        ("absent.txt", None, NotFound, r"absent\.txt \(check the path"),
+        ("empty/readme.txt", b"", Invalid, "holds no model that is known .known folders"),
+        ("onnx/model.onnx", b"", Invalid, r"holds no model that is known .name the file itself: .*model\.onnx"),
+        ("saved/saved_model.pb", b"", Invalid, "needs the package 'tensorflow'"),
     ],
 )
 def test_a_file_that_is_none_is_refused_by_name(
     name: str, data: bytes | None, error: type[Exception], told: str, trips: Trips, tmp_path: Path
 ) -> None:
+    folder, _, last = name.rpartition("/")
+    (tmp_path / folder).mkdir(exist_ok=True)
     if data is not None:
-        (tmp_path / name).write_bytes(data)
+        (tmp_path / folder / last).write_bytes(data)
     with pytest.raises(error, match=told):
-        build_bundle(tmp_path / name, trips.numbers)
+        build_bundle(tmp_path / (folder or last), trips.numbers, task="binary")
+
+
+@pytest.mark.slow
+def test_a_damaged_file_ends_the_confined_process_and_not_this_one(
+    booster: lightgbm.Booster, trips: Trips, tmp_path: Path
+) -> None:
+    """LightGBM's reader calls abort() on a file that is cut off."""
+    whole = booster.model_to_string()
+    (tmp_path / "model.txt").write_text(whole[: len(whole) // 2], encoding="utf-8")
+    with pytest.raises(Invalid, match=r"model\.txt does not become a graph: .*the file may be damaged|cannot read"):
+        build_bundle(tmp_path / "model.txt", trips.numbers)
+
+
+@pytest.mark.slow
+def test_a_refusal_in_a_confined_process_is_told_whole(trips: Trips, tmp_path: Path) -> None:
+    """Its worst row is longer than what is kept of an error of a stranger's code."""
+    model = small_lightgbm().fit(trips.numbers.to_numpy().astype(float), trips.late)
+    model.booster_.save_model(tmp_path / "model.txt")
+    rows = trips.numbers.rename({name: f"{name}_{'x' * 80}" for name in trips.numbers.columns})
+    with pytest.raises(Invalid, match=r"worst row \d+: \[.*\] original gives .*; converted gives .*") as told:
+        build_bundle(tmp_path / "model.txt", rows, tolerance=0.0)
+    assert len(str(told.value)) > 600
+    assert "tolerance" in told.value.next_step

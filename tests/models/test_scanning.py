@@ -30,6 +30,7 @@ from sklearn.preprocessing import StandardScaler
 from loopwright.core import Forbidden, Invalid
 from loopwright.models.findings import Level, Scan
 from loopwright.models.pickles import read_pickles
+from loopwright.models.saved_model import needless_operators
 from loopwright.models.scanning import formats_by_name, refuse_code, scan
 
 
@@ -281,14 +282,50 @@ def test_a_large_file_is_read_in_little_memory(tmp_path: Path) -> None:
     assert peak < 100 << 20
 
 
+def _message(*fields: tuple[int, bytes]) -> bytes:
+    """A message of Protocol Buffers: each field holds bytes."""
+    return b"".join(bytes([number << 3 | 2, len(data)]) + data for number, data in fields)
+
+
+@pytest.mark.parametrize("place", ["graph", "function"])
+@pytest.mark.parametrize("operator", ["WriteFile", "PyFuncStateless", "TFRecordDatasetV2", "RpcCall"])
+def test_a_saved_model_that_reaches_outside_is_found_and_refused(operator: str, place: str, tmp_path: Path) -> None:
+    node = _message((1, b"name"), (2, operator.encode()))
+    graph = _message((1, node)) if place == "graph" else _message((2, _message((1, _message((3, node))))))
+    (tmp_path / "saved_model.pb").write_bytes(b"\x08\x01" + _message((2, _message((2, graph)))))
+    found = scan(tmp_path)
+    assert [(item.what.split(":")[0], item.level) for item in found.findings] == [
+        (f"the operator {operator}", Level.DANGEROUS)
+    ]
+    with pytest.raises(Forbidden, match="what no model needs"):
+        refuse_code(found, "model")
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_of_a_saved_model_are_read_or_refused(data: bytes) -> None:
+    refusal = ""
+    try:
+        assert needless_operators(data) == []
+    except Invalid as error:
+        refusal = str(error)
+    assert not refusal or "damaged" in refusal
+
+
+def test_what_every_saved_model_holds_is_no_finding(tmp_path: Path) -> None:
+    nodes = [(1, _message((2, name))) for name in (b"SaveV2", b"RestoreV2", b"MergeV2Checkpoints", b"ShardedFilename")]
+    (tmp_path / "saved_model.pb").write_bytes(_message((2, _message((2, _message(*nodes))))))
+    assert scan(tmp_path) == Scan()
+
+
 def test_names_alone_tell_what_an_mlflow_folder_holds() -> None:
     assert formats_by_name(["MLmodel", "model.pkl", "python_env.yaml"]) == ("pickle",)
     assert formats_by_name(["model.onnx", "data.bin"]) == ()
 
 
 @given(st.binary(max_size=300))
-def test_reading_any_bytes_ends_and_raises_nothing(data: bytes) -> None:
-    read_pickles(io.BytesIO(data))
+def test_reading_any_bytes_ends_and_says_whether_it_was_a_pickle(data: bytes) -> None:
+    found = read_pickles(io.BytesIO(data))
+    assert found.pickles or found.fault or not data
 
 
 @given(

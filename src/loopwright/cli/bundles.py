@@ -33,7 +33,8 @@ _NEW_FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option("--allow-pickle", is_flag=True, help="It may be, or hold, a pickle; it is scanned, and runs isolated.")
 @click.option("--allow-code", is_flag=True, help="It may bring Python source; a worker process runs it, isolated.")
 def import_command(session: Session, path: Path, name: str, **given: Any) -> None:
-    """Register the model at PATH: an ONNX, skops, LightGBM or XGBoost file, an MLflow folder, an exported bundle.
+    """Register the model at PATH: an ONNX, skops, LightGBM, XGBoost or CatBoost file, a folder of MLflow's, of
+    TensorFlow's (SavedModel) or in Hugging Face's style, an exported bundle.
 
     It is judged before anything reads it, and proved on sample rows. A format that can run code is refused unless it
     is asked for by name.

@@ -65,7 +65,7 @@ def opened_bundle(path: Path) -> Iterator[Bundle | None]:
         Invalid: the archive holds what no bundle does, or its graph is out of bounds.
     """
     if not path.exists():
-        raise NotFound(f"there is no file or folder {path}")
+        raise NotFound(f"there is no file or folder {path}", next_step="check the path")
     if path.is_dir() and (path / MANIFEST_FILE).is_file():
         yield check_outsider(path)
     elif is_archive(path):

@@ -1,7 +1,8 @@
 """Bring in a model that lies in a file or folder: judged first, then proved and registered.
 
 What it may be: a bundle (a folder or a zip that `export` wrote), an ONNX file, a skops file, a native file of LightGBM,
-XGBoost or CatBoost, a folder of MLflow's or in Hugging Face's style; a pickle only where it is asked for by name.
+XGBoost or CatBoost, a folder of MLflow's, of TensorFlow's (SavedModel) or in Hugging Face's style; a pickle only where
+it is asked for by name.
 """
 
 from __future__ import annotations
@@ -179,7 +180,7 @@ def read_rows(path: Path) -> pl.DataFrame:
 
     readers = {".parquet": pl.read_parquet, ".csv": pl.read_csv, ".json": pl.read_json, ".ndjson": pl.read_ndjson}
     if not path.is_file():
-        raise NotFound(f"there is no file {path}")
+        raise NotFound(f"there is no file {path}", next_step="check the path of the sample")
     reader: Any = readers.get(path.suffix.lower())
     if reader is None:
         raise Invalid(f"rows are read from {', '.join(readers)}, not {path.suffix or 'a file without an ending'!r}")
@@ -242,7 +243,9 @@ def _graph_inputs(path: Path) -> list[tuple[str, int, int | None]]:
     try:
         graph = onnx.load(str(path), load_external_data=False).graph
     except DecodeError as error:
-        raise Invalid(f"{path} is not a valid ONNX file: {error}") from None
+        raise Invalid(
+            f"{path} is not a valid ONNX file: {error}", next_step="fetch it, or export the model, again"
+        ) from None
     weights = {item.name for item in graph.initializer}
     found: list[tuple[str, int, int | None]] = []
     asked = [item for item in graph.input if item.name not in weights]

@@ -10,6 +10,7 @@ import yaml
 
 from loopwright.core import Invalid, check_path
 from loopwright.models.pickle_marks import is_pickle
+from loopwright.models.saved_model import is_saved_model
 
 MLMODEL = "MLmodel"
 _MAX_BYTES = 4 << 20
@@ -18,6 +19,7 @@ _FILES = {
     "lightgbm": ("data",),
     "xgboost": ("data",),
     "catboost": ("data",),
+    "tensorflow": ("saved_model_dir",),
     "sklearn": ("pickled_model", "model_path"),
 }
 """The flavours whose file a library opens without running it, and where MLmodel names that file."""
@@ -69,7 +71,7 @@ def native_file(folder: Path) -> tuple[Path, str] | None:
         for key in keys:
             said = flavours.get(name, {}).get(key)
             path = folder / check_path(str(said)) if said else folder
-            if path.is_file() and (path.suffix == ".skops" or not is_pickle(path)):
+            if is_saved_model(path) or (path.is_file() and (path.suffix == ".skops" or not is_pickle(path))):
                 return path, str(flavours[name].get("model_class") or flavours[name].get("model_type") or "")
     return None
 

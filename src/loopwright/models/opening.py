@@ -1,6 +1,7 @@
 """Models that come as files: opened by the library that wrote them, where that runs none of the file's code.
 
-A pickle, and a folder that holds nothing but one, is never opened here: see `converting`.
+A pickle, and a folder that holds nothing but one, is never opened here. What a library reads in C++ (LightGBM, XGBoost,
+CatBoost), or what is a program (TensorFlow), is opened here in a confined process only: see `converting`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any
 from loopwright.core import Invalid, NotFound
 from loopwright.models.mlflow_folder import is_mlflow, native_of
 from loopwright.models.pickle_marks import is_pickle
+from loopwright.models.saved_model import is_saved_model
 
 
 def opened(model: Any) -> Any:
@@ -37,11 +39,15 @@ def opened_file(path: Path, class_name: str = "") -> Any:
     """
     if path.suffix == ".onnx":
         return path
+    if is_saved_model(path):
+        from loopwright.models.formats.saved_model import SavedModelFolder
+
+        return SavedModelFolder(path)
     if not path.is_file():
-        raise NotFound(f"there is no model file {path}")
-    opener = _OPENERS.get(path.suffix.lower())
+        raise _nothing_at(path)
+    opener = _opener_of(path)
     if opener is None:
-        opener = _by_content(path)
+        raise _unknown(path)
     try:
         return opener(path, class_name)
     except ImportError as error:
@@ -51,19 +57,39 @@ def opened_file(path: Path, class_name: str = "") -> Any:
         ) from error
 
 
-def _by_content(path: Path) -> Callable[[Path, str], Any]:
+def needs_confinement(path: Path) -> bool:
+    """Whether reading a model can crash the process, or run what it says, although it is no pickle."""
+    return is_saved_model(path) or (path.is_file() and _opener_of(path) in (_lightgbm, _xgboost, _catboost))
+
+
+def _opener_of(path: Path) -> Callable[[Path, str], Any] | None:
+    """What opens a file, by its first bytes, else by its ending; None where neither is known."""
     with path.open("rb") as stream:
-        head = stream.read(64)
-    if head.startswith(b"tree\n"):
-        return _lightgbm
-    if head.startswith(b"CBM1"):
-        return _catboost
+        head = stream.read(5)
+    marked = _lightgbm if head == b"tree\n" else _catboost if head.startswith(b"CBM1") else None
+    return marked or _OPENERS.get(path.suffix.lower())
+
+
+def _nothing_at(path: Path) -> NotFound | Invalid:
+    if not path.is_dir():
+        return NotFound(f"there is no model file {path}", next_step="check the path")
+    inside = [item.name for item in sorted(path.iterdir()) if item.suffix.lower() in (".onnx", *_OPENERS)]
+    return Invalid(
+        f"the folder {path} holds no model that is known",
+        next_step=f"name the file itself: {path / inside[0]}"
+        if inside
+        else "known folders: a bundle, MLflow's (MLmodel), TensorFlow's SavedModel (saved_model.pb), Hugging Face's "
+        "(config.json and .safetensors)",
+    )
+
+
+def _unknown(path: Path) -> Invalid:
     if is_pickle(path):
-        raise Invalid(
+        return Invalid(
             f"{path.name} is a pickle: loading it runs whatever its maker put there",
             next_step="save the model in its library's own format or by skops, or say allow_pickle=True",
         )
-    raise Invalid(
+    return Invalid(
         f"{path.name} is no model file that is known",
         next_step=f"known endings: .onnx, {', '.join(sorted(_OPENERS))}",
     )

@@ -22,6 +22,7 @@ from loopwright.core import Forbidden, Invalid
 from loopwright.models.findings import Finding, Level, Scan
 from loopwright.models.judging import judge, picklescan, tools
 from loopwright.models.pickles import Reading, Used, read_pickles
+from loopwright.models.saved_model import MAX_BYTES, PROGRAM, SAVED_MODEL, needless_operators
 
 MAX_UNPACKED_BYTES = 16 << 30
 MAX_RATIO = 300
@@ -63,7 +64,7 @@ def scan(path: Path) -> Scan:
             walk.file(name, stream, item.stat().st_size)
     if not walk.executable:
         return Scan()
-    if walk.executable != {SOURCE}:  # no scanner judges Python source
+    if walk.executable - {SOURCE, PROGRAM}:  # no scanner judges Python source, our own judges TensorFlow's programs
         picklescan()
     findings = sorted(set(walk.findings), key=lambda found: (-found.level.weight, found.file, found.what))
     return Scan(tuple(sorted(walk.executable)), tuple(findings), tools())
@@ -80,7 +81,7 @@ def refuse_code(found: Scan, what: str, *, allow_pickle: bool = False, allow_cod
     Raises:
         Forbidden: it is refused; the worst findings are named.
     """
-    hidden = [kind for kind in found.executable if kind != SOURCE]
+    hidden = [kind for kind in found.executable if kind not in (SOURCE, PROGRAM)]
     if hidden and not allow_pickle:
         raise Forbidden(
             f"{what} can run code when it is loaded ({', '.join(hidden)})",
@@ -135,6 +136,8 @@ class _Walk:
             self._packed(name, opener(stream), size, depth)
         elif head.startswith(_ARRAYS[0]):
             self._numpy(name, stream)
+        elif _last(name).name == SAVED_MODEL:
+            self._tensorflow(name, stream, size)
         elif head.startswith(_ARRAYS[1]) or _last(name).name == "config.json":
             self._keras(name, stream)
         else:
@@ -199,6 +202,13 @@ class _Walk:
                 self._add("Keras Lambda", name, what, Level.SUSPICIOUS)
                 return
             tail = chunk[-200:]
+
+    def _tensorflow(self, name: str, stream: BinaryIO, size: int) -> None:
+        if size > MAX_BYTES:
+            raise Invalid(f"it has {size:,} bytes; at most {MAX_BYTES:,} are read", where=name)
+        stream.seek(0)
+        for operator in needless_operators(stream.read(size)):
+            self._add(PROGRAM, name, f"the operator {operator}: files, Python or other machines", Level.DANGEROUS)
 
     def _zip(self, name: str, stream: BinaryIO, size: int, depth: int) -> None:
         try:

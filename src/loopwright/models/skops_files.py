@@ -21,7 +21,10 @@ def untrusted_types(path: Path) -> list[str]:
     try:
         unknown = sorted(skops.io.get_untrusted_types(file=path))
     except Exception as error:  # a damaged archive raises whatever its reader raises
-        raise Invalid(f"skops cannot read {path.name}: {type(error).__name__}: {error}") from error
+        raise Invalid(
+            f"skops cannot read {path.name}: {type(error).__name__}: {error}",
+            next_step="fetch it, or save the model by skops.io.dump, again",
+        ) from error
     strange = [name for name in unknown if not name.startswith(_KNOWN)]
     if strange:
         raise Invalid(

@@ -5,6 +5,7 @@ from loopwright.models.formats.contract import FORMATS, Converted, Format, conve
 from loopwright.models.formats.keras import Keras
 from loopwright.models.formats.lightgbm_booster import LightGBM
 from loopwright.models.formats.onnx_file import OnnxFile
+from loopwright.models.formats.saved_model import SavedModel
 from loopwright.models.formats.sklearn import ScikitLearn
 from loopwright.models.formats.torch import Torch
 from loopwright.models.formats.xgboost import XGBoost
@@ -17,6 +18,7 @@ __all__ = [
     "Keras",
     "LightGBM",
     "OnnxFile",
+    "SavedModel",
     "ScikitLearn",
     "Torch",
     "XGBoost",

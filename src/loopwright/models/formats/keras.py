@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from loopwright.core import DType, Invalid
 from loopwright.models.formats.contract import FORMATS, Converted
 from loopwright.models.formats.graphs import check_graph, name_outputs, rename, tensors_of
-from loopwright.models.formats.torch_graph import MATRIX_INPUT, add_scores, head_of, scores_of
+from loopwright.models.formats.torch_graph import MATRIX_INPUT, add_scores, classes_of, first_line, head_of, scores_of
 from loopwright.models.formats.trees import matrix_of
 from loopwright.models.model import Input, Layout, Task
 
@@ -50,7 +50,7 @@ class Keras:
             rename(graph.graph, old, new)
         check_graph(graph)
         head = head_of(graph, task, answers)
-        classes = _classes(head.width, task)
+        classes = classes_of(head, task)
         add_scores(graph, head, task)
         name_outputs(graph, task, classes)
         tensors = tensors_of(graph, tuple(item.name for item in inputs)) if layout is Layout.COLUMNS else {}
@@ -113,9 +113,8 @@ def _exported(model: Any) -> onnx.ModelProto:
         try:
             model.export(str(path), format="onnx", verbose=False)
         except Exception as error:  # the exporter raises whatever its parts raise; the cause is named
-            told = str(error).strip().splitlines() or [""]
             raise Invalid(
-                f"the Keras model has no ONNX form here: {type(error).__name__}: {told[0][:300]}",
+                f"the Keras model has no ONNX form here: {first_line(error)}",
                 next_step="take torch as Keras's backend (KERAS_BACKEND=torch), or bring the model as an ONNX file",
             ) from error
         graph: onnx.ModelProto = onnx.load(str(path))
@@ -124,12 +123,6 @@ def _exported(model: Any) -> onnx.ModelProto:
         rename(graph.graph, name, "output" if len(outputs) == 1 else f"output_{place}")
     graph.doc_string = ""
     return graph
-
-
-def _classes(width: int, task: Task) -> tuple[str | int, ...]:
-    if task is Task.BINARY:
-        return (0, 1)
-    return tuple(range(width)) if task is Task.MULTICLASS else ()
 
 
 FORMATS.register("keras")(Keras())

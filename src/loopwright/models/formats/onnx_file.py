@@ -33,7 +33,7 @@ class OnnxFile:
         graph = _read(Path(model)) if isinstance(model, str | Path) else _copy(model)
         check_graph(graph)
         found = task or _task(graph)
-        layout = _layout(graph, inputs)
+        layout = layout_of(graph, inputs)
         name_outputs(graph, found)
         classes = tuple(range(2)) if found is Task.BINARY and _labels_are_whole(graph) else ()
         tensors = tensors_of(graph, tuple(item.name for item in inputs)) if layout is Layout.COLUMNS else {}
@@ -45,7 +45,7 @@ def _read(path: Path) -> onnx.ModelProto:
     from google.protobuf.message import DecodeError
 
     if not path.is_file():
-        raise NotFound(f"there is no file {path}")
+        raise NotFound(f"there is no file {path}", next_step="check the path")
     if path.stat().st_size > MAX_FILE_BYTES:
         raise Invalid(f"{path} has {path.stat().st_size} bytes; an ONNX file holds at most {MAX_FILE_BYTES}")
     try:
@@ -54,7 +54,10 @@ def _read(path: Path) -> onnx.ModelProto:
             onnx.load_external_data_for_model(graph, str(path.parent))
         onnx.checker.check_model(graph)
     except (DecodeError, onnx.checker.ValidationError) as error:
-        raise Invalid(f"{path} is not a valid ONNX file: {str(error).splitlines()[0]}") from error
+        raise Invalid(
+            f"{path} is not a valid ONNX file: {str(error).splitlines()[0]}",
+            next_step="fetch it, or export the model, again",
+        ) from error
     return graph
 
 
@@ -84,7 +87,12 @@ def _labels_are_whole(graph: onnx.ModelProto) -> bool:
     return bool(graph.graph.output[0].type.tensor_type.elem_type == 7)
 
 
-def _layout(graph: onnx.ModelProto, inputs: tuple[Input, ...]) -> Layout:
+def layout_of(graph: onnx.ModelProto, inputs: tuple[Input, ...]) -> Layout:
+    """A tensor per column where their names are the same; else one matrix of the columns.
+
+    Raises:
+        Invalid: the columns do not fit the graph's inputs.
+    """
     weights = {item.name for item in graph.graph.initializer}
     tensors = [item for item in graph.graph.input if item.name not in weights]
     names = [item.name for item in tensors]

@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING, Any
 from loopwright.core import DType, Invalid, missing_extra
 from loopwright.models.formats.contract import FORMATS, Converted
 from loopwright.models.formats.graphs import check_graph, name_outputs, tensors_of
-from loopwright.models.formats.torch_graph import MATRIX_INPUT, Head, add_scores, exported, head_of, scores_of
+from loopwright.models.formats.torch_graph import (
+    MATRIX_INPUT,
+    add_scores,
+    classes_of,
+    exported,
+    first_line,
+    head_of,
+    scores_of,
+)
 from loopwright.models.model import Input, Layout, Task
 
 if TYPE_CHECKING:
@@ -52,7 +60,7 @@ class Torch:
         graph = exported(module.in_float32(), module.tensors(sample, 2), module.names)
         check_graph(graph)
         head = head_of(graph, task, answers)
-        classes = _classes(head, task)
+        classes = classes_of(head, task)
         add_scores(graph, head, task)
         name_outputs(graph, task, classes)
         tensors = tensors_of(graph, tuple(item.name for item in inputs)) if module.layout is Layout.COLUMNS else {}
@@ -72,7 +80,7 @@ class _Original:
         try:
             self._module = copy.deepcopy(model).cpu().eval()
         except (RuntimeError, TypeError) as error:
-            raise Invalid(f"the {type(model).__name__} cannot be copied: {_first_line(error)}") from error
+            raise Invalid(f"the {type(model).__name__} cannot be copied: {first_line(error)}") from error
 
     @property
     def names(self) -> list[str]:
@@ -103,7 +111,7 @@ class _Original:
             with torch.inference_mode():
                 given = self._module(*self._arguments(rows))
         except Exception as error:  # whatever the user's code raises; the cause is named
-            raise Invalid(f"the module cannot answer the sample: {_first_line(error)}") from error
+            raise Invalid(f"the module cannot answer the sample: {first_line(error)}") from error
         parts = list(given) if isinstance(given, tuple | list) else [given]
         for part in parts:
             if not isinstance(part, torch.Tensor) or part.dim() == 0 or len(part) != rows.height:
@@ -183,17 +191,6 @@ def layout_of(model: Any, inputs: tuple[Input, ...]) -> Layout:
             next_step="let forward() take one matrix, or one argument per column, of the same names in the same order",
         )
     return Layout.MATRIX
-
-
-def _classes(head: Head, task: Task) -> tuple[str | int, ...]:
-    if task is Task.BINARY:
-        return (0, 1)
-    return tuple(range(head.width)) if task is Task.MULTICLASS else ()
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip()
-    return f"{type(error).__name__}: {text.splitlines()[0][:300]}" if text else type(error).__name__
 
 
 FORMATS.register("torch")(Torch())

@@ -143,6 +143,19 @@ def scores_of(head: Head, task: Task, answers: list[Array]) -> Mapping[str, Arra
     )
 
 
+def classes_of(head: Head, task: Task) -> tuple[str | int, ...]:
+    """The classes are numbered: a network knows no names of them."""
+    if task is Task.BINARY:
+        return (0, 1)
+    return tuple(range(head.width)) if task is Task.MULTICLASS else ()
+
+
+def first_line(error: BaseException) -> str:
+    """What an error of another library says, in one line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__
+
+
 def _gives_logits(operator: str, width: int, answer: Array) -> bool:
     probabilities, other = ("Sigmoid", "Softmax") if width == 1 else ("Softmax", "Sigmoid")
     if operator == probabilities or operator in _LOGITS:
@@ -220,5 +233,4 @@ def _cause(error: BaseException) -> str:
     """The innermost error: the exporter wraps the real one."""
     while error.__cause__ is not None:
         error = error.__cause__
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__
+    return first_line(error)

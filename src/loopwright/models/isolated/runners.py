@@ -83,7 +83,7 @@ class _MLflow:
 
 
 class _Converting:
-    """A pickle that becomes a bundle with a graph: the bundle's files are its outputs."""
+    """A file that becomes a bundle with a graph: the bundle's files are its outputs."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -95,15 +95,21 @@ class _Converting:
         import numpy as np
         import polars as pl
 
+        from loopwright.core import LoopwrightError
         from loopwright.models.building import build_bundle
+        from loopwright.models.converting import REFUSED
         from loopwright.models.isolated.unpickling import unpickled
         from loopwright.stats import TableSketch
 
         options: dict[str, Any] = msgspec.json.decode(columns["options"][0])
         sample = pl.read_ipc(io.BytesIO(columns["sample"].tobytes()))
-        model = unpickled(self._path)
         profile = TableSketch.from_bytes(columns["profile"].tobytes())
-        bundle = build_bundle(model, sample, profile=profile, **options, folder=Path("bundle").absolute())
+        try:
+            model = unpickled(self._path, str(columns["class_name"][0]))
+            bundle = build_bundle(model, sample, profile=profile, **options, folder=Path("bundle").absolute())
+        except LoopwrightError as error:
+            where = f"{error.where}: " if error.where else ""
+            return {REFUSED: np.array([where + error.message, error.next_step], dtype=object)}
         names = ["bundle.json", *bundle.manifest.files]
         return {name: np.frombuffer((bundle.folder / name).read_bytes(), dtype=np.uint8) for name in names}
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from loopwright.models.opening import needs_confinement, opened_file
 from loopwright.models.skops_files import untrusted_types
 
 if TYPE_CHECKING:
@@ -17,12 +18,15 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
 
-def unpickled(path: Path) -> Any:
-    """The object in a file that pickle, cloudpickle, joblib or skops wrote: this runs whatever its maker put there."""
+def unpickled(path: Path, class_name: str = "") -> Any:
+    """The model in a file or folder: of one that pickle, cloudpickle, joblib or skops wrote, this runs whatever its
+    maker put there; others are opened by the library that wrote them, whose class `class_name` may name."""
     if path.suffix == ".skops":
         import skops.io
 
         return skops.io.load(path, trusted=untrusted_types(path))
+    if needs_confinement(path):
+        return opened_file(path, class_name)
     import joblib
 
     return joblib.load(path)  # reads plain pickles too
