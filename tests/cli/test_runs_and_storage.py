@@ -99,10 +99,11 @@ def test_the_page_on_searching_works_as_it_is_written(ws: Workspace) -> None:
     [program] = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     exec(compile(program, "search-and-compare.md", "exec"), {})
     run = ws.runs.search()[0].id
-    for line in re.findall(r"^\$ loopwright (.*)$", page, re.MULTILINE):
-        words = [run if word in ("RUN", "OTHER", "ANOTHER") else word for word in line.split()]
-        if "--filter" not in line:
-            ran(*words)
+    lines = [line for line in re.findall(r"^\$ loopwright (.*)$", page, re.MULTILINE) if "--filter" not in line]
+    assert lines
+    for line in lines:
+        told = run_here(*(run if word in ("RUN", "OTHER", "ANOTHER") else word for word in line.split()))
+        assert told.code == 0, (line, told.err)
 
 
 def test_the_filters_in_the_reference_are_filters() -> None:

@@ -87,7 +87,9 @@ def test_a_signature_names_every_file_and_holds(bundle: Bundle, signature: bytes
 @pytest.mark.parametrize("curve", [ec.SECP384R1(), ec.SECP521R1()], ids=["P-384", "P-521"])
 def test_larger_curves_sign_too(bundle: Bundle, tmp_path: Path, curve: ec.EllipticCurve) -> None:
     made = make_key(tmp_path, "large", curve=curve)
-    verify_folder(bundle.folder, sign_folder(bundle.folder, made.private), made.text)
+    claim = verify_folder(bundle.folder, sign_folder(bundle.folder, made.private), made.text)
+    assert claim.key == fingerprint(made.text)
+    assert claim.files.keys() == {"bundle.json", *bundle.manifest.files}
 
 
 def test_a_key_with_a_password_signs_with_it_alone(bundle: Bundle, tmp_path: Path) -> None:

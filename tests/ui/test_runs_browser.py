@@ -162,6 +162,8 @@ def test_without_an_experiment_a_view_is_kept_in_the_browser(fresh: Site, page: 
     page.get_by_text("Views", exact=True).click()
     page.get_by_role("link", name="<b>oldest</b>").click()
     page.wait_for_url("**order=started_at+ASC**")
+    assert page.url.split("?")[1] == "order=started_at+ASC"
+    assert fresh.ws.experiments.get("sweep").tags == {}
 
 
 def test_what_is_typed_and_chosen_stays_when_a_run_begins(fresh: Site, page: Page) -> None:

@@ -84,7 +84,9 @@ def test_text_is_answered(tmp_path: Path) -> None:
     fitted = make_pipeline(TfidfVectorizer(), LogisticRegression()).fit(words, [1, 0, 1, 0] * 5)
     rows = pl.DataFrame({"text": words})
     bundle = build_bundle(fitted, rows, folder=tmp_path / "bundle")
-    same(bundle, exported(bundle, tmp_path / "edge", Precision.INT8), rows)
+    model = exported(bundle, tmp_path / "edge", Precision.INT8)
+    same(bundle, model, rows)
+    assert model.predict({"text": words})["label"].tolist() == fitted.predict(words).tolist()
 
 
 def test_a_model_in_python_has_no_graph_to_export(tmp_path: Path) -> None:

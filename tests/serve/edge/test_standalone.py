@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import io
 import json
@@ -207,5 +206,16 @@ def test_any_values_are_answered_or_refused_by_name(model: EdgeModel, rows: list
 def test_any_cells_are_answered_or_refused(model: EdgeModel, cells: list[list[str]]) -> None:
     text = io.StringIO()
     csv.writer(text).writerows([list(ROW), *cells])
-    with contextlib.suppress(BadInput, csv.Error):
-        answer_csv(model, io.StringIO(text.getvalue()), io.StringIO())
+    given, out = io.StringIO(text.getvalue()), io.StringIO()
+    refusal, answered = "", 0
+    try:
+        answered = answer_csv(model, given, out)
+    except csv.Error as error:
+        refusal = f"row of no CSV: {error}"
+    except BadInput as error:
+        refusal = str(error)
+    if refusal:
+        assert "row " in refusal
+    else:
+        assert answered == sum(row != [] for row in cells)
+        assert len(list(csv.reader(io.StringIO(out.getvalue())))) == answered + bool(answered)

@@ -100,7 +100,9 @@ def test_an_error_without_a_text_is_reported_all_the_same(reports: Reports) -> N
             raise ValueError
 
     report("nothing", Mute())
-    reports.take()
+    warning = reports.take()[0].getMessage()
+    assert "nothing" in warning
+    assert "Mute" in warning
 
 
 def test_the_training_is_called_once_and_its_own_error_comes_through(autolog: Autolog, runs: Runs) -> None:

@@ -42,10 +42,19 @@ def report(what: str, error: BaseException) -> None:
     try:
         if known not in _known and len(_known) < _MAX_KNOWN:
             _known.add(known)
-            log.warning("autolog lost %s, and the training goes on: %s: %s", what, type(error).__name__, error)
+            log.warning(
+                "autolog lost %s, and the training goes on: %s: %s", what, type(error).__name__, _text_of(error)
+            )
             log.debug("autolog lost %s", what, exc_info=error)
-    except Exception:  # noqa: S110, BLE001 - an error whose text cannot be made, or a broken logger, is no reason to stop
+    except Exception:  # noqa: S110, BLE001 - a broken logger is no reason to stop
         pass
+
+
+def _text_of(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - whatever the error's own code raises
+        return "(it has no text)"
 
 
 def forget_reports() -> None:
