@@ -19,6 +19,7 @@ import httpx
 import msgspec
 import numpy as np
 import polars as pl
+import psutil
 import pytest
 from tests.serve.conftest import Served
 
@@ -27,6 +28,7 @@ from loopwright.features import Entity, FeatureService, FeatureView, LookupReade
 from loopwright.models import Bundle, build_bundle
 from loopwright.serve import (
     FeedbackRecord,
+    InferenceClient,
     InferenceProcess,
     ProcessSettings,
     ServedEndpoint,
@@ -242,6 +244,67 @@ def test_a_store_that_is_away_is_a_quick_503_and_comes_back_by_itself(world: Wor
             assert time.monotonic() < deadline, last.text
             time.sleep(0.1)
         assert outputs(last) == wanted[:3]
+
+
+@pytest.mark.slow
+@pytest.mark.redis
+def test_a_redis_is_read_as_well_and_its_address_is_on_no_command_line(
+    redis_url: str, served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOOPWRIGHT_ONLINE", redis_url)
+    with open_workspace(tmp_path / "redis") as workspace:
+        world = World(workspace)
+        made, wanted = world.trained(served.root / "one")
+    served.publish(ServedEndpoint("plain", "salt", (Variant("v1", "model:delay@1", served.put(made)),)))
+    process = launch(served, world.online)
+    with httpx.Client(base_url=process.url, timeout=30) as web:
+        assert outputs(web.post("/endpoints/plain/predict", json={"rows": world.requests()})) == wanted
+    assert world.online == redis_url
+    assert redis_url not in " ".join(psutil.Process(process.pid).cmdline())
+
+
+@pytest.mark.slow
+def test_up_looks_up_explains_and_takes_feedback_for_the_client_and_the_command_line(tmp_path: Path) -> None:
+    with open_workspace(tmp_path) as workspace:
+        world = World(workspace)
+        made, wanted = world.trained(tmp_path / "one")
+        workspace.models.register("delay", made)
+        edges = workspace.stores.lineage.trace("model:delay@1", "up").edges
+        assert {edge.source for edge in edges if edge.role == "features"} == {"feature:weather@1", "feature:asked@1"}
+        workspace.endpoints.create("delay", "delay@1")
+    command = [sys.executable, "-m", "loopwright"]
+    up = subprocess.Popen(
+        [*command, "up", "--port", "0", "--json"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    try:
+        assert up.stdout is not None
+        url = msgspec.json.decode(up.stdout.readline())["url"]
+        row = world.requests()[0]
+        key = row.pop("origin")
+        with InferenceClient(url) as client:
+            [told] = client.predict("delay", [row], keys={"origin": key}, explain=True)
+            assert (told.outputs["value"], set(told.explanation or {}) > {"values"}) == (wanted[0], True)
+            with pytest.raises(NotFound, match="origin='ZZ'"):
+                client.predict("delay", [row], keys={"origin": "ZZ"})
+            assert client.feedback("delay", {told.id: 7.5}) == 1
+        ask = [*command, "ask", "delay", "--url", url, "--json"]
+        given = [f"{name}={value}" for name, value in row.items()]
+        by_hand = subprocess.run([*ask, "--key", f"origin={key}", *given], capture_output=True, check=True).stdout
+        assert msgspec.json.decode(by_hand)["outputs"]["value"] == wanted[0]
+        brings = msgspec.json.decode(subprocess.run(ask, capture_output=True, check=True).stdout)["brings"]
+        assert [(item["name"], item["type"]) for item in brings] == [
+            ("origin", "String"),
+            ("factor", "Float64"),
+            ("distance", "float32"),
+        ]
+        with open_workspace(tmp_path) as workspace:
+            deadline = time.monotonic() + 20
+            while workspace.monitors.find_prediction(told.id).label != 7.5:
+                assert time.monotonic() < deadline
+                time.sleep(0.2)
+    finally:
+        up.terminate()
+        up.wait(20)
 
 
 @pytest.mark.slow

@@ -39,7 +39,8 @@ def ask(session: Session, endpoint: str, values: tuple[str, ...], truth: tuple[s
         return
     body = _request(values, given["keys"], given["rows"])
     if not body:
-        session.emit(_answer("GET", place))
+        told = _answer("GET", place)
+        session.emit(told if session.as_json else told["brings"])
         return
     more = {"event_time": given["event_time"], "explain": given["explain"] or None}
     body |= {name: value for name, value in more.items() if value is not None}
