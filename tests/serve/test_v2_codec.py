@@ -25,6 +25,7 @@ from loopwright.serve.intake import Intake
 from loopwright.serve.loaded import LoadedEndpoint
 from loopwright.serve.rest import v2, v2_binary
 from loopwright.serve.rest.encodings import decoded
+from loopwright.serve.rest.json_numbers import SENTINEL, Numbers
 from loopwright.serve.rest.v2_codec import Codec
 
 FLOATS = Signature((Input("a", DType.FLOAT64), Input("b", DType.FLOAT32, nullable=True)), (Output("y", DType.FLOAT32),))
@@ -108,6 +109,52 @@ def test_a_request_is_read_as_the_thorough_way_reads_it(inputs: list[Any], signa
     thorough = outcome(lambda: v2.rows_of(v2.read_request(body), intake))
     assert outcome(lambda: quick.read(body)[1]) == thorough
     assert outcome(lambda: quick.read(body)[1]) == thorough, "also when the last request was like it"
+
+
+number_texts = (
+    st.floats(allow_nan=False, allow_infinity=False).map(repr)
+    | st.integers(-(2**66), 2**66).map(str)
+    | st.sampled_from(
+        ["-0", "0.0", "1e400", "-1E-400", "5e-324", "9007199254740993", "1.7976931348623157e308", "123e-7"]
+    )
+)
+odd_texts = st.sampled_from(["null", "true", '"7"', "NaN", "[1]", "01", "+1", ".5", "1.", "", "1 2", "{}", "-", "1e"])
+
+
+@settings(max_examples=examples(300), deadline=None)
+@given(
+    st.lists(number_texts, min_size=2, max_size=12),
+    st.none() | st.tuples(st.integers(0, 150), odd_texts),
+    st.sampled_from([",", " ,\n\t"]),
+    st.sampled_from(["", '"data":[5,6],', '"parameters":{"data":[5,6]},', '"x":"\\"data\\"[",', '"data":"[1]",']),
+    st.sampled_from(["", ',"data":[1.5,2.5]', ',"shape":[1,2]', ",", "}"]),
+    st.integers(-1, 1),
+)
+def test_many_numbers_are_read_as_the_thorough_way_reads_them(
+    some: list[str], odd: tuple[int, str] | None, comma: str, before: str, behind: str, more: int
+) -> None:
+    values = (some * (200 // len(some) + 1))[:200] + ["-0.12345678901234567"] * 80
+    if odd is not None:
+        values[odd[0]] = odd[1]
+    tensor = f'{{"name":"x","datatype":"FP64",{before}"shape":[{140 + more},2],"data":[{comma.join(values)}]{behind}}}'
+    body = f'{{"inputs":[{tensor}],"id":"7"}}'.encode()
+    assert len(body) > 2048, "fewer bytes are read in another way"
+    intake = Intake([FLOATS])
+    thorough = outcome(lambda: v2.rows_of(v2.read_request(body), intake))
+    assert outcome(lambda: codec(FLOATS).read(body)[1]) == thorough
+
+
+def test_numbers_are_cut_out_of_large_requests_alone() -> None:
+    data = [0.1, 1, 2**53 + 1, -2e-300] * 60
+    body = json.dumps({"inputs": [{"name": "x", "shape": [120, 2], "datatype": "FP64", "data": data}]}).encode()
+    cut = Numbers().cut(body)
+    assert cut is not None, "simdjson is there, and reads what json.dumps writes"
+    assert np.frombuffer(cut[1]).tolist() == list(map(float, data))
+    assert v2.read_request(cut[0]).inputs[0].data == [SENTINEL]
+    _, rows = codec(FLOATS).read(body)
+    assert isinstance(rows, Block)
+    assert rows.rows() == np.array(data, dtype=float).reshape(-1, 2).tolist()
+    assert Numbers().cut(body[:500]) is None
 
 
 def test_the_usual_requests_are_read_the_quick_way() -> None:
