@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import math
+import struct
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
 import polars as pl
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tests.examples import examples
 
-from loopwright.core import Corrupt, Invalid
+from loopwright.core import Corrupt, Invalid, new_id
 from loopwright.features import (
     Entity,
     FeatureLookup,
@@ -123,14 +128,67 @@ def test_a_request_without_its_time_is_about_the_moment_of_asking(store: Feature
 )
 def test_a_value_that_does_not_fit_is_named(store: FeatureStore, column: str, value: Any, message: str) -> None:
     reader = LookupReader(store.lookup(SPINE, "flights", "when"))
-    given = request_of(SPINE.head(2))
-    given[column][1] = value
+    brought = request_of(SPINE.head(2))
+    brought[column][1] = value
     with pytest.raises(Invalid) as refused:
-        reader.typed(given, [T0, T0])
+        reader.typed(brought, [T0, T0])
     assert message in str(refused.value)
-    del given["origin"]
+    del brought["origin"]
     with pytest.raises(Invalid, match="need 'origin'"):
-        reader.typed(given, [T0, T0])
+        reader.typed(brought, [T0, T0])
+
+
+NUMBERS = st.none() | st.floats(width=64) | st.floats(width=32)
+STATES = st.lists(
+    st.tuples(st.sampled_from(["JFK", "LGA", ""]), st.integers(-9, 3), NUMBERS, st.none() | st.integers(-(2**31), 99)),
+    min_size=1,
+    max_size=8,
+)
+ASKING = st.lists(st.tuples(st.sampled_from(["JFK", "LGA", "", None]), NUMBERS), min_size=1, max_size=5)
+
+
+@pytest.mark.slow
+@settings(max_examples=examples(25), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(states=STATES, asking=ASKING, has_ttl=st.booleans(), has_default=st.booleans())
+def test_whatever_is_known_a_lookup_now_has_the_bits_of_the_join_at_the_same_time(
+    features: FeatureStore, states: list[Any], asking: list[Any], has_ttl: bool, has_default: bool
+) -> None:
+    name = f"t{new_id()}"
+    schema = {"origin": pl.String, "hours": pl.Int64, "temp": pl.Float64, "gusts": pl.Int32}
+    rows = pl.DataFrame(states, schema=schema, orient="row").with_columns(
+        at=pl.lit(T0).cast(pl.Datetime("us", "UTC")) + pl.duration(hours=pl.col("hours"))
+    )
+    expressions = {"temp": "temp", "small": pl.col("temp").cast(pl.Float32), "gusts": "gusts"}
+    view = FeatureView(
+        name,
+        Entity("airport", ["origin"]),
+        name,
+        "at",
+        expressions,
+        ttl=6 * HOUR if has_ttl else None,
+        defaults={"gusts": 3, "small": 0.1} if has_default else None,
+    )
+    asked = RequestView(f"r{name}", {"heat": pl.col("temp") * 0.1 + pl.col("factor"), "calm": pl.col("gusts") < 4})
+    features.datasets.ingest(name, rows)
+    features.apply(view, asked)
+    features.materialise(name, until=T0)
+    spine = pl.DataFrame(asking, schema={"origin": pl.String, "factor": pl.Float64}, orient="row")
+    spine = spine.with_columns(pl.lit(T0).cast(pl.Datetime("us", "UTC")).alias("when"))
+    joined = features.historical(spine, [name, asked.name], "when").collect()
+    reader = LookupReader(features.lookup(spine, [name, asked.name], "when"))
+    brought = {"origin": [row[0] for row in asking], "factor": [row[1] for row in asking]}
+    moments = [T0] * len(asking)
+    found, _ = reader.read(features.stores.online, reader.typed(brought, moments), moments)
+    assert bits_of(found) == bits_of(joined.select(found.columns))
+
+
+def bits_of(frame: pl.DataFrame) -> list[tuple[str, pl.DataType, list[Any]]]:
+    """The values of each column, floats by their bits; one NaN is as good as another."""
+
+    def bits(value: Any) -> Any:
+        return ("nan" if math.isnan(value) else struct.pack("<d", value)) if isinstance(value, float) else value
+
+    return [(column.name, column.dtype, [bits(value) for value in column]) for column in frame]
 
 
 def forged(lookup: FeatureLookup, place: int, **body: Any) -> FeatureLookup:

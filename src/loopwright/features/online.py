@@ -83,7 +83,9 @@ def _read_view(
         column_of([row[places[name]] if row is not None else None for row in rows], kept.types[name]).alias(column)
         for name, column in one.columns.items()
     ]
-    return pl.DataFrame(columns).with_columns(*fills(view, one.columns, kept.types)), ages
+    defaults = fills(view, one.columns, kept.types)
+    values = pl.DataFrame(columns)
+    return values.with_columns(defaults) if defaults else values, ages
 
 
 def _fresh(
