@@ -115,7 +115,17 @@ number_texts = (
     st.floats(allow_nan=False, allow_infinity=False).map(repr)
     | st.integers(-(2**66), 2**66).map(str)
     | st.sampled_from(
-        ["-0", "0.0", "1e400", "-1E-400", "5e-324", "9007199254740993", "1.7976931348623157e308", "123e-7"]
+        [
+            "-0",
+            "0.0",
+            "1e400",
+            "-1E-400",
+            "5e-324",
+            "9007199254740993",
+            "1.7976931348623157e308",
+            "123e-7",
+            "-9223372036854775809",
+        ]
     )
 )
 odd_texts = st.sampled_from(["null", "true", '"7"', "NaN", "[1]", "01", "+1", ".5", "1.", "", "1 2", "{}", "-", "1e"])
@@ -141,7 +151,10 @@ def test_many_numbers_are_read_as_the_thorough_way_reads_them(
     assert len(body) > 2048, "fewer bytes are read in another way"
     intake = Intake([FLOATS])
     thorough = outcome(lambda: v2.rows_of(v2.read_request(body), intake))
-    assert outcome(lambda: codec(FLOATS).read(body)[1]) == thorough
+    assert outcome(lambda: READER.read(body)[1]) == thorough
+
+
+READER = codec(FLOATS)  # one for all: what it refuses leaves nothing behind
 
 
 def test_numbers_are_cut_out_of_large_requests_alone() -> None:

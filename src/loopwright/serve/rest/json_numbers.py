@@ -42,6 +42,6 @@ class Numbers:
         try:
             parsed: Any = self._parse(text[start:end])
             numbers = parsed.as_buffer(of_type="d")
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, RuntimeError):
             return None
         return b"%b%b%b" % (text[:start], _IN_PLACE, text[end:]), numbers
