@@ -33,6 +33,7 @@ from loopwright.serve import (
     ProcessSettings,
     ServedEndpoint,
     Variant,
+    deliver_feedback,
     read_predictions,
 )
 from loopwright.serve.breaker import Breaker
@@ -424,6 +425,35 @@ def test_feedback_that_was_acknowledged_outlives_kill_9_and_is_there_once(world:
     assert {(record.project, record.endpoint) for record in records} == {("p", "plain")}
     kept = [row.prediction_id for record in records for row in record.rows]
     assert kept == [identifier for number, identifier in enumerate(sent) for _ in range(1 + number % 2)]
+
+
+def test_feedback_is_handed_on_in_order_from_where_the_last_delivery_ended(tmp_path: Path) -> None:
+    identifier = "0" * 12 + "7000" + "8" + "0" * 15
+    folder = tmp_path / "feedback"
+
+    async def take() -> None:
+        intake = FeedbackIntake(folder)
+        for number in range(5):
+            await intake.take("", f"e{number}", b'{"prediction_id":"%b","value":%d}' % (identifier.encode(), number))
+        await intake.close()
+
+    taken: list[tuple[str, Any]] = []
+
+    def send(record: FeedbackRecord) -> None:
+        if len(taken) == 3:
+            taken.append(("refused", None))
+            raise Unavailable("the server is away")
+        taken.append((record.endpoint, record.rows[0].value))
+
+    asyncio.run(take())
+    with pytest.raises(Unavailable):
+        deliver_feedback(folder, send)
+    assert deliver_feedback(folder, send) == 2
+    assert taken == [("e0", 0), ("e1", 1), ("e2", 2), ("refused", None), ("e3", 3), ("e4", 4)]
+    assert deliver_feedback(folder, send) == 0
+    assert list(folder.glob("*.journal")) == []
+    asyncio.run(take())
+    assert deliver_feedback(folder, send) == 5
 
 
 def test_feedback_of_many_callers_shares_a_sync_and_a_full_disk_is_told(tmp_path: Path) -> None:

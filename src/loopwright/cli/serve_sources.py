@@ -134,24 +134,45 @@ def _of_workspace(asked: Asked, say: Say) -> Source:
 
 def tidier(asked: Asked) -> Callable[[], None]:
     """Moves the prediction log of a workspace into its tables when enough has gathered, so that the disk it takes is
-    bounded where nobody else does that. A program of its own does it, so that its memory is not ours.
+    bounded where nobody else does that. A program of its own does it, so that its memory is not ours. To a workspace on
+    a server it carries the feedback.
 
     The function raises Unavailable where that failed.
     """
+    if asked.bundle is None and asked.is_remote and asked.journal is not None:
+        return _carrier(asked, asked.journal / "feedback")
     if asked.bundle is not None or asked.is_remote or asked.journal is not None:
         return lambda: None
     location = locate(asked.where)
-    journal = location.data / "journal" / "predictions"
+    data, journal = location.data, location.data / "journal" / "predictions"
     flush = [sys.executable, "-m", "loopwright", "predictions", "flush", "--json", "--workspace", str(location.root)]
 
     def tidy() -> None:
-        if _size_of(journal) < _GATHERED_BYTES:
+        if _size_of(journal) + _size_of(data / "journal" / "feedback") < _GATHERED_BYTES:
             return
         done = run_program(flush, timeout_s=_FLUSH_S)
         if done.exit_code:
             raise Unavailable(done.stderr.strip().rpartition("\n")[2] or f"exit code {done.exit_code}")
 
     return tidy
+
+
+def _carrier(asked: Asked, folder: Path) -> Callable[[], None]:
+    """Carries feedback to the server of the workspace."""
+
+    def carry() -> None:
+        from loopwright.monitor import Feedback
+        from loopwright.serve import FeedbackRecord, deliver_feedback
+
+        with connect(asked.where, project=asked.project) as ws:
+
+            def send(record: FeedbackRecord) -> None:
+                rows = [Feedback(row.prediction_id, row.value, row.known_at) for row in record.rows]
+                ws.monitors.feedback(record.endpoint, rows)
+
+            deliver_feedback(folder, send)
+
+    return carry
 
 
 def _size_of(folder: Path) -> int:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
         export_mlserver,
         export_triton,
     )
-    from loopwright.serve.feedback import FeedbackRecord, FeedbackRow, feedback_rows, pack_feedback
+    from loopwright.serve.feedback import FeedbackRecord, FeedbackRow, deliver_feedback, feedback_rows, pack_feedback
     from loopwright.serve.launch import InferenceProcess
     from loopwright.serve.model import (
         LogPolicy,
@@ -73,7 +73,7 @@ _HOMES = {
     "sticky": ("assign",),
     "wire": ("refusal",),
     "client": ("InferenceClient", "Inferred", "Predicted"),
-    "feedback": ("FeedbackRecord", "FeedbackRow", "feedback_rows", "pack_feedback"),
+    "feedback": ("FeedbackRecord", "FeedbackRow", "deliver_feedback", "feedback_rows", "pack_feedback"),
     "launch": ("InferenceProcess",),
     "model": ("LogPolicy", "Prediction", "PredictionStatus", "ServedEndpoint", "ServingState", "Variant"),
     "prediction_log": ("PredictionLog", "Record", "predictions_between", "read_predictions"),
@@ -113,6 +113,7 @@ __all__ = [
     "assign",
     "bytes_of",
     "contract_from",
+    "deliver_feedback",
     "export_edge",
     "export_mlserver",
     "export_triton",

@@ -6,16 +6,17 @@ What arrives while the disk is busy is written with the next call, so that many 
 from __future__ import annotations
 
 import asyncio
+import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Protocol
 
 import msgspec
 
-from loopwright.core import Invalid, LoopwrightError, Unavailable, is_id
-from loopwright.store import JournalReader, JournalWriter
+from loopwright.core import Invalid, LoopwrightError, Unavailable, decode, encode, is_id
+from loopwright.store import Cursor, JournalReader, JournalWriter
 
 ROWS_PER_RECORD = 1000
 MOST_ROWS = 100_000
@@ -23,6 +24,7 @@ _SEGMENT_BYTES = 16 << 20
 _MOST_BYTES = 4 << 30
 _MOST_WAITING = 1_024
 _LOOK_EVERY_S = 1.0
+_DELIVERED = "delivered.json"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FORM = 'send {"prediction_id": "…", "value": 1}, or {"rows": [...]} with several'
 
@@ -34,6 +36,11 @@ class FeedbackRow(msgspec.Struct, frozen=True, array_like=True):
     value: str | int | float | bool
     at: int
     received_at: int
+
+    @property
+    def known_at(self) -> datetime:
+        """When the truth became known."""
+        return _EPOCH + timedelta(microseconds=self.at)
 
 
 class FeedbackRecord(msgspec.Struct, frozen=True, array_like=True):
@@ -160,6 +167,43 @@ class FeedbackIntake:
                 next_step="is `loopwright up` running? it moves feedback on into tables",
             )
         self._writer.append_many(records)
+
+
+def deliver_feedback(folder: Path, send: Callable[[FeedbackRecord], object]) -> int:
+    """Hand on what a journal holds and was not handed on yet, in its order; how many rows. One process at a time.
+
+    What was handed on is noted after it was taken: killed in between, the same records are handed on again, rows and
+    times alike, which the receiver counts once.
+
+    Args:
+        send: takes a record, or raises.
+
+    Raises:
+        Unavailable: the folder cannot be written.
+        LoopwrightError: what `send` raises; the next call goes on from there.
+    """
+    reader, place, rows = JournalReader(folder), folder / _DELIVERED, 0
+    try:
+        cursor: Cursor = decode(place.read_bytes(), Cursor) if place.exists() else Cursor()
+        while (found := reader.read_batch(cursor, 1))[0]:
+            [(_, payload)], cursor = found
+            record = msgspec.msgpack.decode(payload, type=FeedbackRecord)
+            send(record)
+            rows += len(record.rows)
+            _note(place, cursor)
+        reader.drop_read(cursor)
+    except OSError as error:
+        raise Unavailable(f"the feedback journal {folder} cannot be kept: {error.strerror or error}") from error
+    return rows
+
+
+def _note(place: Path, cursor: Cursor) -> None:
+    fresh = place.with_name(f".{place.name}.new")
+    with fresh.open("wb") as file:
+        file.write(encode(cursor))
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(place)
 
 
 def _read(body: bytes) -> list[GivenFeedback]:

@@ -218,7 +218,7 @@ def _tidying(tidy: Callable[[], None], say: Callable[[str], None]) -> Iterator[N
             try:
                 tidy()
             except LoopwrightError as error:
-                say(f"the prediction log stays in its journal for now: {error}")
+                say(f"what was logged stays in its journal for now: {error}")
 
     threading.Thread(target=run, name="loopwright-tidy", daemon=True).start()
     try:
