@@ -114,7 +114,7 @@ COMPILE := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-ha
 	--no-emit-index-url --no-emit-find-links --no-header --no-annotate
 
 # The extras that every developer has. The others weigh too much for that; `make interop` proves them.
-LOCKED := demo postgres s3 redis pandas signing scan sbom grpc otel
+LOCKED := demo postgres s3 redis pandas signing scan sbom secrets grpc otel
 
 # The flights come with pandas, which the demo does not use and every process would load.
 UNUSED := pandas python-dateutil six tzdata

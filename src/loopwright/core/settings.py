@@ -14,7 +14,7 @@ from loopwright.core.errors import Invalid
 
 FILE_NAME = "loopwright.toml"
 DATA_FOLDER = ".loopwright"
-_LISTS = ("trusted_keys", "outgoing_allow")
+_LISTS = ("trusted_keys", "outgoing_allow", "secret_keys")
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -39,6 +39,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     require_signed: bool = False
     trusted_keys: tuple[str, ...] = ()
     outgoing_allow: tuple[str, ...] = ()
+    secret_keys: tuple[str, ...] = ()
     storage_options: dict[str, str] = {}
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from loopwright.core import Settings
 from loopwright.govern.webhooks.formats import Format, sign
+from loopwright.govern.webhooks.sealing import unseal
 
 if TYPE_CHECKING:
     from loopwright.store import Reply
@@ -28,12 +29,13 @@ def post(settings: Settings, form: Format, webhook: Any, id: str, body: str) -> 
 
     Raises:
         Invalid: the address is refused.
-        Unavailable: the receiver does not answer in time.
+        Unavailable: the receiver does not answer in time, or the webhook's secret cannot be unsealed.
     """
     from loopwright.store import Outgoing
 
     at = str(int(time.time()))
-    signature = sign(webhook.secret, id, at, body) if webhook.secret else ""
+    secret = unseal(settings.secret_keys, webhook.secret)
+    signature = sign(secret, id, at, body) if secret else ""
     headers = {"Content-Type": "application/json", "User-Agent": "loopwright", **form.headers(id, at, signature)}
     return Outgoing(settings.outgoing_allow, timeout_s=TIMEOUT_S).post(webhook.url, body.encode(), headers)
 

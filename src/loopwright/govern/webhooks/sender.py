@@ -22,6 +22,7 @@ from loopwright.core import Clock, Invalid, LoopwrightError, SystemClock, Unavai
 from loopwright.govern.webhooks import queue
 from loopwright.govern.webhooks.formats import Formats
 from loopwright.govern.webhooks.posting import Verdict, judge, pause_after, post
+from loopwright.govern.webhooks.sealing import seal_all
 from loopwright.store import Stores
 
 if TYPE_CHECKING:
@@ -96,6 +97,10 @@ class WebhookSender:
         return self._stores.events.head() - self._stores.events.cursor(READER)
 
     def _run(self) -> None:
+        try:
+            seal_all(self._stores)
+        except Exception:  # noqa: BLE001 (what is not sealed now is at the next start; deliveries must not wait for it)
+            _log.exception("the secrets of webhooks could not be sealed")
         while not self._stop.wait(self._interval_s):
             try:
                 self.turn()

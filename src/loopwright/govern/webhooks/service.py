@@ -13,6 +13,7 @@ from loopwright.govern.webhooks import queue
 from loopwright.govern.webhooks.formats import NATIVE, Formats
 from loopwright.govern.webhooks.model import Delivery, DeliveryState, Tried, Webhook, WebhookPage
 from loopwright.govern.webhooks.posting import post
+from loopwright.govern.webhooks.sealing import seal
 from loopwright.govern.webhooks.tables import webhook_deliveries, webhooks
 from loopwright.store import Stores
 
@@ -207,6 +208,8 @@ class WebhookService:
         for key, most in (("secret", _MAX_SECRET), ("description", _MAX_DESCRIPTION)):
             if len(values.get(key, "")) > most or "\x00" in values.get(key, ""):
                 raise Invalid(f"the {key} of a webhook is too long, or holds a NUL", next_step=f"use {most} characters")
+        if "secret" in values:
+            values["secret"] = seal(self.stores.location.settings.secret_keys, values["secret"])
         return values
 
     def _checked_events(self, format: str, given: Sequence[str]) -> Sequence[str]:

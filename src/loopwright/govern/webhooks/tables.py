@@ -8,7 +8,7 @@ from loopwright.store import Json, UtcTime, metadata
 
 _WAITING = text("ended_at IS NULL")
 
-# `secret` signs what is sent, so it is kept as it is; no operation gives it back.
+# `secret` signs what is sent, so it is kept whole; with a key it is sealed (sealing.py). No operation gives it back.
 webhooks = Table(
     "webhooks",
     metadata,
@@ -19,7 +19,7 @@ webhooks = Table(
     Column("events", Json, nullable=False),
     Column("format", String(40), nullable=False),
     Column("description", Text, nullable=False),
-    Column("secret", String(1000), nullable=False),
+    Column("secret", Text, nullable=False),
     Column("active", Boolean, nullable=False),
     Column("created_at", UtcTime, nullable=False),
     Column("updated_at", UtcTime, nullable=False),
