@@ -10,6 +10,7 @@ from tests.shape.source import ROOT
 
 from loopwright.serve.dataplane import DataPlane
 from loopwright.serve.explaining import Explanation
+from loopwright.serve.feedback import read_feedback
 from loopwright.serve.metrics import Metrics
 from loopwright.serve.prediction_log import NoPredictionLog
 from loopwright.serve.rest import App, Contract, contract_from
@@ -20,6 +21,8 @@ BLOCKS = re.findall(r"```json[^\n]*\n(.*?)```", TEXT, re.DOTALL)
 SHOWN = [
     ("POST", "/endpoints/NAME/predict"),
     ("POST", "/endpoints/NAME/versions/V/predict"),
+    ("GET", "/endpoints/NAME"),
+    ("POST", "/endpoints/NAME/feedback"),
     ("GET", "/v2"),
     ("POST", "/v2/models/NAME/infer"),
     ("GET", "/v2/models/NAME/versions/V/ready"),
@@ -52,8 +55,10 @@ def test_a_path_that_is_shown_is_there(method: str, path: str) -> None:
 
 
 def test_the_request_and_the_explanation_that_are_shown_have_their_form() -> None:
-    request, answer = BLOCKS
+    request, answer, by_key, feedback = BLOCKS
     assert msgspec.json.decode(request, type=PredictRequest).explain is True
+    assert msgspec.json.decode(by_key, type=PredictRequest).keys == {"origin": "JFK"}
+    assert len(read_feedback(feedback.encode())) == 1
     [told] = msgspec.json.decode(answer)["predictions"]
     explanation = msgspec.convert(told["explanation"], Explanation)
     assert sum(explanation.values.values()) == pytest.approx(explanation.answer - explanation.baseline)

@@ -125,7 +125,7 @@ class FeedbackIntake:
             Invalid: the body has another form, an id or a time is malformed, or there are too many rows.
             Unavailable: the disk is full or read-only, or too many requests wait for it.
         """
-        rows = feedback_rows(_read(body), datetime.now(UTC))
+        rows = feedback_rows(read_feedback(body), datetime.now(UTC))
         if len(self._waiting) >= _MOST_WAITING:
             raise Unavailable(f"{len(self._waiting)} requests wait for the disk", next_step="try again in a second")
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -206,7 +206,12 @@ def _note(place: Path, cursor: Cursor) -> None:
     fresh.replace(place)
 
 
-def _read(body: bytes) -> list[GivenFeedback]:
+def read_feedback(body: bytes) -> list[GivenFeedback]:
+    """The rows in the body of a request.
+
+    Raises:
+        Invalid: it has another form, or there are too many of them.
+    """
     try:
         told = _decode(body)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
