@@ -11,6 +11,7 @@ import numpy as np
 from loopwright.core import DType, Invalid
 from loopwright.models import Input
 from loopwright.serve.block import KIND_OF, Array
+from loopwright.serve.shaped import Shaped, array_of
 
 ABSENT: Any = type("Absent", (), {"__slots__": (), "__repr__": lambda _: "absent"})()
 """Stands in a row for an input that the request did not name."""
@@ -35,7 +36,7 @@ _INT64_LIMIT = 1 << 63
 class Column:
     """One input: which values it takes."""
 
-    __slots__ = ("allowed", "dtype", "is_whole", "kind", "name", "nullable", "plain")
+    __slots__ = ("allowed", "dtype", "is_whole", "kind", "name", "nullable", "plain", "shaped")
 
     def __init__(self, item: Input) -> None:
         self.name, self.dtype, self.nullable = item.name, item.dtype, item.nullable
@@ -43,6 +44,7 @@ class Column:
         self.is_whole = item.dtype is DType.INT64
         self.kind = KIND_OF[item.dtype]
         self.plain = self.allowed - {int}  # needs no second look
+        self.shaped = Shaped(item.name, item.dtype, item.shape) if item.shape else None
 
     def check_all(self, values: Sequence[Any]) -> Sequence[Any]:
         """The values, in the column's type.
@@ -86,6 +88,8 @@ class Column:
         """
         if values is None:
             raise self._refusal(0, "is not in the request")
+        if self.shaped is not None:
+            return self.shaped.check(values)
         if values.dtype.kind == "f" and self.kind == "f":
             found = values if values.dtype.itemsize in (4, 8) else values.astype(np.float32)
         elif self.kind == "s" or values.dtype.kind not in "fiub":
@@ -95,6 +99,37 @@ class Column:
         if found.dtype.kind == "f" and not np.isfinite(found).all():
             self._check_finite(found)
         return found
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one row's value; empty for a single one."""
+        return () if self.shaped is None else self.shaped.shape
+
+    def laid_out(self, values: Array) -> Array:
+        """An array of the input's shape: [rows], for which [rows, 1] is taken too, or [rows, *shape].
+
+        Raises:
+            Invalid: it has another shape.
+        """
+        if self.shaped is not None:
+            self.shaped.check_shape(values)
+        elif values.ndim == 2 and values.shape[1] == 1:
+            return values[:, 0]
+        elif values.ndim != 1:
+            shape = list(values.shape)
+            raise Invalid(f"input {self.name!r} has shape {shape}; a column has shape {shape[:1]} or {[*shape[:1], 1]}")
+        return values
+
+    def of_rows(self, values: Sequence[Any]) -> Array:
+        """Plain values row by row, as an array; values of a shape are nested lists.
+
+        Raises:
+            Invalid: a row has another shape, or is missing; the input and the row are named.
+        """
+        absent = next((row for row, value in enumerate(values) if value is ABSENT), None)
+        if absent is not None:
+            raise self._refusal(absent, "is not in the request")
+        return array_of(values, [len(values)]) if self.shaped is None else self.shaped.of_rows(values)
 
     def _number_array(self, values: Array) -> Array:
         """Numbers of another type than the column's."""

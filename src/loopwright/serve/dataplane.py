@@ -37,6 +37,8 @@ _SLOW_APPEND_S, _LOG_REST_S = 1.0, 10.0
 class Limits(msgspec.Struct, frozen=True):
     """What bounds the data plane's memory and the length of its turns.
 
+    A row whose inputs have a shape counts as one for each 256 values of them, or part of these.
+
     Attributes:
         queue_rows: how many rows may wait; a request that would exceed it is refused.
         request_rows: how many rows one request may have.
@@ -132,18 +134,20 @@ class DataPlane:
             NotFound: the version asked for is not served.
             Invalid: too many rows, or the variant that should answer lacks an input.
         """
-        count, limits = query.count, self._limits
-        if count > limits.request_rows:
-            raise Invalid(f"the request has {count} rows; at most {limits.request_rows} are taken at once")
-        query.is_large = count > limits.inline_rows
+        limits, weight = self._limits, endpoint.intake.load
+        load = query.count * weight
+        if load > limits.request_rows:
+            most = limits.request_rows // weight
+            raise Invalid(f"the request has {query.count} rows; at most {most} are taken at once")
+        query.is_large = load > limits.inline_rows
         parts = query.parts = parts_of(query, endpoint)
         query.waiting = len(parts)
         if query.is_large or not endpoint.inline:
             self._submit_aside(query)
             return
-        if self._waiting + count > limits.queue_rows:
+        if self._waiting + load > limits.queue_rows:
             self._shed(self._waiting)
-        self.metrics.queued_rows += count
+        self.metrics.queued_rows += query.count
         if not self._turn_queries:
             self._turn_began_ns = query.started_ns
         self._turn_queries += 1
@@ -169,7 +173,7 @@ class DataPlane:
         """Have parts answered in this turn of the event loop."""
         turn = self._turn
         for part in parts:
-            self._waiting += part.count
+            self._waiting += part.load
             mine = turn.get(part.loaded)
             if mine is None:
                 turn[part.loaded] = [part]
@@ -184,7 +188,7 @@ class DataPlane:
         lanes = [(part, self._lane_of(part)) for part in query.parts]
         for part, lane in lanes:
             waiting, most = (self._waiting, self._limits.queue_rows) if lane is None else (lane.rows, lane.most_rows)
-            if waiting + part.count > most:
+            if waiting + part.load > most:
                 self._shed(waiting)
         self.metrics.queued_rows += query.count
         for part, lane in lanes:

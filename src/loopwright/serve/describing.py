@@ -32,9 +32,10 @@ def versions_of(endpoint: LoadedEndpoint) -> list[str]:
 
 
 def metadata_of(endpoint: LoadedEndpoint) -> dict[str, Any]:
-    """The metadata of an endpoint: each input is a tensor of one value per row."""
+    """The metadata of an endpoint: the first dimension of each tensor is the row."""
     inputs = [
-        {"name": column.name, "datatype": DATATYPES[column.dtype], "shape": [-1]} for column in endpoint.intake.columns
+        {"name": column.name, "datatype": DATATYPES[column.dtype], "shape": [-1, *column.shape]}
+        for column in endpoint.intake.columns
     ]
     signature = endpoint.live[0].predictor.signature
     outputs = [
@@ -52,7 +53,7 @@ def metadata_of(endpoint: LoadedEndpoint) -> dict[str, Any]:
 def config_of(endpoint: LoadedEndpoint) -> dict[str, Any]:
     """The configuration that Triton would have for the endpoint: the first dimension of each tensor is the row."""
     inputs = [
-        {"name": column.name, "data_type": CONFIG_TYPES[column.dtype], "dims": [-1]}
+        {"name": column.name, "data_type": CONFIG_TYPES[column.dtype], "dims": [-1, *column.shape]}
         for column in endpoint.intake.columns
     ]
     outputs = [
@@ -92,8 +93,8 @@ def statistics_of(endpoint: LoadedEndpoint, metrics: Metrics, version: str = "")
 
 
 def signature_of(endpoint: LoadedEndpoint) -> dict[str, Any]:
-    """The endpoint as a signature of TensorFlow: a tensor of one value per row for each input."""
-    inputs = {column.name: _tensor_info(column.name, column.dtype, ()) for column in endpoint.intake.columns}
+    """The endpoint as a signature of TensorFlow; the first dimension of each tensor is the row."""
+    inputs = {column.name: _tensor_info(column.name, column.dtype, column.shape) for column in endpoint.intake.columns}
     outputs = {
         item.name: _tensor_info(item.name, item.dtype, item.shape)
         for item in endpoint.live[0].predictor.signature.outputs

@@ -15,6 +15,7 @@ from loopwright.core import Invalid
 from loopwright.models import Input, Signature
 from loopwright.serve.block import Array, Block
 from loopwright.serve.column import ABSENT, TYPES, Column
+from loopwright.serve.shaped import load_of
 
 Row = list[Any]
 Rows = list[Row] | Block
@@ -22,7 +23,12 @@ Rows = list[Row] | Block
 
 
 class Intake:
-    """The inputs of an endpoint: those of all of its variants, each once."""
+    """The inputs of an endpoint: those of all of its variants, each once.
+
+    Attributes:
+        shaped: whether an input has several values a row; rows are blocks then.
+        load: how many rows one row counts as, where rows are bounded.
+    """
 
     def __init__(self, signatures: Sequence[Signature]) -> None:
         self.columns = [Column(item) for item in _united(signatures)]
@@ -31,15 +37,18 @@ class Intake:
         self.uniform = all(_rules(signature) == _rules(signatures[0]) for signature in signatures)
         self.numeric = all(column.kind != "s" for column in self.columns)
         self.kinds = "".join(column.kind for column in self.columns)
+        self.load = load_of([column.shape for column in self.columns])
         self.shaped = any(item.shape for signature in signatures for item in signature.inputs)
         self.floats = set(self.kinds) == {"f"} and not self.shaped
 
-    def rows(self, columns: Sequence[tuple[str, Sequence[Any]]]) -> list[Row]:
-        """Rows from named columns of equal length.
+    def rows(self, columns: Sequence[tuple[str, Sequence[Any]]]) -> Rows:
+        """Rows from named columns of equal length; a value that has a shape is a nested list.
 
         Raises:
             Invalid: an input is unknown, named twice, missing, of another length, or holds a value of another type.
         """
+        if self.shaped:
+            return self._block_of_values(columns)
         count = len(columns[0][1])
         given: list[Any] = [None] * len(self.columns)
         seen = 0
@@ -59,6 +68,16 @@ class Intake:
             return [[values[0] for values in given]]
         return [list(row) for row in zip(*given, strict=True)]
 
+    def _block_of_values(self, columns: Sequence[tuple[str, Sequence[Any]]]) -> Block:
+        arrays: dict[str, Array] = {}
+        for name, values in columns:
+            if name in arrays:
+                raise Invalid(f"input {name!r} is in the request twice")
+            if name not in self.positions:
+                raise self._unknown(name)
+            arrays[name] = self.columns[self.positions[name]].of_rows(values)
+        return self.block(arrays)
+
     def rows_of_matrix(self, name: str, values: Sequence[Any], width: int) -> list[Row]:
         """Rows from one tensor that holds all inputs, in order.
 
@@ -75,7 +94,8 @@ class Intake:
         return rows
 
     def block(self, columns: Mapping[str, Array]) -> Block:
-        """Rows from named arrays of equal length, each of shape [rows] or [rows, 1].
+        """Rows from named arrays of equal length, each of shape [rows], [rows, 1] or, for an input with a shape,
+        [rows, *shape].
 
         A missing number is NaN (also among whole numbers, given as floats then), a missing string None.
 
@@ -88,7 +108,7 @@ class Intake:
             position = self.positions.get(name)
             if position is None:
                 raise self._unknown(name)
-            flat = _flat(name, values)
+            flat = self.columns[position].laid_out(values)
             if count not in (-1, len(flat)):
                 raise Invalid(f"input {name!r} has {len(flat)} values, where {next(iter(columns))!r} has {count}")
             count = len(flat)
@@ -104,6 +124,8 @@ class Intake:
         Raises:
             Invalid: it has another width, or holds a value that its input does not take.
         """
+        if self.shaped:
+            return self.block({name: matrix})
         self._check_width(name, matrix.shape[1])
         if not len(matrix):
             raise Invalid(f"the tensor {name!r} has no rows")
@@ -176,21 +198,19 @@ def _united(signatures: Sequence[Signature]) -> list[Input]:
     for signature in signatures:
         for item in signature.inputs:
             known = found.setdefault(item.name, item)
+            if item.shape != known.shape:
+                both = f"{list(known.shape)} and {list(item.shape)}"
+                raise Invalid(
+                    f"the variants take input {item.name!r} in different shapes: {both}",
+                    next_step="give them endpoints of their own",
+                )
             if TYPES[item.dtype] > TYPES[known.dtype]:
-                found[item.name] = Input(item.name, item.dtype, nullable=known.nullable or item.nullable)
+                nullable = known.nullable or item.nullable
+                found[item.name] = Input(item.name, item.dtype, nullable=nullable, shape=item.shape)
             elif item.nullable and not known.nullable:
-                found[item.name] = Input(item.name, known.dtype, nullable=True)
+                found[item.name] = Input(item.name, known.dtype, nullable=True, shape=item.shape)
     return list(found.values())
 
 
 def _rules(signature: Signature) -> list[tuple[str, frozenset[type], bool]]:
     return [(item.name, TYPES[item.dtype], item.nullable) for item in signature.inputs]
-
-
-def _flat(name: str, values: Array) -> Array:
-    if values.ndim == 2 and values.shape[1] == 1:
-        return values[:, 0]
-    if values.ndim != 1:
-        shape = list(values.shape)
-        raise Invalid(f"input {name!r} has shape {shape}; a column has shape {shape[:1]} or {[*shape[:1], 1]}")
-    return values

@@ -49,7 +49,7 @@ class Lane:
             self._loop = asyncio.get_running_loop()
             self._thread = threading.Thread(target=self._run, name=f"loopwright-{self._name}", daemon=True)
             self._thread.start()
-        self.rows += part.count
+        self.rows += part.load
         self._parts.put(part)
 
     def close(self) -> None:
@@ -88,7 +88,7 @@ class Lane:
                 break
             else:
                 batch.append(part)
-                size += part.count
+                size += part.load
             try:
                 part = self._parts.get_nowait()
             except queue.Empty:
@@ -98,8 +98,8 @@ class Lane:
         return batch, dropped
 
     def _fits(self, part: Part, first: Part, size: int) -> bool:
-        return part.loaded is first.loaded and form_of(part) is form_of(first) and size + part.count <= self._batch_rows
+        return part.loaded is first.loaded and form_of(part) is form_of(first) and size + part.load <= self._batch_rows
 
     def _done(self, batch: list[Part], dropped: list[Part]) -> None:
-        self.rows -= sum(part.count for part in (*batch, *dropped))
+        self.rows -= sum(part.load for part in (*batch, *dropped))
         self._settle(batch)

@@ -27,9 +27,7 @@ def parts_of(query: Query, endpoint: LoadedEndpoint) -> list[Part]:
         places.setdefault(endpoint.choose(key), []).append(place)
     if len(places) == 1:
         return [_whole(query, endpoint, next(iter(places)))]
-    return [
-        Part(query, endpoint, loaded, rows_for(query, loaded, chosen), chosen) for loaded, chosen in places.items()
-    ]
+    return [Part(query, endpoint, loaded, rows_for(query, loaded, chosen), chosen) for loaded, chosen in places.items()]
 
 
 def rows_for(query: Query, loaded: LoadedVariant, places: Sequence[int] | None = None) -> Rows:
@@ -61,14 +59,14 @@ def _taken(rows: Rows, places: Sequence[int]) -> Rows:
 def in_batches(parts: list[Part], most: int) -> Iterator[list[Part]]:
     """Parts in groups of at most `most` rows, or of one part; those of a group have their rows in one form."""
     if len(parts) == 1 or (
-        len({part.rows.__class__ for part in parts}) == 1 and sum([part.count for part in parts]) <= most
+        len({part.rows.__class__ for part in parts}) == 1 and sum([part.load for part in parts]) <= most
     ):
         yield parts
         return
     batch: list[Part] = []
     size, form = 0, None
     for part in parts:
-        rows, own = part.count, form_of(part)
+        rows, own = part.load, form_of(part)
         if batch and (size + rows > most or own is not form):
             yield batch
             batch, size = [], 0

@@ -92,12 +92,13 @@ class Part:
     back at once.
     """
 
-    __slots__ = ("batch", "count", "endpoint", "failure", "loaded", "places", "query", "rows", "start")
+    __slots__ = ("batch", "count", "endpoint", "failure", "load", "loaded", "places", "query", "rows", "start")
 
     def __init__(
         self, query: Query, endpoint: LoadedEndpoint, loaded: LoadedVariant, rows: Rows, places: list[int] | None
     ) -> None:
         self.count = query.count if places is None else len(places)
+        self.load = self.count * endpoint.intake.load  # in rows, where these are bounded
         self.query, self.endpoint, self.loaded, self.rows = query, endpoint, loaded, rows
         self.places = places  # where the rows stand in the query; None for all of them
         self.batch: Batch | None = None  # the run that answered it, whose row number `start` is its first

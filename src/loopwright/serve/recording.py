@@ -16,6 +16,7 @@ from loopwright.serve.intake import Rows
 from loopwright.serve.metrics import Metrics
 from loopwright.serve.model import PredictionStatus
 from loopwright.serve.query import Batch, Part, Query
+from loopwright.serve.shaped import digested
 
 Chosen = tuple[Part, list[str]]
 """A part to log, and the ids of its rows."""
@@ -131,6 +132,8 @@ def _record(
     """The record of rows, which have all ids, of parts, which have all one variant and outcome."""
     first = parts[0]
     failure, redaction = first.failure, first.loaded.redaction
+    if first.endpoint.intake.shaped and isinstance(rows, Block):
+        rows = digested(rows)
     if redaction is not None:
         rows = redaction.inputs(rows, secret()) if redaction.touches_inputs else rows
         keys = redaction.keys(keys, secret())

@@ -33,11 +33,12 @@ class Shadows:
         if not answer.query.parts[0].endpoint.shadows or not any(answer.ids):
             return
         count = answer.query.count
-        if self._rows + count > self._most_rows:
+        load = sum(part.load for part in answer.query.parts)
+        if self._rows + load > self._most_rows:
             self._metrics.shadows_dropped += count
             return
         self._waiting.append(answer)
-        self._rows += count
+        self._rows += load
         self._start()
 
     def _start(self) -> None:
@@ -67,7 +68,7 @@ class Shadows:
 
     def _keep(self, answer: Answer, parts: list[Part]) -> None:
         """Log what the shadows said, and go on."""
-        self._rows -= answer.query.count
+        self._rows -= sum(part.load for part in answer.query.parts)
         self._is_busy = False
         self._start()
         records = [record for part in parts if (record := self._record(answer, part)) is not None]

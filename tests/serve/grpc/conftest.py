@@ -13,6 +13,7 @@ from tests.serve.conftest import Plane, adding_bundle
 
 from loopwright.models import Bundle
 from loopwright.serve import Variant
+from loopwright.serve.dataplane import Limits
 from loopwright.serve.grpc import GrpcServer
 from loopwright.serve.grpc.server import GrpcLimits
 from loopwright.serve.repository import PlaneRepository
@@ -37,6 +38,14 @@ class Serving:
     def run(self, work: Any) -> Any:
         return asyncio.run_coroutine_threadsafe(work, self.loop).result(30)
 
+    def unfinished(self) -> int:
+        """How many bytes wait for the rest of their messages, when the server's turn is over."""
+
+        async def found() -> int:
+            return self.server.unfinished_bytes
+
+        return int(self.run(found()))
+
     def stop(self) -> None:
         self.run(self.server.drain(2))
         self.loop.call_soon_threadsafe(self.loop.stop)
@@ -57,7 +66,7 @@ def make_serving(plus: Bundle, tmp_path: Path) -> Iterator[MakeServing]:
     running: list[Serving] = []
 
     def make(**limits: Any) -> Serving:
-        made = Plane(tmp_path)
+        made = Plane(tmp_path, Limits(turn_s=60.0))  # sheds nothing, however busy the machine is
         made.serve((Variant("champion", "model:plus@1", "0" * 64), plus), name="plus")
         running.append(Serving(made, GrpcLimits(**limits) if limits else None))
         return running[-1]

@@ -103,7 +103,7 @@ def test_metadata_a_deadline_and_a_cancelled_call_leave_the_connection_as_it_was
             call.cancel()
         else:
             assert float(values_of(call.result())[0]) == number + 1
-    assert serving.server.unfinished_bytes == 0
+    assert serving.unfinished() == 0
     assert serving.server.connections == 1
 
 

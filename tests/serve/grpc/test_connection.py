@@ -165,7 +165,7 @@ def test_a_broken_rule_ends_the_connection_with_its_reason(
 ) -> None:
     raw.send(sent)
     assert raw.goodbye().name == trouble
-    assert serving.server.unfinished_bytes == 0
+    assert serving.unfinished() == 0
 
 
 def test_cancelling_without_end_ends_the_connection(raw: Raw) -> None:
@@ -193,7 +193,7 @@ def test_a_request_that_does_not_arrive_is_given_up(raw: Raw, serving: Serving) 
     raw.send(HELLO, frame(frames.HEADERS, frames.END_HEADERS, 1, head()), frame(frames.DATA, 0, 1, message([1.0])[:9]))
     fields, _ = raw.answer(1)
     assert fields["grpc-status"] == "4"
-    assert serving.server.unfinished_bytes == 0
+    assert serving.unfinished() == 0
     silent = Raw(serving)
     assert silent.goodbye().name == "TOO_MUCH"
 
@@ -241,5 +241,5 @@ def test_any_frames_leave_the_server_answering(serving: Serving, capfd: pytest.C
             break
         time.sleep(0.01)
     assert serving.server.connections <= 1
-    assert serving.server.unfinished_bytes == 0
+    assert serving.unfinished() == 0
     assert "Traceback" not in capfd.readouterr().err

@@ -129,6 +129,8 @@ def rows_of(inputs: Any, intake: Intake) -> Rows:
     """
     if not inputs:
         raise Invalid("the request has no inputs", next_step=f"the model takes {', '.join(intake.names)}")
+    if intake.shaped:
+        return intake.block({name: _array(name, tensor) for name, tensor in inputs.items()})
     if len(inputs) == 1:
         [(name, tensor)] = inputs.items()
         shape = [dim.size for dim in tensor.tensor_shape.dim]

@@ -45,7 +45,8 @@ _ONE, _ONE_BY_ONE = [1], [1, 1]
 def rows_of(request: Any, intake: Intake) -> Rows:
     """The request's rows in the order of an endpoint's inputs.
 
-    Either one tensor per input, of shape [rows] or [rows, 1], or one tensor of shape [rows, inputs] that holds all.
+    Either one tensor per input, of shape [rows], [rows, 1] or, where the input has a shape, [rows, *shape]; or one
+    tensor of shape [rows, inputs] that holds all.
 
     Raises:
         Invalid: a tensor or value does not fit; the tensor and the row are named.
@@ -55,6 +56,8 @@ def rows_of(request: Any, intake: Intake) -> Rows:
         raise Invalid("the request has no inputs", next_step=f"the model takes {', '.join(intake.names)}")
     if raw and len(raw) != len(tensors):
         raise Invalid(f"the request has {len(tensors)} inputs and {len(raw)} raw contents")
+    if intake.shaped:
+        return intake.block(_arrays(tensors, raw, shaped=True))
     row = _float_row(tensors, raw, intake) if intake.floats else None
     if row is not None:
         return row
@@ -67,13 +70,19 @@ def rows_of(request: Any, intake: Intake) -> Rows:
         plain = _plain_columns(tensors, raw)
         if plain is not None:
             return intake.rows(plain)
+    return intake.block(_arrays(tensors, raw, shaped=False))
+
+
+def _arrays(tensors: Any, raw: Any, *, shaped: bool) -> dict[str, Array]:
+    """The tensors as arrays, by name: as long as there are rows, or in their own shapes."""
     columns: dict[str, Array] = {}
     for number, tensor in enumerate(tensors):
         if tensor.name in columns:
             raise Invalid(f"input {tensor.name!r} is in the request twice")
-        shape = _column_shape(tensor)
-        columns[tensor.name] = _array(tensor, shape, raw[number] if raw else None)
-    return intake.block(columns)
+        shape = list(tensor.shape) if shaped else _column_shape(tensor)
+        found = _array(tensor, shape, raw[number] if raw else None)
+        columns[tensor.name] = found.reshape(shape) if shaped else found
+    return columns
 
 
 def _float_row(tensors: Any, raw: Any, intake: Intake) -> Block | None:

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from loopwright.core import Invalid, LoopwrightError
-from loopwright.serve.intake import Intake, Row
+from loopwright.serve.intake import Intake, Rows
 from loopwright.serve.rest.contract import Contract
 from loopwright.serve.rest.desk import Desk
 from loopwright.serve.rest.http import JSON, Exchange
@@ -42,7 +42,7 @@ def _alive(exchange: Exchange, _values: Values) -> None:
     exchange.respond(200, b"Healthy", _PLAIN)
 
 
-def _rows(given: Any, intake: Intake) -> list[Row]:
+def _rows(given: Any, intake: Intake) -> Rows:
     """The rows in `input_data`, `data` or `inputs`: a split frame, a list with an item per row, or lists by input."""
     if given.__class__ is not dict or not isinstance(given, dict):
         return rows_of_instances(given, intake, "the body")

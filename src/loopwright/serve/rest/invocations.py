@@ -14,7 +14,7 @@ import msgspec
 
 from loopwright import __version__
 from loopwright.core import Invalid, LoopwrightError
-from loopwright.serve.intake import Intake, Row
+from loopwright.serve.intake import Intake, Rows
 from loopwright.serve.query import Answer
 from loopwright.serve.rest.contract import Contract
 from loopwright.serve.rest.desk import Desk
@@ -40,7 +40,7 @@ from loopwright.serve.rest.tabular import (
 
 _PLAIN = b"text/plain; charset=utf-8"
 _encode = msgspec.json.encode
-_READERS: dict[str, Callable[[Any, Intake], list[Row]]] = {
+_READERS: dict[str, Callable[[Any, Intake], Rows]] = {
     "dataframe_split": rows_of_split,
     "dataframe_records": rows_of_instances,
     "instances": rows_of_instances,
@@ -115,7 +115,7 @@ class Invocations:
         return JSON
 
 
-def _read(body: bytes, content_type: bytes, intake: Intake) -> tuple[list[Row], bool]:
+def _read(body: bytes, content_type: bytes, intake: Intake) -> tuple[Rows, bool]:
     """The rows, and whether they came as a bare list, which is answered by a bare list.
 
     Raises:
@@ -137,7 +137,7 @@ def _read(body: bytes, content_type: bytes, intake: Intake) -> tuple[list[Row], 
     return _rows_of_object(given, intake), False
 
 
-def _rows_of_object(given: dict[str, Any], intake: Intake) -> list[Row]:
+def _rows_of_object(given: dict[str, Any], intake: Intake) -> Rows:
     named = [name for name in _READERS if name in given]
     if len(named) > 1:
         raise Invalid(f"the body has {' and '.join(named)}; it takes one of them")
@@ -145,7 +145,7 @@ def _rows_of_object(given: dict[str, Any], intake: Intake) -> list[Row]:
         return rows_of_records([given], intake)  # one bare record
     unknown = sorted(set(given) - {*_READERS, "params", "signature_name"})
     if not named or unknown:
-        fact = f"the body has {', '.join(unknown)}" if unknown else "the body has no rows"
+        fact = f"the body has {', '.join(map(repr, unknown[:20]))}" if unknown else "the body has no rows"
         raise Invalid(fact, next_step=f"send one of {', '.join(_READERS)}")
     if given.get("params"):
         raise Invalid("the model takes no params")

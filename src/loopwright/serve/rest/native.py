@@ -19,7 +19,7 @@ from loopwright.serve.explaining import Explainer, Explanation
 from loopwright.serve.feature_reads import FeatureReads
 from loopwright.serve.feedback import FeedbackIntake
 from loopwright.serve.filling import described, fill, looked_up, needs_lookup
-from loopwright.serve.intake import Row, Rows
+from loopwright.serve.intake import Rows
 from loopwright.serve.loaded import LoadedEndpoint
 from loopwright.serve.query import Answer
 from loopwright.serve.rest import v2
@@ -161,7 +161,7 @@ def _read(body: bytes) -> PredictRequest:
         raise Invalid(f"the request cannot be read: {error}", next_step=hint) from None
 
 
-def _rows(request: PredictRequest, endpoint: LoadedEndpoint) -> list[Row]:
+def _rows(request: PredictRequest, endpoint: LoadedEndpoint) -> Rows:
     if (request.rows is None) == (request.columns is None):
         raise Invalid("the request has one of 'rows' and 'columns'")
     if request.rows is not None:

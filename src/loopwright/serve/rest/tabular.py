@@ -17,7 +17,7 @@ import msgspec
 
 from loopwright.core import DType, Invalid, LoopwrightError
 from loopwright.serve.column import ABSENT, Column
-from loopwright.serve.intake import Intake, Row
+from loopwright.serve.intake import Intake, Rows
 from loopwright.serve.query import Answer
 
 JSON, CSV, LINES = "application/json", "text/csv", "application/jsonlines"
@@ -63,7 +63,7 @@ def _constant(word: str) -> None:
         raise Invalid(f"the body holds {word}, which no input takes", next_step="write a missing value as null")
 
 
-def rows_of_instances(instances: Any, intake: Intake, where: str = "instances") -> list[Row]:
+def rows_of_instances(instances: Any, intake: Intake, where: str = "instances") -> Rows:
     """Rows from a list with one item per row: a record, a list with a value per input, or the value of the only input.
 
     Raises:
@@ -76,7 +76,7 @@ def rows_of_instances(instances: Any, intake: Intake, where: str = "instances") 
     return rows_of_lists(instances, intake)
 
 
-def rows_of_records(records: Sequence[Any], intake: Intake) -> list[Row]:
+def rows_of_records(records: Sequence[Any], intake: Intake) -> Rows:
     """Rows from objects with a value per input; null, or no value at all, where one is missing.
 
     Raises:
@@ -96,7 +96,7 @@ def rows_of_records(records: Sequence[Any], intake: Intake) -> list[Row]:
     return intake.rows(list(columns.items()))
 
 
-def rows_of_lists(lists: Sequence[Any], intake: Intake, names: Sequence[str] = ()) -> list[Row]:
+def rows_of_lists(lists: Sequence[Any], intake: Intake, names: Sequence[str] = ()) -> Rows:
     """Rows from lists with a value per input.
 
     Args:
@@ -106,6 +106,8 @@ def rows_of_lists(lists: Sequence[Any], intake: Intake, names: Sequence[str] = (
         Invalid: a row has another length than there are inputs, or a value does not fit.
     """
     names = names or intake.names
+    if intake.shaped and len(names) == 1:  # a row is the value itself, or a list that holds it
+        return intake.rows([(names[0], lists)])
     found = []
     for number, row in enumerate(lists):
         given = row if row.__class__ is list else [row]
@@ -120,7 +122,7 @@ def rows_of_lists(lists: Sequence[Any], intake: Intake, names: Sequence[str] = (
     return intake.rows(list(zip(names, zip(*found, strict=True), strict=True)))
 
 
-def rows_of_columns(columns: Any, intake: Intake, where: str = "inputs") -> list[Row]:
+def rows_of_columns(columns: Any, intake: Intake, where: str = "inputs") -> Rows:
     """Rows from an object with a list per input, or from what `rows_of_instances` takes.
 
     Raises:
@@ -139,7 +141,7 @@ def rows_of_columns(columns: Any, intake: Intake, where: str = "inputs") -> list
     return intake.rows(given)
 
 
-def rows_of_split(split: Any, intake: Intake) -> list[Row]:
+def rows_of_split(split: Any, intake: Intake) -> Rows:
     """Rows from `{"columns": [...], "data": [[...], ...]}`, as pandas writes a frame; an index is left aside.
 
     Raises:
@@ -154,7 +156,7 @@ def rows_of_split(split: Any, intake: Intake) -> list[Row]:
     return rows_of_lists(data, intake, tuple(columns))
 
 
-def rows_of_lines(body: bytes, intake: Intake) -> list[Row]:
+def rows_of_lines(body: bytes, intake: Intake) -> Rows:
     """Rows from JSON lines, each a record, a list, or `{"features": [...]}`.
 
     Raises:
@@ -166,7 +168,7 @@ def rows_of_lines(body: bytes, intake: Intake) -> list[Row]:
     return rows_of_instances(lines, intake, "lines")
 
 
-def rows_of_csv(body: bytes, intake: Intake) -> list[Row]:
+def rows_of_csv(body: bytes, intake: Intake) -> Rows:
     """Rows from CSV. The first line is a header if it holds the names of inputs; without one, the order is theirs.
 
     Raises:
@@ -225,7 +227,7 @@ def lines_of(answer: Answer) -> bytes:
     return b"".join(_encode(item) + b"\n" for item in predictions_of(answer))
 
 
-def _rows_of_texts(lines: list[list[str]], intake: Intake, names: Sequence[str]) -> list[Row]:
+def _rows_of_texts(lines: list[list[str]], intake: Intake, names: Sequence[str]) -> Rows:
     columns = [intake.columns[intake.positions[name]] for name in names]
     for number, line in enumerate(lines):
         if len(line) != len(columns):

@@ -13,7 +13,7 @@ import msgspec
 from loopwright.core import Invalid, NotFound
 from loopwright.models import Task
 from loopwright.serve.describing import signature_of, versions_of
-from loopwright.serve.intake import Row
+from loopwright.serve.intake import Rows
 from loopwright.serve.loaded import LoadedEndpoint
 from loopwright.serve.query import Answer
 from loopwright.serve.rest import v2
@@ -74,7 +74,7 @@ class TensorFlowServing:
             raise Invalid(f"model {endpoint.spec.name!r} is no regression", next_step="use :classify or :predict")
         self._ask(exchange, values, endpoint, rows, lambda answer: (_encode({"results": predictions_of(answer)}), JSON))
 
-    def _examples(self, exchange: Exchange, values: Values) -> tuple[LoadedEndpoint, list[Row]]:
+    def _examples(self, exchange: Exchange, values: Values) -> tuple[LoadedEndpoint, Rows]:
         """The rows of a request to classify or regress: each is its `context`, overruled by its own values."""
         request = _request(self._desk.body(exchange))
         examples, context = request.get("examples"), request.get("context", {})
@@ -84,7 +84,7 @@ class TensorFlowServing:
         joined = [{**context, **item} if item.__class__ is dict else item for item in examples]
         return endpoint, rows_of_records(joined, endpoint.intake)
 
-    def _ask(self, exchange: Exchange, values: Values, endpoint: LoadedEndpoint, rows: list[Row], write: Write) -> None:
+    def _ask(self, exchange: Exchange, values: Values, endpoint: LoadedEndpoint, rows: Rows, write: Write) -> None:
         self._desk.ask(exchange, endpoint, rows, write, v2.refusal, version=version_of(endpoint, values))
 
     def _status(self, exchange: Exchange, values: Values) -> None:

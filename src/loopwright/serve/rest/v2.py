@@ -16,8 +16,9 @@ import msgspec
 from loopwright.core import Invalid, LoopwrightError
 from loopwright.models import Output
 from loopwright.serve.column import ABSENT
-from loopwright.serve.intake import Intake, Row
+from loopwright.serve.intake import Intake, Row, Rows
 from loopwright.serve.query import Answer
+from loopwright.serve.shaped import array_of
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -74,10 +75,11 @@ def read_request(body: bytes) -> InferRequest:
         raise Invalid(f"the request is not of the protocol's form: {error}", next_step=hint) from None
 
 
-def rows_of(request: InferRequest, intake: Intake) -> list[Row]:
+def rows_of(request: InferRequest, intake: Intake) -> Rows:
     """The request's rows in the order of an endpoint's inputs.
 
-    Either one tensor per input, of shape [rows] or [rows, 1], or one tensor of shape [rows, inputs] that holds all.
+    Either one tensor per input, of shape [rows], [rows, 1] or, where the input has a shape, [rows, *shape]; or one
+    tensor of shape [rows, inputs] that holds all.
 
     Raises:
         Invalid: a tensor or value does not fit; the tensor and the row are named.
@@ -85,6 +87,11 @@ def rows_of(request: InferRequest, intake: Intake) -> list[Row]:
     tensors = request.inputs
     if not tensors:
         raise Invalid("the request has no inputs", next_step=f"the model takes {', '.join(intake.names)}")
+    if intake.shaped:
+        arrays = {tensor.name: array_of(values_of(tensor), tensor.shape) for tensor in tensors}
+        if len(arrays) < len(tensors):
+            raise Invalid("an input is in the request twice")
+        return intake.block(arrays)
     row = _single_row(tensors, intake)
     if row is not None:
         return [row]
