@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from loopwright.data import DatasetService
     from loopwright.features import FeatureStore
     from loopwright.govern import HistoryService, StorageService, TokenService, WebhookService
-    from loopwright.loop import LoopService
+    from loopwright.loop import LoopService, ScoringJobService
     from loopwright.models import ModelService
     from loopwright.monitor import MonitorService, TraceService
     from loopwright.pipeline import PipelineService
@@ -63,6 +63,7 @@ SERVICES: dict[str, tuple[str, str, str]] = {
     "rollouts": ("loopwright.release", "RolloutService", "rollouts"),
     "approvals": ("loopwright.release", "ApprovalService", "approvals"),
     "loops": ("loopwright.loop", "LoopService", "loops"),
+    "scoring_jobs": ("loopwright.loop", "ScoringJobService", "scoring_jobs"),
     "events": ("loopwright.govern", "HistoryService", "events"),
     "tokens": ("loopwright.govern", "TokenService", "tokens"),
     "storage": ("loopwright.govern", "StorageService", "storage"),
@@ -231,6 +232,13 @@ class Services:
         from loopwright.loop import LoopService
 
         return LoopService(self.stores, self.scope)
+
+    @cached_property
+    def scoring_jobs(self) -> ScoringJobService:
+        """Batch scoring that is declared once and runs when its triggers fire."""
+        from loopwright.loop import ScoringJobService
+
+        return ScoringJobService(self.stores, self.scope)
 
     @cached_property
     def events(self) -> HistoryService:

@@ -35,6 +35,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "approvals": ("loopwright.cli.derived", "approvals", "Approvals: list, grant, deny."),
     "predictions": ("loopwright.cli.predictions", "predictions", "Logged predictions: list, show, query, locate."),
     "monitors": ("loopwright.cli.derived", "monitors", "Monitors: declare, windows, alerts."),
+    "scoring": ("loopwright.cli.scoring", "scoring", "Batch scoring jobs: apply, list, trigger, runs."),
     "loops": ("loopwright.cli.loops", "loops", "Loops: apply, list, trigger, runs."),
     "events": ("loopwright.cli.history", "events", "The log of events, oldest first; --follow to watch."),
     "audit": ("loopwright.cli.history", "audit", "Verify the chain of events."),

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
         OnNewVersion,
         Settled,
     )
+    from loopwright.loop.scoring.carrying import carry_out
+    from loopwright.loop.scoring.declare import check_job, load_scoring_jobs
+    from loopwright.loop.scoring.model import ScoringJob, ScoringJobInfo, ScoringRun, ScoringState
+    from loopwright.loop.scoring.service import ScoringJobService
     from loopwright.loop.service import LoopService
     from loopwright.loop.status import LoopStatus
 
@@ -47,6 +51,10 @@ _HOMES = {
         "OnNewVersion",
         "Settled",
     ),
+    "scoring.carrying": ("carry_out",),
+    "scoring.declare": ("check_job", "load_scoring_jobs"),
+    "scoring.model": ("ScoringJob", "ScoringJobInfo", "ScoringRun", "ScoringState"),
+    "scoring.service": ("ScoringJobService",),
     "service": ("LoopService",),
     "status": ("LoopStatus",),
 }
@@ -67,11 +75,19 @@ __all__ = [
     "Manual",
     "OnAlert",
     "OnNewVersion",
+    "ScoringJob",
+    "ScoringJobInfo",
+    "ScoringJobService",
+    "ScoringRun",
+    "ScoringState",
     "Settled",
     "WorkspaceClock",
+    "carry_out",
+    "check_job",
     "check_loop",
     "every",
     "load_loops",
+    "load_scoring_jobs",
     "manual",
     "on_alert",
     "on_new_version",

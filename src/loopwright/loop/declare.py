@@ -44,6 +44,20 @@ def load_loops(path: str | Path) -> list[Loop]:
     Raises:
         Invalid: the file cannot be read, is not YAML, or a field is missing, unknown or out of range.
     """
+    source = Path(path)
+    found = read_documents(path)
+    loops = [_convert(item, str(source)) for item in found]
+    if not loops:
+        raise Invalid("declares no loop", where=str(source), next_step=_FIELDS)
+    return loops
+
+
+def read_documents(path: str | Path) -> list[Any]:
+    """What a YAML file declares: its documents, and the items of those that are lists.
+
+    Raises:
+        Invalid: the file cannot be read, or is not YAML.
+    """
     import yaml
 
     source = Path(path)
@@ -56,10 +70,7 @@ def load_loops(path: str | Path) -> list[Loop]:
             f"not valid YAML: {_one_line(error)}", where=str(source), next_step="use spaces, not tabs"
         ) from None
     found = [item for document in documents for item in (document if isinstance(document, list) else [document])]
-    loops = [_convert(item, str(source)) for item in found if item is not None]
-    if not loops:
-        raise Invalid("declares no loop", where=str(source), next_step=_FIELDS)
-    return loops
+    return [item for item in found if item is not None]
 
 
 def check_loop(loop: Loop) -> Loop:
@@ -76,7 +87,7 @@ def check_loop(loop: Loop) -> Loop:
         raise Invalid(
             f"{loop.pipeline!r} is not a pipeline", where=f"{where}, field pipeline", next_step="write module:function"
         )
-    _check_triggers(loop.triggers, where)
+    check_triggers(loop.triggers, where)
     _check_params(loop, where)
     for index, gate in enumerate(loop.gates):
         check_gate(gate, f"{where}, field gates[{index}]")
@@ -100,7 +111,12 @@ def _convert(item: Any, source: str) -> Loop:
         raise Invalid(error.message, where=joined, next_step=error.next_step) from None
 
 
-def _check_triggers(triggers: Iterable[AnyTrigger], where: str) -> None:
+def check_triggers(triggers: Iterable[AnyTrigger], where: str) -> None:
+    """Refuse triggers that can never fire.
+
+    Raises:
+        Invalid: naming the trigger's place in `where`.
+    """
     for index, trigger in enumerate(triggers):
         place = f"{where}, field triggers[{index}]"
         match trigger:

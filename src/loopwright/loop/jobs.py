@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 import psutil
@@ -35,6 +35,17 @@ class JobResult(msgspec.Struct, frozen=True):
     status: str
     outputs: dict[str, Any] = {}
     error: str = ""
+
+
+class Order(Protocol):
+    """What a job is of: the id of its run, which is among its arguments, too, behind `--run-id`."""
+
+    @property
+    def run_id(self) -> str: ...
+
+    def arguments(self, root: Path) -> list[str]:
+        """The command line, for the project in the folder `root`."""
+        ...
 
 
 class JobOrder(msgspec.Struct, frozen=True):
@@ -69,7 +80,7 @@ class Jobs:
         self._processes: dict[str, psutil.Process] = {}
         self._exit_codes: dict[str, int] = {}
 
-    def ensure(self, order: JobOrder) -> None:
+    def ensure(self, order: Order) -> None:
         """Let the job run: found if a controller that is gone started it, else started.
 
         Raises:
@@ -157,7 +168,7 @@ class Jobs:
         for run_id in self.any_running():
             self.stop(run_id)
 
-    def _start(self, order: JobOrder) -> None:
+    def _start(self, order: Order) -> None:
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             # One byte per start, before it: a job that kills the machine is not started for ever.
@@ -173,7 +184,7 @@ class Jobs:
                     start_new_session=True,
                 )
         except OSError as error:
-            raise Unavailable(f"the training job cannot be started: {error.strerror or error}") from error
+            raise Unavailable(f"the job cannot be started: {error.strerror or error}") from error
         self._watch(order.run_id, psutil.Process(child.pid), child)
 
     def _watch(self, run_id: str, process: psutil.Process, child: subprocess.Popen[bytes] | None = None) -> None:

@@ -13,6 +13,8 @@ from loopwright.loop.model import LoopRun, LoopState
 from loopwright.loop.moving import actor_of, move
 from loopwright.loop.rooms import Rooms
 from loopwright.loop.rows import active_runs, find_run
+from loopwright.loop.scoring import passing as scoring
+from loopwright.loop.scoring.rows import all_jobs
 from loopwright.loop.starting import collect, start_waiting
 from loopwright.loop.transitions import Failed
 
@@ -37,9 +39,10 @@ class Pass:
         self.troubles = []
         stores = self._ws.stores
         now = stores.clock.now()
-        rooms = [self._rooms(project, "controller") for project in self._ws.endpoints.projects()]
+        rooms = [self._rooms(project, "controller") for project in self._projects()]
         moved = [self._guarded(f"monitors of {ws.scope.project}", partial(_watch, ws)) for ws in rooms]
         moved += [collect(stores, now), start_waiting(stores, now)]
+        moved.append(self._guarded("scoring jobs", partial(scoring.step, self._ws, self._jobs, now)))
         for ws in rooms:
             for rollout in ws.rollouts.list(active=True):
                 judged = partial(rolling.judge_rollout, ws, rollout)
@@ -53,6 +56,12 @@ class Pass:
 
     def _rooms(self, project: str, actor: str) -> Rooms:
         return self._ws.scoped(Scope(project, actor))
+
+    def _projects(self) -> list[str]:
+        """The projects that have endpoints or scoring jobs."""
+        with self._ws.stores.db.read() as connection:
+            scored = {info.project for info in all_jobs(connection)}
+        return sorted({*self._ws.endpoints.projects(), *scored})
 
     def _publish(self) -> bool:
         """Catch up with a change whose maker was killed, or met a full disk, before the file was written."""
@@ -114,12 +123,16 @@ class Pass:
 
     def _end_stray_jobs(self, runs: Sequence[LoopRun]) -> None:
         """A job whose run was cancelled is of no use."""
-        wanted = {run.training_run for run in runs}
+        if not self._jobs.watched():
+            return
+        wanted = {run.training_run for run in runs} | scoring.running_ids(self._ws)
         for job in self._jobs.watched():
             if job not in wanted and not self._is_wanted_now(job):
                 self._jobs.stop(job)
 
     def _is_wanted_now(self, job: str) -> bool:
+        if job in scoring.running_ids(self._ws):
+            return True
         with self._ws.stores.db.read() as connection:
             return any(run.training_run == job for run in active_runs(connection))
 

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from loopwright.models import ModelService
     from loopwright.monitor import MonitorService
     from loopwright.release import ApprovalService, EndpointService, RolloutService
+    from loopwright.serve import ScoringService
     from loopwright.store import Stores
     from loopwright.track import RunService
 
@@ -27,6 +28,8 @@ class Rooms(Protocol):
     def runs(self) -> RunService: ...
     @property
     def models(self) -> ModelService: ...
+    @property
+    def scoring(self) -> ScoringService: ...
     @property
     def monitors(self) -> MonitorService: ...
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Column, Float, Index, Integer, String, Table, Text, text
+from sqlalchemy import BigInteger, Boolean, Column, Float, Index, Integer, String, Table, Text, text
 
 from loopwright.store import Json, UtcTime, metadata
 
@@ -85,4 +85,47 @@ loop_controllers = Table(
     Column("host", String(200), nullable=False),
     Column("pid", Integer, nullable=False),
     Column("pid_started", Float, nullable=False),
+)
+
+# Declared jobs of batch scoring. `scored_to` is the version of the input up to which rows are scored.
+scoring_jobs = Table(
+    "scoring_jobs",
+    metadata,
+    Column("project", String(128), primary_key=True),
+    Column("name", String(128), primary_key=True),
+    Column("spec", Json, nullable=False),
+    Column("revision", Integer, nullable=False),
+    Column("declared_at", UtcTime, nullable=False),
+    Column("declared_by", String(200), nullable=False),
+    Column("last_triggered_at", UtcTime),
+    Column("scored_to", String(1200), nullable=False),
+)
+
+_UNDER_WAY = text("state IN ('waiting', 'running')")
+
+scoring_runs = Table(
+    "scoring_runs",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("project", String(128), nullable=False),
+    Column("job", String(128), nullable=False),
+    Column("spec", Json, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("trigger", String(32), nullable=False),
+    Column("cause", String(200), nullable=False),
+    Column("model", String(300), nullable=False),
+    Column("source", String(1200), nullable=False),
+    Column("since", Integer),
+    Column("append", Boolean, nullable=False),
+    Column("made", String(1200), nullable=False),
+    Column("rows", BigInteger, nullable=False),
+    Column("bad_rows", BigInteger, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    Column("updated_at", UtcTime, nullable=False),
+    Column("revision", Integer, nullable=False),
+    Index("ix_scoring_runs_project_job_id", "project", "job", "id"),
+    Index("ix_scoring_runs_project_id", "project", "id"),
+    Index("ix_scoring_runs_under_way", "id", sqlite_where=_UNDER_WAY, postgresql_where=_UNDER_WAY),
 )

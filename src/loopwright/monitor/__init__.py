@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         Verdict,
         WindowReport,
     )
+    from loopwright.monitor.scored import ScoredRows
     from loopwright.monitor.service import MonitorService
     from loopwright.monitor.tracing import TraceService
 
@@ -57,6 +58,7 @@ _HOMES = {
         "Verdict",
         "WindowReport",
     ),
+    "scored": ("ScoredRows",),
     "service": ("MonitorService",),
     "tracing": ("TraceService",),
 }
@@ -80,6 +82,7 @@ __all__ = [
     "PredictionRecord",
     "PredictionSummary",
     "PredictionUse",
+    "ScoredRows",
     "TraceReport",
     "TraceService",
     "VariantReport",

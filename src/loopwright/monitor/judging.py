@@ -154,14 +154,15 @@ def draft_report(monitor: Monitor, start: datetime, end: datetime, state: Window
 
 def report_variant(model: str, state: VariantState, alpha: float = 0.05) -> VariantReport:
     """What one version did in a window."""
+    timed = state.latency_ms.n > 0
     return VariantReport(
         model=model,
         shadow=state.shadow,
         rows=state.rows,
         errors=state.errors,
         labels=0 if state.scores is None else state.scores.n,
-        latency_mean_ms=state.latency_ms.mean,
-        latency_p50_ms=state.latency.quantile(0.5),
-        latency_p99_ms=state.latency.quantile(0.99),
+        latency_mean_ms=state.latency_ms.mean if timed else 0.0,
+        latency_p50_ms=state.latency.quantile(0.5) if timed else 0.0,
+        latency_p99_ms=state.latency.quantile(0.99) if timed else 0.0,
         metrics=dict[str, Interval]() if state.scores is None else state.scores.estimates(alpha),
     )

@@ -131,7 +131,8 @@ class MetricReport(msgspec.Struct, frozen=True):
 
 
 class VariantReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What one model version did in a window. Latencies in milliseconds, of whole requests."""
+    """What one model version did in a window. Latencies in milliseconds, of whole requests; 0 where there were
+    none, as in batch scoring."""
 
     model: str
     shadow: bool

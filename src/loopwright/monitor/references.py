@@ -23,7 +23,8 @@ _KEPT = 64
 class Reference(msgspec.Struct, frozen=True):
     """What monitoring needs of a model version. `profile` is None where its bundle cannot be read; `reason` says why.
 
-    `spread` is the range of a regression's answers in training: the error that counts as a total loss.
+    The profile has the answers of training, too, under `answer:NAME`. `spread` is the range of a regression's answers
+    in training: the error that counts as a total loss.
     """
 
     model: str
@@ -62,10 +63,12 @@ class References:
         return found
 
     def _load(self, model: str) -> Reference:
+        from loopwright.serve import profile_of
+
         try:
             version = self._models.get(model)
             bundle = self._models.bundle(model)
-            profile, outputs = bundle.profile(), bundle.output_profile()
+            profile, outputs = profile_of(bundle), bundle.output_profile()
         except LoopwrightError as error:
             # Monitoring must go on: the windows of this version say that there is nothing to compare with.
             return Reference(model, "", reason=str(error))

@@ -7,11 +7,11 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import Row, select, update
+from sqlalchemy import Connection, Row, select, update
 
 from loopwright.core import Conflict, Invalid, NotFound, Scope, check_name, operation, parse_ref
 from loopwright.models import ModelService
-from loopwright.monitor import declared, evidence, feedback, lookup
+from loopwright.monitor import declared, evidence, feedback, lookup, scored
 from loopwright.monitor.advancing import Pass
 from loopwright.monitor.compaction import compact
 from loopwright.monitor.logged import LoggedTables
@@ -28,6 +28,7 @@ from loopwright.monitor.model import (
     WindowReport,
 )
 from loopwright.monitor.references import References
+from loopwright.monitor.scored import ScoredRows
 from loopwright.monitor.tables import alerts, monitor_windows
 from loopwright.monitor.verdicts import close_alert, report_of
 from loopwright.store import Stores
@@ -103,6 +104,10 @@ class MonitorService:
         reports = Pass(self.stores, self.scope, self._references_of).run(watermark)
         compact(self.stores)
         return reports
+
+    def note_scored(self, tx: Connection, rows: ScoredRows) -> None:
+        """Let the monitors of a scoring job see what a run of it read and answered, in the caller's transaction."""
+        scored.note(tx, self.scope.project, rows)
 
     def compact(self) -> int:
         """Move everything that was folded into the Delta tables now; how many rows. `advance` does it now and then.
