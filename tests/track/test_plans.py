@@ -129,8 +129,8 @@ SEARCHES = {
 def test_a_search_uses_its_index(filled: RunService, name: str) -> None:
     arguments, indexes = SEARCHES[name]
     sent = statements(filled.stores, lambda: filled.search(**arguments))
-    [(statement, values)] = [item for item in sent if "sort_0" in item[0]]
-    shown = plan(filled.stores, statement, values)
+    # On SQLite ranges of indexes are read first, up to a limit, too.
+    shown = "\n".join(plan(filled.stores, *item) for item in sent if "sort_0" in item[0] or "LIMIT" in item[0])
     assert any(index in shown for index in indexes), shown
     assert "SCAN run_params" not in shown
     assert "SCAN run_series" not in shown

@@ -71,6 +71,7 @@ if TYPE_CHECKING:
         TimedPoint,
         Value,
         View,
+        WholeRun,
     )
     from loopwright.track.recorder import Recorder, begin_run
     from loopwright.track.search.language import parse_filter
@@ -152,6 +153,7 @@ _HOMES = {
         "TimedPoint",
         "Value",
         "View",
+        "WholeRun",
     ),
     "search.language": ("parse_filter",),
     "vocabulary": ("KeysInUse",),
@@ -256,6 +258,7 @@ __all__ = [
     "Upload",
     "Value",
     "View",
+    "WholeRun",
     "apply_batch",
     "autolog_off",
     "autolog_on",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
-from operator import attrgetter, itemgetter
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -24,19 +24,19 @@ from loopwright.track.model import (
     Run,
     RunContents,
     RunInput,
+    TimedPoint,
+    WholeRun,
 )
-from loopwright.track.reading import the_run
+from loopwright.track.reading import any_run, load_lasts, load_with_lasts, the_run
 from loopwright.track.tables import (
     run_dataset_uses,
     run_datasets,
     run_inputs,
-    run_keys,
     run_models,
-    run_series,
     runs,
     unindexed,
 )
-from loopwright.track.values import from_bits, from_micros, to_wire
+from loopwright.track.values import from_micros, to_wire
 from loopwright.track.writing import write_inputs
 
 _CHUNK = 500
@@ -84,14 +84,26 @@ class RunContent(RunLife):
             raise Invalid(f"the contents of {len(runs):,} runs are too many", next_step=f"ask for up to {_MAX_RUNS:,}")
         with self.stores.db.read() as connection:
             seqs = _seqs(connection, self.scope.project, runs)
-            latest, datasets = _latest(connection, seqs.values()), _datasets(connection, seqs.values())
+            lasts, datasets = load_lasts(connection, [*seqs.values()]), _datasets(connection, seqs.values())
             models = _models(connection, seqs.values())
         return [
             RunContents(
-                id, latest.get(seq, []), datasets.get(seq, []), *(models.get((seq, role), []) for role in _ROLES)
+                id,
+                [_as_point(last) for last in lasts.get(seq, ())],
+                datasets.get(seq, []),
+                *(models.get((seq, role), []) for role in _ROLES),
             )
             for id, seq in seqs.items()
         ]
+
+    def whole(self, run: str) -> WholeRun:
+        """One run with what hangs on it. No operation: `get` and `contents` tell the same.
+
+        Raises:
+            NotFound: there is no such run.
+        """
+        with self.stores.db.read() as connection:
+            return load_whole_runs(connection, [any_run(connection, self.scope.project, run)])[0]
 
     @operation("runs.log_datasets", permission="runs:write", effect="write")
     def log_datasets(self, run: str, datasets: list[DatasetUse], models: list[ModelUse] | None = None) -> None:
@@ -179,12 +191,6 @@ def _seqs(connection: Connection, project: str, ids: Sequence[str]) -> dict[str,
 _SEQS = select(runs.c.id, runs.c.seq).where(
     runs.c.id.in_(bindparam("ids", expanding=True)), unindexed(runs.c.project) == bindparam("project")
 )
-_LATEST = ByNumbers(
-    select(
-        run_series.c.run_seq, run_keys.c.key, run_series.c.last_bits, run_series.c.last_step, run_series.c.last_at
-    ).join(run_keys, run_keys.c.id == run_series.c.key_id),
-    run_series.c.run_seq,
-)
 _DATASETS = ByNumbers(
     select(run_datasets, run_dataset_uses.c.run_seq, run_dataset_uses.c.tags).join(
         run_dataset_uses, run_dataset_uses.c.dataset_id == run_datasets.c.id
@@ -194,13 +200,24 @@ _DATASETS = ByNumbers(
 _MODELS = ByNumbers(select(run_models).order_by(run_models.c.step, run_models.c.model), run_models.c.run_seq)
 
 
-def _latest(connection: Connection, seqs: Collection[int]) -> dict[int, list[MetricPoint]]:
-    """The last point of each metric of each run, by key."""
-    found: dict[int, list[MetricPoint]] = {}
-    # Sorted here: a database might walk all keys of the workspace in their order instead.
-    for seq, key, bits, step, at in sorted(_LATEST.rows(connection, seqs), key=itemgetter(1)):
-        found.setdefault(seq, []).append(MetricPoint(key, to_wire(from_bits(bits)), step, from_micros(at)))
-    return found
+def load_whole_runs(connection: Connection, rows: Sequence[Row[Any]]) -> list[WholeRun]:
+    """Runs of these rows, in their order, with what hangs on them."""
+    seqs = [row.seq for row in rows]
+    loaded, lasts = load_with_lasts(connection, rows)
+    datasets, models = _datasets(connection, seqs), _models(connection, seqs)
+    return [
+        WholeRun(
+            run,
+            lasts.get(seq, []),
+            datasets.get(seq, []),
+            *(models.get((seq, role), []) for role in _ROLES),
+        )
+        for seq, run in zip(seqs, loaded, strict=True)
+    ]
+
+
+def _as_point(last: TimedPoint) -> MetricPoint:
+    return MetricPoint(last.key, to_wire(last.value), last.step, from_micros(last.at_us))
 
 
 def _datasets(connection: Connection, seqs: Collection[int]) -> dict[int, list[DatasetUse]]:

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import msgspec
 from sqlalchemy import (
     ARRAY,
     BigInteger,
@@ -31,13 +32,16 @@ _lock = threading.Lock()
 
 
 def find_keys(database: Database, connection: Connection, keys: Iterable[str]) -> dict[str, int]:
-    """The numbers of those keys that exist."""
+    """The numbers of those keys that exist; outside of a transaction that writes, all of them stay."""
     wanted = set(keys)
     with _lock:
         known = _known.setdefault(database, {})
         found = {key: known[key] for key in wanted if key in known}
     missing = sorted(wanted - found.keys())
     fresh = _read(connection, missing)
+    if fresh and not database.writing:
+        with _lock:
+            _known[database].update(fresh)
     return {**found, **fresh}
 
 
@@ -61,13 +65,35 @@ class ByNumbers:
         """
         dialect = connection.dialect.name
         if dialect not in self._made:
-            given = (_is_given(dialect, column, f"given{place}") for place, column in enumerate(self._columns))
-            self._made[dialect] = self._query.where(*given)
-        values = {
-            f"given{place}": list(some) if dialect == "postgresql" else f"[{','.join(map(str, some))}]"
-            for place, some in enumerate(numbers)
-        }
-        return connection.execute(self._made[dialect], {**values, **more}).all()
+            self._made[dialect] = self._restricted(dialect)
+        return connection.execute(self._made[dialect], {**_given(dialect, numbers), **more}).all()
+
+    def columns(self, connection: Connection, *numbers: Collection[int]) -> list[list[Any]]:
+        """The same as columns, of whole numbers and texts: SQLite gives them as JSON, at a third of what rows cost."""
+        if connection.dialect.name == "postgresql":
+            return [list(column) for column in zip(*self.rows(connection, *numbers), strict=True)] or self._nothing()
+        if "columns" not in self._made:
+            rows = self._restricted("sqlite").subquery()
+            self._made["columns"] = select(*(func.json_group_array(column) for column in rows.c))
+        found = connection.execute(self._made["columns"], _given("sqlite", numbers)).one()
+        return [_LIST.decode(text) for text in found]
+
+    def _restricted(self, dialect: str) -> Select[Any]:
+        given = (_is_given(dialect, column, f"given{place}") for place, column in enumerate(self._columns))
+        return self._query.where(*given)
+
+    def _nothing(self) -> list[list[Any]]:
+        return [[] for _ in self._query.selected_columns]
+
+
+_LIST = msgspec.json.Decoder(list[Any])
+
+
+def _given(dialect: str, numbers: Sequence[Collection[int]]) -> dict[str, Any]:
+    return {
+        f"given{place}": list(some) if dialect == "postgresql" else f"[{','.join(map(str, some))}]"
+        for place, some in enumerate(numbers)
+    }
 
 
 def _is_given(dialect: str, column: ColumnElement[Any], name: str) -> ColumnElement[bool]:
@@ -82,16 +108,22 @@ def key_names(connection: Connection, ids: Collection[int]) -> dict[int, str]:
     return {row.id: row.key for row in _NAMES.rows(connection, ids)}
 
 
+def known_keys(database: Database, keys: Collection[str]) -> dict[str, int] | None:
+    """The numbers of keys, where this process has met all of them; it asks nobody."""
+    with _lock:
+        known = _known.get(database, {})
+        return {key: known[key] for key in keys} if known.keys() >= set(keys) else None
+
+
 def intern_keys(database: Database, tx: Connection, keys: Iterable[str]) -> dict[str, int]:
     """The numbers of keys; those that are new get one. Call it once in a transaction.
 
     Only keys that were there before the transaction are remembered between calls: the new ones may be rolled back.
     """
     wanted = set(keys)
-    with _lock:
-        known = _known.setdefault(database, {})
-        if wanted <= known.keys():
-            return {key: known[key] for key in wanted}
+    known = known_keys(database, wanted)
+    if known is not None:
+        return known
     found = find_keys(database, tx, wanted)
     with _lock:
         _known[database].update(found)

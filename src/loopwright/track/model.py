@@ -218,6 +218,16 @@ class RunContents(msgspec.Struct, frozen=True):
     models_made: list[ModelUse] = []
 
 
+class WholeRun(msgspec.Struct, frozen=True):
+    """A run with what hangs on it; `latest` has the last point of each metric, by key."""
+
+    run: Run
+    latest: list[TimedPoint] = []
+    datasets: list[DatasetUse] = []
+    models_read: list[ModelUse] = []
+    models_made: list[ModelUse] = []
+
+
 class Artifact(msgspec.Struct, frozen=True):
     """A file that a run keeps."""
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from math import isfinite
+from operator import attrgetter
+from typing import Any, NamedTuple, TypeAlias
 
+import numpy as np
 from sqlalchemy import Connection, Row, Select, Table, bindparam, select
 
 from loopwright.core import Conflict, NotFound
+from loopwright.track.columns import floats_of
 from loopwright.track.keys import ByNumbers, key_names
-from loopwright.track.model import Experiment, Lifecycle, Run, RunInput, RunStatus
+from loopwright.track.model import Experiment, Lifecycle, Run, RunInput, RunStatus, TimedPoint
 from loopwright.track.tables import (
     experiment_tags,
     experiments,
@@ -22,7 +25,7 @@ from loopwright.track.tables import (
     runs,
     unindexed,
 )
-from loopwright.track.values import from_bits, to_wire
+from loopwright.track.values import to_wire
 
 _CHUNK = 500
 _SHORT_ID = re.compile("[0-9a-f]{6,31}")
@@ -143,12 +146,22 @@ def load_experiments(connection: Connection, rows: Sequence[Row[Any]]) -> list[E
     ]
 
 
+Lasts: TypeAlias = Mapping[int, list[TimedPoint]]
+"""The last point of each metric of runs, by the run's number, in the order of their keys."""
+
+
 def load_runs(connection: Connection, rows: Sequence[Row[Any]]) -> list[Run]:
     """The records of runs' rows, in their order."""
+    return load_with_lasts(connection, rows)[0]
+
+
+def load_with_lasts(connection: Connection, rows: Sequence[Row[Any]]) -> tuple[list[Run], Lasts]:
+    """The same with the last points of the runs."""
     seqs = [row.seq for row in rows]
-    params, tags = _keyed(connection, _PARAMS, seqs), _keyed(connection, _TAGS, seqs)
-    bits, inputs = _keyed(connection, _METRICS, seqs), _inputs(connection, seqs)
-    names = key_names(connection, {key for found in (params, tags, bits) for row in found.values() for key in row})
+    params, tags, series = (_columns(connection, query, seqs) for query in (_PARAMS, _TAGS, _LASTS))
+    names = key_names(connection, {*params[1], *tags[1], *series[1]})
+    lasts, params_of, tags_of = _lasts(series, names), _texts(params, names), _texts(tags, names)
+    inputs = _inputs(connection, seqs)
     titles = _experiment_names(connection, {row.experiment_id for row in rows})
     return [
         Run(
@@ -162,47 +175,78 @@ def load_runs(connection: Connection, rows: Sequence[Row[Any]]) -> list[Run]:
             parent=row.parent,
             kind=row.kind,
             error=row.error,
-            params=_named(params.get(row.seq, {}), names),
-            tags=_named(tags.get(row.seq, {}), names),
+            params=params_of.get(row.seq, {}),
+            tags=tags_of.get(row.seq, {}),
             inputs=tuple(inputs.get(row.seq, ())),
             experiment_id=row.experiment_id,
             lifecycle=Lifecycle.ACTIVE if row.deleted_at is None else Lifecycle.DELETED,
-            **_metrics(_named(bits.get(row.seq, {}), names)),
+            **_metrics(lasts.get(row.seq, ())),
         )
         for row in rows
-    ]
+    ], lasts
 
 
-def _by_run(table: Table, value: str) -> ByNumbers:
-    return ByNumbers(select(table.c.run_seq, table.c.key_id, table.c[value]), table.c.run_seq)
+def load_lasts(connection: Connection, seqs: Sequence[int]) -> Lasts:
+    """The last points of runs of these numbers."""
+    series = _columns(connection, _LASTS, seqs)
+    return _lasts(series, key_names(connection, set(series[1])))
 
 
-_PARAMS, _TAGS = _by_run(run_params, "value"), _by_run(run_tags, "value")
-_METRICS = _by_run(run_series, "last_bits")
-_INPUTS = ByNumbers(select(run_inputs).order_by(run_inputs.c.name, run_inputs.c.ref), run_inputs.c.run_seq)
+def _columns(connection: Connection, query: ByNumbers, seqs: Sequence[int]) -> list[list[Any]]:
+    """The columns of a query for runs; a part of the runs at a time, since a text on SQLite is no longer than 1 GB."""
+    first, *others = [query.columns(connection, some) for some in _chunks(seqs)] or [query.columns(connection, [])]
+    for part in others:
+        for column, more in zip(first, part, strict=True):
+            column += more
+    return first
 
 
-def _keyed(connection: Connection, query: ByNumbers, seqs: list[int]) -> dict[int, dict[int, Any]]:
-    found: dict[int, dict[int, Any]] = {}
-    rows: Sequence[tuple[int, int, Any]] = query.rows(connection, seqs)
-    for seq, key_id, value in rows:
-        if seq in found:
-            found[seq][key_id] = value
-        else:
-            found[seq] = {key_id: value}
+def _lasts(series: Sequence[list[Any]], names: Mapping[int, str]) -> Lasts:
+    numbers, key_ids, bits, steps, times = series
+    found: dict[int, list[TimedPoint]] = {}
+    values = floats_of(np.array(bits, np.int64)).tolist()
+    for seq, key_id, value, step, at in zip(numbers, key_ids, values, steps, times, strict=True):
+        found.setdefault(seq, []).append(TimedPoint(names[key_id], value, step, at))
+    for points in found.values():
+        points.sort(key=_KEY)
     return found
 
 
-def _named(values: dict[int, Any], names: Mapping[int, str]) -> dict[str, Any]:
-    return dict(sorted([(names[key], value) for key, value in values.items()]))
+_KEY = attrgetter("key")
+_LASTS = ByNumbers(
+    select(
+        run_series.c.run_seq,
+        run_series.c.key_id,
+        run_series.c.last_bits,
+        run_series.c.last_step,
+        run_series.c.last_at,
+    ),
+    run_series.c.run_seq,
+)
 
 
-def _metrics(bits: Mapping[str, int]) -> dict[str, Any]:
-    values = {key: from_bits(found) for key, found in bits.items()}
-    return {
-        "metrics": {key: value for key, value in values.items() if math.isfinite(value)},
-        "not_finite": {key: str(to_wire(value)) for key, value in values.items() if not math.isfinite(value)},
-    }
+def _texts_by_run(table: Table) -> ByNumbers:
+    return ByNumbers(select(table.c.run_seq, table.c.key_id, table.c.value), table.c.run_seq)
+
+
+_PARAMS, _TAGS = _texts_by_run(run_params), _texts_by_run(run_tags)
+_INPUTS = ByNumbers(select(run_inputs).order_by(run_inputs.c.name, run_inputs.c.ref), run_inputs.c.run_seq)
+
+
+def _texts(columns: Sequence[list[Any]], names: Mapping[int, str]) -> dict[int, dict[str, str]]:
+    """Params or tags by the run's number, then by key."""
+    found: dict[int, list[tuple[str, str]]] = {}
+    for seq, key_id, text in zip(*columns, strict=True):
+        found.setdefault(seq, []).append((names[key_id], text))
+    return {seq: dict(sorted(pairs)) for seq, pairs in found.items()}
+
+
+def _metrics(points: Sequence[TimedPoint]) -> dict[str, Any]:
+    values = {point.key: point.value for point in points}
+    strange = {key: str(to_wire(value)) for key, value in values.items() if not isfinite(value)}
+    for key in strange:
+        del values[key]
+    return {"metrics": values, "not_finite": strange}
 
 
 def _inputs(connection: Connection, seqs: list[int]) -> dict[int, list[RunInput]]:

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import msgspec
-from sqlalchemy import select
+from sqlalchemy import Connection, Row, select
 
 from loopwright.core import Invalid, check_path, operation, parse_ref
 from loopwright.track.active import ActiveRun
 from loopwright.track.artifacts import read_artifacts, store_source, the_artifact, write_artifacts
 from loopwright.track.comparisons import RunComparisons
-from loopwright.track.contents import RunContent
+from loopwright.track.contents import RunContent, load_whole_runs
 from loopwright.track.model import (
     Artifact,
     Experiment,
@@ -23,6 +23,7 @@ from loopwright.track.model import (
     RunPage,
     RunStatus,
     View,
+    WholeRun,
 )
 from loopwright.track.reading import any_run, load_experiments, load_runs, the_run
 from loopwright.track.search.query import Question, search_rows
@@ -116,16 +117,44 @@ class RunService(RunContent, RunComparisons):
         view: View = View.ACTIVE,
     ) -> RunPage:
         """What `search` finds, with the token for the page after it, which is empty on the last page."""
+        with self.stores.db.read() as connection:
+            rows, following = self._found(connection, filter, experiment, limit, after, order_by, experiments, view)
+            return RunPage(load_runs(connection, rows), following)
+
+    def search_whole(
+        self,
+        filter: str = "",
+        experiment: str = "",
+        limit: int = 100,
+        after: str = "",
+        order_by: tuple[str, ...] = (),
+        experiments: list[str] | None = None,
+        view: View = View.ACTIVE,
+    ) -> tuple[list[WholeRun], str]:
+        """The same with what hangs on the runs, and the token. No operation: `contents` tells what hangs on them."""
+        with self.stores.db.read() as connection:
+            rows, following = self._found(connection, filter, experiment, limit, after, order_by, experiments, view)
+            return load_whole_runs(connection, rows), following
+
+    def _found(
+        self,
+        connection: Connection,
+        filter: str,
+        experiment: str,
+        limit: int,
+        after: str,
+        order_by: tuple[str, ...],
+        experiments: list[str] | None,
+        view: View,
+    ) -> tuple[list[Row[Any]], str]:
         if not 0 < limit <= _MAX_PAGE:
             raise Invalid(f"a page of {limit} runs cannot be given", next_step=f"ask for 1 to {_MAX_PAGE:,}")
-        with self.stores.db.read() as connection:
-            ids = None if experiments is None else tuple(experiments)
-            if experiment:
-                found = self._experiment(connection, experiment).id
-                ids = (found,) if ids is None or found in ids else ()
-            asked = Question(self.scope.project, filter, ids, View(view), tuple(order_by), limit, after)
-            rows, following = search_rows(self.stores.db, connection, asked)
-            return RunPage(load_runs(connection, rows), following)
+        ids = None if experiments is None else tuple(experiments)
+        if experiment:
+            found = self._experiment(connection, experiment).id
+            ids = (found,) if ids is None or found in ids else ()
+        asked = Question(self.scope.project, filter, ids, View(view), tuple(order_by), limit, after)
+        return search_rows(self.stores.db, connection, asked)
 
     @operation("runs.keys", permission="runs:read")
     def keys(self, experiment: str = "") -> KeysInUse:

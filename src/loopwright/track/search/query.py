@@ -1,4 +1,8 @@
-"""One page of a search among runs: the filter and the order compiled, run, and the rows of runs given back."""
+"""One page of a search among runs: the filter and the order compiled, run, and the rows of runs given back.
+
+Which runs are on the page is found with nothing but their numbers and what they are ordered by, since the database may
+have to sort many of them; the rows of those that are on it are read afterwards.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +10,17 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Row, Select, func, intersect, literal, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, select
 from sqlalchemy.sql.elements import UnaryExpression
 from sqlalchemy.sql.operators import custom_op
 
 from loopwright.core import NotFound, is_id
 from loopwright.store import Database
-from loopwright.track.keys import find_keys
+from loopwright.track.keys import ByNumbers, find_keys
 from loopwright.track.model import View
 from loopwright.track.search.compiler import KEYED, compile_test, holds_in, keys_of
 from loopwright.track.search.language import parse_filter, parse_order
+from loopwright.track.search.meeting import is_among, meet, read_ranges, size_of
 from loopwright.track.search.paging import LEADING, MISSING, Phase, known, order_of, phases
 from loopwright.track.search.planning import COUNT_CAP, Sizes, ranges_to_meet
 from loopwright.track.search.tokens import Tokens, refused
@@ -44,13 +49,18 @@ def search_rows(database: Database, connection: Connection, asked: Question) -> 
     """
     search = _Search(database, connection, asked)
     phase, place = search.start()
-    found: list[Row[Any]] = []
-    for number in range(phase, len(search.phases)):
-        found += search.rows(search.phases[number], place, asked.limit + 1 - len(found))
+    found: list[tuple[Phase, Row[Any]]] = []
+    for following in search.phases[phase:]:
+        found += [(following, row) for row in search.rows(following, place, asked.limit + 1 - len(found))]
         place = None
         if len(found) > asked.limit:
-            return found[:-1], search.token(found[-2])
-    return found, ""
+            break
+    page = found[: asked.limit]
+    rows = {row.seq: row for row in _ROWS.rows(connection, [row.seq for _, row in page])}
+    return [rows[row.seq] for _, row in page], search.token(*page[-1]) if len(found) > len(page) else ""
+
+
+_ROWS = ByNumbers(select(runs), runs.c.seq)
 
 
 class _Search:
@@ -69,7 +79,10 @@ class _Search:
         leading = [item for item in comparisons if keys and (item.entity, item.key) == (keys[0].entity, keys[0].key)]
         self._leading = [item for item in leading if item.entity in KEYED]
         self._tests = [(item, compile_test(item, key_ids, asked.project, database.dialect)) for item in comparisons]
-        self._met = self._ranges_to_meet(keys) if database.dialect == "sqlite" else ()
+        self._ranged = [(item, test.range) for item, test in self._tests if test.range is not None]
+        self._met: tuple[int, ...] = ()
+        if self._ranged and database.dialect == "sqlite":
+            self._met, self._numbers = self._ranges_met(keys)
         self.phases = [
             phase for phase in phases(keys, key_ids, database.dialect, not self._met) if self._is_possible(phase)
         ]
@@ -85,18 +98,16 @@ class _Search:
                 return at, place
         raise refused()  # a sort key that nobody had at the first page has appeared
 
-    def rows(self, phase: Phase, place: list[Any] | None, limit: int) -> list[Row[Any]]:
-        """Rows of one phase, with its number."""
-        query = self._narrowed(select(runs, *phase.selected(), literal(phase.number).label("phase")), phase)
+    def rows(self, phase: Phase, place: list[Any] | None, limit: int) -> Sequence[Row[Any]]:
+        """The numbers and places of runs of one phase."""
+        query = self._narrowed(select(runs.c.seq, *phase.selected()), phase)
         if place is not None:
             query = query.where(phase.after(place))
-        return list(self._connection.execute(query.order_by(*phase.clauses()).limit(limit)))
+        return self._connection.execute(query.order_by(*phase.clauses()).limit(limit)).all()
 
-    def token(self, last: Row[Any]) -> str:
+    def token(self, phase: Phase, last: Row[Any]) -> str:
         """The token for the page after a row."""
-        width = len(next(phase for phase in self.phases if phase.number == last.phase).columns)
-        values = [last._mapping[f"sort_{number}"] for number in range(width)]
-        return self._tokens.write(self._connection, [last.phase, *values])
+        return self._tokens.write(self._connection, [phase.number, *last[1:]])
 
     def _is_possible(self, phase: Phase) -> bool:
         """Whether a run of this phase can match: what is compared must be there, or missing."""
@@ -119,11 +130,9 @@ class _Search:
 
     def _conditions(self, phase: Phase) -> list[ColumnElement[bool]]:
         if self._met:
-            ranged = [test for _, test in self._tests if test.range is not None]
-            met = [ranged[number] for number in self._met]
-            ranges = [test.range for test in met if test.range is not None]
-            rest = [test.probe for _, test in self._tests if not any(test is chosen for chosen in met)]
-            return [runs.c.seq.in_(intersect(*ranges) if len(ranges) > 1 else ranges[0]), *rest]
+            met = [self._ranged[number][0] for number in self._met]
+            rest = [test.probe for item, test in self._tests if not any(item is chosen for chosen in met)]
+            return [is_among(runs.c.seq, self._numbers), *rest]
         walked = phase.source is not runs
         return [
             holds_in(LEADING[item.entity], item, self._database.dialect)
@@ -132,18 +141,13 @@ class _Search:
             for item, test in self._tests
         ]
 
-    def _ranges_to_meet(self, keys: Sequence[SortKey]) -> tuple[int, ...]:
-        ranged = [(item, test.range) for item, test in self._tests if test.range is not None]
-        if not ranged:
-            return ()
-        most = select(func.max(runs.c.seq)).scalar_subquery()
-        counts = [
-            select(func.count()).select_from(found.limit(COUNT_CAP).subquery()).scalar_subquery() for _, found in ranged
-        ]
-        total, *sizes = self._connection.execute(select(most, *counts)).one()
-        leading = tuple(item in self._leading for item, _ in ranged)
-        known_sizes = Sizes(total or 0, tuple(sizes), len(self._tests) - len(ranged), leading)
-        return ranges_to_meet(known_sizes, self._asked.limit, order_of(keys))
+    def _ranges_met(self, keys: Sequence[SortKey]) -> tuple[tuple[int, ...], str]:
+        """Which of the ranges are met before anything else is done, and the numbers of the runs that are in them."""
+        most, texts = read_ranges(self._connection, [found for _, found in self._ranged], COUNT_CAP)
+        leading = tuple(item in self._leading for item, _ in self._ranged)
+        sizes = Sizes(most, tuple(map(size_of, texts)), len(self._tests) - len(texts), leading)
+        chosen = ranges_to_meet(sizes, self._asked.limit, order_of(keys))
+        return chosen, meet([texts[number] for number in chosen]) if chosen else ""
 
     def _place_of(self, run_id: str) -> list[Any]:
         for phase in self.phases:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -12,7 +12,7 @@ from loopwright.core import Invalid
 from loopwright.track import Value
 
 if TYPE_CHECKING:
-    from loopwright.track import Experiment, MetricPoint, Run, RunContents
+    from loopwright.track import Experiment, Run, WholeRun
 
 DEFAULT_ID, DEFAULT_NAME, OUR_DEFAULT = "0", "Default", "default"
 """What MLflow calls the experiment that is always there, and what we call it."""
@@ -171,9 +171,13 @@ def experiment_item(experiment: Experiment) -> ExperimentItem:
     )
 
 
-def metric_item(point: MetricPoint, run_id: str = "") -> MetricItem:
-    """A metric's point in MLflow's words."""
-    return MetricItem(point.key, point.value, millis(point.at) if point.at else 0, point.step, run_id)
+def metric_items(whole: WholeRun) -> list[MetricItem]:
+    """The last point of each metric of a run in MLflow's words."""
+    strange: Mapping[str, Any] = whole.run.not_finite  # in the words of JSON
+    return [
+        MetricItem(point.key, strange.get(point.key, point.value), point.at_us // 1000, point.step)
+        for point in whole.latest
+    ]
 
 
 def run_info(run: Run) -> RunInfo:
@@ -193,16 +197,17 @@ def run_info(run: Run) -> RunInfo:
     )
 
 
-def run_item(run: Run, contents: RunContents) -> RunItem:
+def run_item(whole: WholeRun) -> RunItem:
     """A run in MLflow's words."""
-    data = RunData([metric_item(point) for point in contents.latest], pairs(run.params), pairs(run.tags))
+    run = whole.run
+    data = RunData(metric_items(whole), pairs(run.params), pairs(run.tags))
     datasets = [
         DatasetInputItem(
             DatasetItem(item.name, item.digest, item.source_type, item.source, item.schema, item.profile),
             pairs(item.tags),
         )
-        for item in contents.datasets
+        for item in whole.datasets
     ]
-    inputs = RunInputs(datasets, [ModelItem(use.model) for use in contents.models_read])
-    outputs = RunOutputs([ModelItem(use.model, use.step) for use in contents.models_made])
+    inputs = RunInputs(datasets, [ModelItem(use.model) for use in whole.models_read])
+    outputs = RunOutputs([ModelItem(use.model, use.step) for use in whole.models_made])
     return RunItem(run_info(run), data, inputs, outputs)

@@ -26,12 +26,10 @@ from loopwright.server.protocols.mlflow.records import (
     run_item,
 )
 from loopwright.server.route import Call
-from loopwright.track import RunContents
+from loopwright.track import WholeRun
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from loopwright.track import Run, RunStatus
+    from loopwright.track import RunStatus
 
 BASE = "/api/2.0/mlflow/runs"
 MAX_PAGE = 50_000
@@ -110,14 +108,14 @@ async def create(call: Call, asked: Create) -> One:
             run = rooms.runs.start_in(id, name, {**tags, RUN_NAME: name}, parent, started_at)
         except NotFound as missing:
             raise unknown_experiment(id, missing.next_step) from None
-        return run_item(run, RunContents(run.id))
+        return run_item(WholeRun(run))
 
     return One(await ask(call, work))
 
 
 async def get(call: Call, asked: ById) -> One:
     """One run, deleted or not."""
-    return One(await ask(call, lambda rooms: items(rooms, [rooms.runs.get(asked.run_id)])[0]))
+    return One(await ask(call, lambda rooms: run_item(rooms.runs.whole(asked.run_id))))
 
 
 async def update(call: Call, asked: Update) -> Info:
@@ -153,7 +151,7 @@ async def search(call: Call, asked: Search) -> Page:
         return Page([])
 
     def work(rooms: Rooms) -> Page:
-        page = rooms.runs.search_page(
+        wholes, following = rooms.runs.search_whole(
             filter=_our_places(rooms, asked.filter),
             experiments=[found for given in asked.experiment_ids if (found := _experiment(rooms, given))],
             limit=min(asked.max_results, _OUR_PAGE),
@@ -161,15 +159,9 @@ async def search(call: Call, asked: Search) -> Page:
             order_by=tuple(asked.order_by),
             view=view_of(asked.run_view_type),
         )
-        return Page(items(rooms, page.runs), page.next)
+        return Page([run_item(whole) for whole in wholes], following)
 
     return await ask(call, work)
-
-
-def items(rooms: Rooms, runs: Sequence[Run]) -> list[RunItem]:
-    """Runs with what hangs on them, in MLflow's words."""
-    contents = rooms.runs.contents([run.id for run in runs])
-    return [run_item(run, content) for run, content in zip(runs, contents, strict=True)]
 
 
 def status_of(given: str | int) -> RunStatus:
