@@ -114,6 +114,7 @@ def test_unknown_paths_and_methods_are_told_as_errors(http: httpx.Client) -> Non
     assert (missing.status_code, missing.json()["error"]["code"]) == (404, "not_found")
     wrong = http.delete("/api/v1/shelf/get")
     assert (wrong.status_code, wrong.json()["error"]["code"]) == (405, "method_not_allowed")
+    assert wrong.headers["allow"] == wrong.json()["error"]["next_step"].removeprefix("use ").replace(" or ", ", ")
 
 
 def test_the_scope_names_actor_project_and_request(http: httpx.Client) -> None:

@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Match, Route
 
 import loopwright
 from loopwright.core import Invalid, LoopwrightError, Scope, new_id
@@ -142,7 +142,10 @@ def _unrouted(settings: ServerSettings, realms: Sequence[Realm]) -> Callable[[Re
         except Invalid as refused:
             told = refused
         page = realm_of(request.url.path, realms)
-        return _plain(told, settings) if page is None else page(request, told)
+        response = _plain(told, settings) if page is None else page(request, told)
+        if isinstance(told, WrongMethod):
+            response.headers["allow"] = ", ".join(_methods(request))
+        return response
 
     return answer
 
@@ -155,11 +158,16 @@ def realm_of(path: str, realms: Sequence[Realm]) -> ErrorPage | None:
 
 def _unknown(request: Request, error: Exception) -> LoopwrightError:
     if isinstance(error, HTTPException) and error.status_code == 405:
-        return WrongMethod(
-            f"{request.url.path} does not take {request.method}",
-            next_step=f"use {(error.headers or {}).get('Allow', 'another method')}",
-        )
+        allowed = " or ".join(_methods(request))
+        return WrongMethod(f"{request.url.path[:200]} does not take {request.method[:20]}", next_step=f"use {allowed}")
     return UnknownRoute(f"there is nothing at {request.url.path[:200]!r}", next_step="see /openapi.json")
+
+
+def _methods(request: Request) -> list[str]:
+    """The methods that the path has, which may be those of several routes."""
+    routes = [route for route in request.app.routes if isinstance(route, Route)]
+    found = [route for route in routes if route.matches(request.scope)[0] is not Match.NONE]
+    return sorted({name for route in found for name in route.methods or ()})
 
 
 def _failed(settings: ServerSettings) -> Callable[[Request, Exception], Response]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from functools import partial
 
+import msgspec
+
 from loopwright.core import Forbidden
 from loopwright.models import Bundle
 from loopwright.serve.dataplane import DataPlane
@@ -17,11 +19,12 @@ from loopwright.serve.rest import v2
 from loopwright.serve.rest.azureml import AzureMl
 from loopwright.serve.rest.contract import Contract
 from loopwright.serve.rest.desk import Desk
-from loopwright.serve.rest.http import Exchange
+from loopwright.serve.rest.http import JSON, Exchange
 from loopwright.serve.rest.infer import Infer
 from loopwright.serve.rest.invocations import Invocations
 from loopwright.serve.rest.multi_model import MultiModel
 from loopwright.serve.rest.native import Native
+from loopwright.serve.rest.openapi import describe
 from loopwright.serve.rest.routing import Handler, Refusal, Route, Router, Values
 from loopwright.serve.rest.tfserving import TensorFlowServing
 from loopwright.serve.rest.v2_models import V2Models
@@ -40,7 +43,7 @@ class App:
         connections: how many there are.
         figures: gives all figures as Prometheus reads them; None for those of this process alone.
         repository: the models that the process knows.
-        router: finds what answers a path.
+        table: of routes; `router` finds what answers a path by it.
     """
 
     def __init__(
@@ -69,7 +72,8 @@ class App:
         self._desk = Desk(plane, lambda: {item.name for item in self.repository.index()})
         explainer = None if bundles is None else Explainer(bundles)
         native = Native(self._desk, explainer, reads or FeatureReads(None), feedback)
-        self.router = Router(self._routes(contract or Contract(), native))
+        self.table = self._routes(contract or Contract(), native)
+        self.router = Router(self.table)
         self._posts: dict[bytes, _Found] = {}
 
     def __call__(self, exchange: Exchange) -> None:
@@ -99,6 +103,7 @@ class App:
             *Infer(self._desk).routes(),
             *V2Models(self._desk, lambda: self.repository, lambda: self.ready).routes(),
             Route("GET", "/metrics", self._metrics, v2.refusal),
+            Route("GET", "/openapi.json", self._openapi, v2.refusal),
             *invocations.routes(),
             *MultiModel(self._desk, invocations, lambda: self.repository).routes(),
             *Vertex(self._desk, contract).routes(),
@@ -115,6 +120,10 @@ class App:
         if is_known and exchange.method == b"POST" and len(self._posts) < _MOST_PATHS:
             self._posts[exchange.path] = exchange.head.memo = found
         return found
+
+    def _openapi(self, exchange: Exchange, _values: Values) -> None:
+        names = {item.name for item in self.repository.index()}
+        exchange.respond(200, msgspec.json.encode(describe(self.table, names)), JSON)
 
     def _metrics(self, exchange: Exchange, _values: Values) -> None:
         figures = self.figures
