@@ -241,9 +241,24 @@ def _cast(item: Input, array: Array, element: str) -> Array:
             return np.array(array.tolist(), dtype=element)
         if array.dtype.kind in "US":
             raise ValueError(f"{array.dtype} is not a number")
+        if element == "float32" and array.dtype == np.float64:
+            return _narrow(item, array)
         return array.astype(element, copy=False)
     except (ValueError, TypeError, OverflowError) as error:
         raise Invalid(f"input {item.name!r} takes {item.dtype}: {error}") from None
+
+
+def _narrow(item: Input, array: Array) -> Array:
+    """Floats of 64 bits as such of 32; one that does not fit would become infinite, and is refused."""
+    import numpy as np
+
+    with np.errstate(over="ignore"):
+        found = array.astype(np.float32)
+    infinite = np.isinf(found)
+    if infinite.any() and (lost := np.argwhere(infinite & ~np.isinf(array))).size:
+        fact = "a number is too large for float32 (beyond ±3.4e38)"
+        raise Invalid(f"input {item.name!r}, row {int(lost[0][0])}: {fact}")
+    return found
 
 
 def _check_shape(item: Input, array: Array) -> None:
