@@ -37,6 +37,7 @@ from loopwright.serve import (
     read_predictions,
 )
 from loopwright.serve.breaker import Breaker
+from loopwright.serve.containers.runtime import look_up
 from loopwright.serve.feature_reads import FeatureReads
 from loopwright.serve.feedback import FeedbackIntake
 from loopwright.store import Cursor, JournalReader, online_place_of
@@ -314,6 +315,12 @@ def test_no_sql_engine_is_loaded_to_look_features_up() -> None:
     program += "print(sorted({'sqlalchemy', 'alembic', 'polars'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+@pytest.mark.slow
+def test_an_image_of_a_model_that_looks_features_up_has_what_reads_them(world: World, tmp_path: Path) -> None:
+    made, _ = world.trained(tmp_path / "one")
+    assert {"polars", "redis"} <= set(look_up(made.folder).packages)
 
 
 class SlowStore:

@@ -28,7 +28,17 @@ for name in ("cli.main", "cli.serve", "cli.serve_sources", "serve.process", "ser
         if not str(error.name).startswith("loopwright"):
             raise
 from loopwright.models import Bundle
-Bundle(Path(sys.argv[1])).predictor()
+bundle = Bundle(Path(sys.argv[1]))
+bundle.predictor()
+if lookup := bundle.lookup():
+    from loopwright.features import LookupReader
+    from loopwright.serve import feedback, filling
+    from loopwright.store import open_online
+    LookupReader(lookup)
+    try:
+        import redis
+    except ImportError:
+        pass
 known = packages_distributions()
 print("\\n".join(sorted({d for m in list(sys.modules) for d in known.get(m.partition(".")[0], ())})))
 """
