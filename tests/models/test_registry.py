@@ -9,8 +9,8 @@ import pytest
 from tests.models.conftest import Trips
 
 from loopwright.core import Corrupt, Invalid, NotFound, Scope, new_id
-from loopwright.models import Bundle, ModelService
-from loopwright.store import Stores
+from loopwright.models import Bundle, ModelService, fetch_bundle
+from loopwright.store import Stores, open_objects
 
 
 @pytest.fixture
@@ -119,12 +119,21 @@ def test_the_bundle_comes_back_whole_and_answers(registry: ModelService, bundle:
     assert registry.profile("delay").rows == trips.rows.height
 
 
-def test_a_damaged_copy_in_the_cache_is_fetched_again(registry: ModelService, bundle: Bundle) -> None:
+@pytest.mark.parametrize("name", ["model.onnx", "bundle.json"])
+def test_a_damaged_copy_in_the_cache_is_fetched_again(registry: ModelService, bundle: Bundle, name: str) -> None:
     version = registry.register("delay", bundle)
-    graph = registry.bundle(version.ref).folder / "model.onnx"
-    whole = graph.read_bytes()
-    graph.write_bytes(whole[:-1])
-    assert (registry.bundle(version.ref).folder / "model.onnx").read_bytes() == whole
+    kept = registry.bundle(version.ref).folder / name
+    whole = kept.read_bytes()
+    kept.write_bytes(whole.replace(b'"wind"', b'"rain"') if name == "bundle.json" else whole[:-1])
+    assert kept.read_bytes() != whole
+    assert (registry.bundle(version.ref).folder / name).read_bytes() == whole
+
+
+def test_a_copy_in_the_cache_is_whole_without_the_store(registry: ModelService, bundle: Bundle) -> None:
+    version = registry.register("delay", bundle)
+    kept = registry.bundle(version.ref).folder
+    nowhere = open_objects(str(kept.parent / "nowhere"))
+    assert fetch_bundle(nowhere, version.bundle, kept.parent).manifest == bundle.manifest
 
 
 def test_a_damaged_bundle_is_not_registered(registry: ModelService, bundle: Bundle, tmp_path: Any) -> None:

@@ -8,8 +8,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from loopwright.core import Conflict, LoopwrightError, new_id
+from loopwright.core import Conflict, Corrupt, LoopwrightError, digest_file, new_id
 from loopwright.models.bundle import Bundle
+from loopwright.models.predictor import MANIFEST_FILE
 from loopwright.models.signing import Trust, check_signed
 
 if TYPE_CHECKING:
@@ -40,13 +41,16 @@ def fetch_bundle(
 
 
 def _fetched(objects: ObjectStore, digest: str, cache: Path) -> Bundle:
-    from loopwright.store import checkout
+    from loopwright.store import checkout, read_tree
 
-    target = cache / digest
+    target, mark = cache / digest, cache / f"{digest}.manifest"
     if target.exists():
-        found = _whole(target)
+        found = _whole(target, mark)
         if found is not None:
             return found
+    manifest = read_tree(objects, digest).entry(MANIFEST_FILE)
+    if manifest is not None:
+        _write(mark, manifest.digest)
     with contextlib.suppress(Conflict):  # another process was quicker
         checkout(objects, digest, target)
     bundle = Bundle(target)
@@ -54,12 +58,22 @@ def _fetched(objects: ObjectStore, digest: str, cache: Path) -> Bundle:
     return bundle
 
 
-def _whole(folder: Path) -> Bundle | None:
+def _write(mark: Path, digest: str) -> None:
+    """Keep the digest of a bundle's manifest beside the cached folder, so that it is known without the store."""
+    mark.parent.mkdir(parents=True, exist_ok=True)
+    temporary = mark.with_name(f".{mark.name}.{new_id()}")
+    temporary.write_text(digest, encoding="ascii")
+    temporary.replace(mark)
+
+
+def _whole(folder: Path, mark: Path) -> Bundle | None:
     """The bundle in a folder of the cache; a damaged copy is thrown away."""
     try:
+        if mark.read_text(encoding="ascii", errors="replace") != digest_file(folder / MANIFEST_FILE):
+            raise Corrupt("the bundle's manifest is not what was kept", where=str(folder))
         bundle = Bundle(folder)
         bundle.verify()
-    except LoopwrightError:
+    except (LoopwrightError, OSError):
         doomed = folder.with_name(f".{folder.name}.{new_id()}")
         folder.rename(doomed)
         shutil.rmtree(doomed, ignore_errors=True)
