@@ -18,7 +18,7 @@ from sklearn.linear_model import LogisticRegression
 from loopwright.core import Scope
 from loopwright.data import Suite, between, not_null
 from loopwright.features import FeatureView
-from loopwright.loop import ApprovalPolicy, Controller, Loop, on_alert
+from loopwright.loop import ApprovalPolicy, Controller, Loop, ScoringJob, on_alert
 from loopwright.models import build_bundle
 from loopwright.monitor import DriftPolicy, Feedback, Monitor, PerformancePolicy
 from loopwright.release import Guard, RolloutPlan
@@ -85,6 +85,8 @@ def _run(ws: Workspace, number: int) -> None:
 
 def release(ws: Workspace) -> None:
     """The loop, its monitor and the first release."""
+    job = ScoringJob(name="nightly", model="endpoint:delay", input="dataset:flights", output="dataset:late")
+    ws.scoring_jobs.apply(job)
     ws.loops.apply(
         Loop(
             name="delay",

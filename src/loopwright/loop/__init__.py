@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     )
     from loopwright.loop.scoring.carrying import carry_out
     from loopwright.loop.scoring.declare import check_job, load_scoring_jobs
-    from loopwright.loop.scoring.model import ScoringJob, ScoringJobInfo, ScoringRun, ScoringState
+    from loopwright.loop.scoring.model import ScoringJob, ScoringJobInfo, ScoringRun, ScoringState, watched_name
     from loopwright.loop.scoring.service import ScoringJobService
     from loopwright.loop.service import LoopService
     from loopwright.loop.status import LoopStatus
@@ -53,7 +53,7 @@ _HOMES = {
     ),
     "scoring.carrying": ("carry_out",),
     "scoring.declare": ("check_job", "load_scoring_jobs"),
-    "scoring.model": ("ScoringJob", "ScoringJobInfo", "ScoringRun", "ScoringState"),
+    "scoring.model": ("ScoringJob", "ScoringJobInfo", "ScoringRun", "ScoringState", "watched_name"),
     "scoring.service": ("ScoringJobService",),
     "service": ("LoopService",),
     "status": ("LoopStatus",),
@@ -91,6 +91,7 @@ __all__ = [
     "manual",
     "on_alert",
     "on_new_version",
+    "watched_name",
     "workspace_clock",
 ]
 

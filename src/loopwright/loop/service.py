@@ -27,6 +27,7 @@ LoopRuns = list[LoopRun]
 LoopStatuses = list[LoopStatus]
 Events = list[Event]
 _DECISIONS = 10
+_LONGEST_SETTLE_S = 86_400
 DECISION_KINDS = (
     "alert.opened",
     "alert.closed",
@@ -211,10 +212,11 @@ class LoopService:
 
         Raises:
             Unavailable: no controller runs in this process.
-            Invalid: the timeout is not above 0.
+            Invalid: the timeout is not above 0, or beyond a day.
         """
-        if not timeout_s > 0:
-            raise Invalid(f"a timeout of {timeout_s:g} s", where="timeout_s", next_step="write a number above 0")
+        if not 0 < timeout_s <= _LONGEST_SETTLE_S:
+            next_step = f"write a number above 0, up to {_LONGEST_SETTLE_S:,}"
+            raise Invalid(f"a timeout of {timeout_s:g} s", where="timeout_s", next_step=next_step)
         return running_controller(self.stores).settle(timeout_s)
 
     def _status(self, info: LoopInfo) -> LoopStatus:

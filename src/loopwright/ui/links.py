@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from urllib.parse import quote, urlencode
 
 from loopwright.core import LoopwrightError, Ref, parse_ref
+from loopwright.loop import watched_name
 
 _PAGES = {
     "dataset": "datasets",
@@ -13,6 +14,7 @@ _PAGES = {
     "endpoint": "endpoints",
     "monitor": "monitors",
     "loop": "loops",
+    "scoring": "scoring",
     "feature": "features",
     "run": "runs",
     "looprun": "loopruns",
@@ -39,7 +41,14 @@ def page_of(project: str, ref: str) -> str:
         return ""
     if parsed.kind not in _PAGES:
         return path_to(project, "lineage", ref=ref)
-    return path_to(project, _PAGES[parsed.kind], *_tail(parsed))
+    job = watched_job(project, parsed.name) if parsed.kind == "endpoint" else ""
+    return path_to(project, "scoring", job) if job else path_to(project, _PAGES[parsed.kind], *_tail(parsed))
+
+
+def watched_job(project: str, endpoint: str) -> str:
+    """The scoring job that stands where a monitor names an endpoint; empty if it is an endpoint."""
+    before = watched_name(project, "")
+    return endpoint.removeprefix(before) if endpoint.startswith(before) else ""
 
 
 def _tail(ref: Ref) -> list[str]:

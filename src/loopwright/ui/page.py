@@ -35,6 +35,7 @@ SECURITY = {
 NAVIGATION = (
     ("", "Loops"),
     ("endpoints", "Endpoints"),
+    ("scoring", "Scoring"),
     ("alerts", "Alerts"),
     ("models", "Models"),
     ("runs", "Runs"),

@@ -21,6 +21,7 @@ from loopwright.ui.views import (
     models,
     run,
     runs,
+    scoring,
     serving,
 )
 
@@ -34,6 +35,8 @@ def page_routes() -> list[RouteSpec]:
         page("", "loops:read", loops.overview),
         page("/loops/{name}", "loops:read", loops.loop),
         page("/loopruns/{id}", "loops:read", loops.loop_run),
+        page("/scoring", "loops:read", scoring.jobs),
+        page("/scoring/{name}", "loops:read", scoring.job),
         page("/endpoints", "endpoints:read", serving.endpoints),
         page("/endpoints/{name}", "endpoints:read", serving.endpoint),
         page("/rollouts/{id}", "rollouts:read", serving.rollout),

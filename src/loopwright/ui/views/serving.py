@@ -9,6 +9,7 @@ from typing import Any
 from loopwright.server import Call
 from loopwright.ui.figures import MAX_MARKS, Drawing, Mark, drift_over_time, performance_over_time, traffic_over_time
 from loopwright.ui.formats import short
+from loopwright.ui.links import watched_job
 from loopwright.ui.page import View, attempt
 
 _LIVE = ("endpoint", "rollout", "alert", "monitor", "gate")
@@ -42,7 +43,7 @@ async def endpoint(call: Call) -> View:
     )
     decisions = await _decisions(call, found.name)
     now = await call.ask("loops.now")
-    drawings = _drawings(windows, changes, marks_of(decisions[:MAX_MARKS]), now)
+    drawings = drawings_of(windows, changes, marks_of(decisions[:MAX_MARKS]), now)
     values = {
         "endpoint": found,
         "versions": [version for share in found.shares if (version := await _version(call, share.model))],
@@ -78,9 +79,10 @@ def marks_of(events: Sequence[Any]) -> list[Mark]:
     return [Mark(event.at, event.kind, DECISIONS.get(event.kind, "accent")) for event in events]
 
 
-def _drawings(
+def drawings_of(
     windows: Sequence[Any], changes: Sequence[Any], marks: Sequence[Mark], now: datetime
 ) -> dict[str, Drawing]:
+    """What windows of monitors, and changes of traffic, look like over time."""
     drawings: dict[str, Drawing] = {}
     steps = [(event.at, event.evidence.get("after", {})) for event in reversed(changes)]
     if steps:
@@ -107,9 +109,14 @@ async def monitor(call: Call) -> View:
     info = await call.ask("monitors.get", name=name)
     windows = await call.ask("monitors.windows", monitor=name, limit=_WINDOWS)
     values = {"info": info, "windows": windows[:100]}
-    trail = (("Endpoints", ("endpoints",)), (info.monitor.endpoint, ("endpoints", info.monitor.endpoint)))
-    drawings = _drawings(windows, [], [], await call.ask("loops.now"))
-    return View(name, "monitor.html", values, "endpoints", trail, _LIVE, drawings=drawings)
+    watched, job = info.monitor.endpoint, watched_job(info.project, info.monitor.endpoint)
+    trail = (
+        (("Scoring", ("scoring",)), (job, ("scoring", job)))
+        if job
+        else (("Endpoints", ("endpoints",)), (watched, ("endpoints", watched)))
+    )
+    drawings = drawings_of(windows, [], [], await call.ask("loops.now"))
+    return View(name, "monitor.html", values, "scoring" if job else "endpoints", trail, _LIVE, drawings=drawings)
 
 
 async def prediction(call: Call) -> View:
