@@ -101,6 +101,7 @@ def main() -> int:
     parser.add_argument("--db", choices=["sqlite", "postgresql"], default="sqlite")
     parser.add_argument("--rounds", type=int, default=0, help="how often each side does each work; the best counts")
     parser.add_argument("--sides", default=",".join(SERVERS), help="servers to compare, by commas; all by default")
+    parser.add_argument("--peer-runs", type=int, default=0, metavar="N", help="among how many runs the peers search")
     parser.add_argument("--json", action="store_true", help="everything as one JSON object")
     parser.add_argument("--save", type=Path, metavar="FILE", help="write that JSON object there, too")
     given = parser.parse_args()
@@ -109,7 +110,9 @@ def main() -> int:
     # Where it is set, every process compiles again what it imports: that would measure the compiler.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     sizes = Sizes.small() if given.quick else Sizes()
-    sizes = msgspec.structs.replace(sizes, rounds=given.rounds or sizes.rounds)
+    sizes = msgspec.structs.replace(
+        sizes, rounds=given.rounds or sizes.rounds, slow_found_among=given.peer_runs or sizes.slow_found_among
+    )
     about: dict[str, Any] = {"machine": machine(), "database": given.db, "peers": versions()}
     about |= {"rounds": sizes.rounds, "quick": given.quick}
     started = time.perf_counter()

@@ -1,9 +1,10 @@
-"""The row of searches: a page of 100 runs over MLflow's REST, among 100,000 of ours and 5,000 of a peer's."""
+"""The row of searches: a page of 100 runs over MLflow's REST, among 100,000 of ours and 5,000 of a peer's, or as many
+as `--peer-runs` says."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import msgspec
@@ -36,6 +37,7 @@ def search(bench: Bench) -> list[Line]:
         return bench.rounds(tasks)
 
 
+@cache
 def expected(count: int) -> dict[str, list[Drawn]]:
     """The page of each case, by a plain scan."""
     matching = [run for run in map(draw, range(1, count + 1)) if run.metrics["acc"] > 0.9 and run.params["lr"] == "0.1"]
