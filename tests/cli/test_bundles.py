@@ -20,6 +20,7 @@ from loopwright.models.signing import fingerprint
 __all__ = ["bundle", "fitted", "trips"]
 
 pytestmark = pytest.mark.slow
+CONTEXT = ("--dockerfile", "--base", "python:3.11-slim")
 
 
 class Runs:
@@ -106,6 +107,32 @@ def test_a_changed_byte_is_found_with_exit_code_5(ws: Path, bundle: Bundle) -> N
     assert told.code == 5
     assert "model.onnx" in told.err
     assert models("import", "copy", "--name", "m").code == 5
+
+
+def test_a_folder_is_loaded_whole_and_signed_or_not_at_all(ws: Path, bundle: Bundle, key: Key) -> None:
+    row = {name: [value] for name, value in zip(bundle.signature.names, [1.0, 2.0, 3, "AA", False, 0.5], strict=True)}
+    pl.DataFrame(row).write_csv(ws / "rows.csv")
+    shutil.copy(key.public, ws / "ours.pub")
+    shutil.copytree(bundle.folder, ws / "trips")
+
+    def codes() -> list[int]:
+        scored = run_here("predict", "trips", "-i", "rows.csv", "-o", "answers.csv")
+        made = [run_here("export", "edge", "trips", "edge"), run_here("export", "container", "trips", "box", *CONTEXT)]
+        for folder in ("edge", "box"):
+            shutil.rmtree(ws / folder, ignore_errors=True)
+        (ws / "answers.csv").unlink(missing_ok=True)
+        return [told.code for told in (scored, *made)]
+
+    assert codes() == [0, 0, 0]
+    (ws / "loopwright.toml").write_text('require_signed = true\ntrusted_keys = ["ours.pub"]\n')
+    assert codes() == [3, 3, 3]
+    shutil.rmtree(ws / "trips")
+    assert models("import", bundle.folder, "--name", "trips").code == 0
+    assert models("sign", "trips", "--key", key.private).code == 0
+    assert models("export", "trips", "trips").code == 0
+    assert codes() == [0, 0, 0]
+    (ws / "trips" / "profile.sketch").write_bytes(b"changed")
+    assert codes() == [5, 5, 5]
 
 
 def test_settings_keep_unsigned_models_from_being_loaded(ws: Path, bundle: Bundle, key: Key) -> None:

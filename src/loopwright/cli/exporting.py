@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from loopwright.cli.command import Session, command
+from loopwright.cli.folders import bundle_in, is_bundle
 
 
 @command("container")
@@ -27,12 +28,11 @@ def container(
     digests of the bundle and the versions of its packages as labels.
     """
     from loopwright.core import Invalid, check_name, digest_file
-    from loopwright.models import Bundle
     from loopwright.serve import write_context, write_image
 
     folder = Path(model)
-    if (folder / "bundle.json").is_file():
-        bundle, ref, digest = Bundle(folder), folder.resolve().name, digest_file(folder / "bundle.json")
+    if is_bundle(folder):
+        bundle, ref, digest = bundle_in(session, folder), folder.resolve().name, digest_file(folder / "bundle.json")
         wire = name or folder.resolve().name
     else:
         version = session.ws.models.get(model)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import click
 
 from loopwright.cli.command import Session, command, fail_softly
+from loopwright.cli.folders import bundle_in, is_bundle
 
 if TYPE_CHECKING:
     from loopwright.models import Bundle
@@ -80,12 +81,11 @@ class Model(NamedTuple):
 def model_of(session: Session, model: str) -> Model:
     """A model version of the workspace, or the bundle in a folder."""
     from loopwright.core import digest_file
-    from loopwright.models import Bundle
 
     folder = Path(model)
-    if (folder / "bundle.json").is_file():
+    if is_bundle(folder):
         name = folder.resolve().name
-        return Model(Bundle(folder), name, digest_file(folder / "bundle.json"), name)
+        return Model(bundle_in(session, folder), name, digest_file(folder / "bundle.json"), name)
     version = session.ws.models.get(model)
     return Model(session.ws.models.bundle(version.ref), version.ref, version.bundle, version.name)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from loopwright.cli.command import Session, command
+from loopwright.cli.folders import bundle_in, is_bundle
 
 if TYPE_CHECKING:
     from loopwright.serve import ScoringOptions, ScoringReport
@@ -60,8 +61,8 @@ def _scored(
     session: Session, model: str, source: str, output: str, options: ScoringOptions, format: str
 ) -> ScoringReport:
     folder = Path(model)
-    if (folder / "bundle.json").is_file():
-        return _by_bundle(folder, source, output, options, format)
+    if is_bundle(folder):
+        return _by_bundle(session, folder, source, output, options, format)
     ws = session.ws
     if model.startswith("endpoint:"):
         model = _stable_of(ws.endpoints.get(model.removeprefix("endpoint:")))
@@ -69,14 +70,15 @@ def _scored(
     return report
 
 
-def _by_bundle(folder: Path, source: str, output: str, options: ScoringOptions, format: str) -> ScoringReport:
+def _by_bundle(
+    session: Session, folder: Path, source: str, output: str, options: ScoringOptions, format: str
+) -> ScoringReport:
     from loopwright.core import Invalid, digest_file
-    from loopwright.models import Bundle
     from loopwright.serve import open_rows, score, threads_of
 
     if source.startswith("dataset:") or output.startswith("dataset:"):
         raise Invalid("a bundle's folder knows no datasets", next_step="name a registered model instead of the folder")
-    bundle = Bundle(folder)
+    bundle = bundle_in(session, folder)
     return score(
         bundle.predictor(threads_of(options)),
         open_rows(Path(source), bundle.signature),
