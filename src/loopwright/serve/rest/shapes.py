@@ -35,7 +35,7 @@ _COLUMN = record({"name": TEXT, "datatype": TEXT, "shape": listed({"type": "inte
 _PREDICTION = record({"id": TEXT, "outputs": _OBJECT, "variant": TEXT, "model": TEXT})
 _MODEL = record({"modelName": TEXT, "modelUrl": TEXT})
 _TF_STATUS = record({"version": TEXT, "state": TEXT, "status": _OBJECT})
-_SPLIT = record({"columns": _NAMES, "data": listed({"type": "array"})}, {"index": {"type": "array"}})
+_SPLIT = record({"columns": _NAMES, "data": listed(_ROW)}, {"index": {"type": "array"}})
 _KEY: Schema = {"anyOf": [TEXT, {"type": "integer"}, {"type": "array"}], "description": "Who the rows belong to."}
 
 COMPONENTS: dict[str, Schema] = {
