@@ -209,6 +209,10 @@ def test_the_log_has_the_features_as_each_variant_used_them(world: World, asked:
         ({"keys": {"origin": "A1"}, "rows": [{"distance": 1, "factor": 1, "wind": 3}]}, 400, "no input 'wind'"),
         ({"keys": {"origin": ["A1", "A2"]}, "columns": {"distance": [1], "factor": [1]}}, 400, "values, where"),
         ({"rows": [{"origin": "A1", "factor": 1, "distance": 1}, {"origin": "A2"}]}, 400, "row 1 of 'rows' lacks"),
+        ({"keys": {"origin": "A1"}, "rows": [{"distance": 1, "factor": None}]}, 400, "'hot' of origin='A1', fac"),
+        ({"keys": {"origin": "A1"}, "rows": [{"distance": 1, "factor": 1}], "timeout_ms": 0.0001}, 503, "deadline"),
+        ({"columns": {name: [1] for name in INPUTS}, "timeout_ms": 0.0001}, 503, "deadline"),
+        ({"columns": {name: [1] for name in INPUTS}, "timeout_ms": -1}, 400, "timeout_ms is -1"),
         ({"keys": {}}, 400, "no rows"),
         ({"keys": {"origin": []}}, 400, "no rows"),
     ],
@@ -401,6 +405,21 @@ def test_a_breaker_lets_one_question_through_after_its_pause() -> None:
     breaker.worked()
     breaker.enter()
     breaker.enter()
+
+
+def test_a_caller_without_patience_does_not_open_the_breaker(world: World) -> None:
+    reader = reader_of(world)
+    reads = FeatureReads(SlowStore, wait_s=5)  # type: ignore[arg-type]  # a store that is slow
+
+    async def ask() -> None:
+        for _ in range(5):
+            soon = time.monotonic_ns() + 10_000_000
+            with pytest.raises(Unavailable, match="deadline"):
+                await reads.read(reader, "", {"origin": ["A1"]}, [NOW], soon)
+        assert await reads.read(reader, "", {"origin": ["A1"]}, [NOW]) == {"temp": [None]}
+
+    asyncio.run(ask())
+    reads.close()
 
 
 @pytest.mark.slow

@@ -18,6 +18,7 @@ def render_card(version: ModelVersion, manifest: BundleManifest, trusted: frozen
         _facts(version, manifest),
         _section("Metrics", _metrics(version)),
         _section("Trained on", "\n".join(f"- `{ref}`" for ref in version.training_data)),
+        _section("Features that a server looks up", "\n".join(f"- `{ref}`" for ref in manifest.features)),
         _section("Inputs", _inputs(manifest.signature.inputs)),
         _section("Outputs", _outputs(manifest)),
         _section("Limits", "\n".join(f"- {line}" for line in _limits(version, manifest))),

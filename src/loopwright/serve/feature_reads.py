@@ -7,7 +7,9 @@ bounded in rows and in time, and a store that does not answer is left alone for 
 from __future__ import annotations
 
 import asyncio
+import math
 import sys
+import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -66,45 +68,68 @@ class FeatureReads:
         self.read_rows = self.turns = self.failures = self.unknown = 0
 
     async def read(
-        self, reader: LookupReader, project: str, columns: Mapping[str, Sequence[Any]], moments: Sequence[datetime]
+        self,
+        reader: LookupReader,
+        project: str,
+        columns: Mapping[str, Sequence[Any]],
+        moments: Sequence[datetime],
+        deadline_ns: int = 0,
     ) -> Columns:
         """The columns that a lookup gives for what a request brings.
 
         Args:
             columns: values as JSON has them, by name.
             moments: when each row is asked.
+            deadline_ns: until when the caller waits, on the monotonic clock; 0 for no longer than anybody may.
 
         Raises:
             Invalid: a column is missing, or a value does not fit.
             NotFound: nothing is known of an entity that is required; its key is named.
             Unavailable: the store does not answer, or too many rows wait.
         """
+        self._admit(len(moments))
+        wait_s = min(self._wait_s, _left_s(deadline_ns))
+        self._breaker.enter()
+        asked = _Asked(reader, project, columns, moments, asyncio.get_running_loop().create_future())
+        self._waiting.append(asked)
+        self._rows += len(moments)
+        self._start()
+        try:
+            found = await self._awaited(asked, wait_s)
+        finally:
+            self._rows -= len(moments)
+        self._breaker.worked()
+        self.read_rows += len(moments)
+        return found
+
+    def _admit(self, rows: int) -> None:
+        """Refuse rows that cannot be read here, or not soon."""
         if self._open_online is None:
             raise Unavailable(
                 "this process knows no online store, so it cannot look features up",
                 next_step="send the model's inputs, or start it with --online URL",
             )
-        if len(moments) > MOST_ROWS:
+        if rows > MOST_ROWS:
             raise Invalid(
-                f"features of {len(moments)} rows are to be looked up", next_step=f"send {MOST_ROWS} at most at a time"
+                f"features of {rows} rows are to be looked up", next_step=f"send {MOST_ROWS} at most at a time"
             )
-        if self._rows + len(moments) > MOST_ROWS:
+        if self._rows + rows > MOST_ROWS:
             raise Unavailable(f"{self._rows} rows wait for features already", next_step="try again in a second")
-        self._breaker.enter()
-        future: asyncio.Future[Columns] = asyncio.get_running_loop().create_future()
-        asked = _Asked(reader, project, columns, moments, future)
-        self._waiting.append(asked)
-        self._rows += len(moments)
-        self._start()
+
+    async def _awaited(self, asked: _Asked, wait_s: float) -> Columns:
+        """What the thread has read; the breaker is told of what went wrong."""
         try:
-            async with asyncio.timeout(self._wait_s):
-                found = await future
+            async with asyncio.timeout(wait_s):
+                return await asked.future
         except TimeoutError:
+            if wait_s < self._wait_s:  # the caller's patience says nothing of the store
+                self._breaker.left()
+                raise too_late() from None
             self._fail()
             raise Unavailable(
                 f"the online store did not answer within {self._wait_s:g} s", next_step="try again in a second"
             ) from None
-        except Unavailable:
+        except (Unavailable, asyncio.CancelledError):
             self._fail()
             raise
         except LoopwrightError:  # it is the request that is wrong
@@ -113,14 +138,6 @@ class FeatureReads:
             else:
                 self._breaker.left()
             raise
-        except asyncio.CancelledError:
-            self._fail()
-            raise
-        finally:
-            self._rows -= len(moments)
-        self._breaker.worked()
-        self.read_rows += len(moments)
-        return found
 
     def figures(self) -> list[Figure]:
         """What Prometheus is told; nothing before the first read."""
@@ -233,6 +250,16 @@ class FeatureReads:
             found.append((place, _not_known(mine, frame, start) if mine else given))
             start = end
         return found
+
+
+def _left_s(deadline_ns: int) -> float:
+    """How long it is to a deadline, in seconds; for ever where there is none."""
+    return (deadline_ns - time.monotonic_ns()) * 1e-9 if deadline_ns else math.inf
+
+
+def too_late() -> Unavailable:
+    """What is told to a caller whose time is up."""
+    return Unavailable("the deadline passed before the features were read", next_step="allow more time, or send less")
 
 
 def _settle(outcomes: list[tuple[_Asked, Columns | LoopwrightError]]) -> None:

@@ -16,6 +16,7 @@ from typing import Protocol
 import msgspec
 
 from loopwright.core import Invalid, LoopwrightError, Unavailable, decode, encode, is_id
+from loopwright.serve.metrics import Figure
 from loopwright.store import Cursor, JournalReader, JournalWriter
 
 ROWS_PER_RECORD = 1000
@@ -135,6 +136,10 @@ class FeedbackIntake:
         await future
         self.rows += len(rows)
         return len(rows)
+
+    def figures(self) -> list[Figure]:
+        """What Prometheus is told."""
+        return [("feedback_rows_total", "counter", "Rows of feedback that were put on the disk.", self.rows)]
 
     async def close(self) -> None:
         """Write what waits, and close the journal."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from loopwright.core import DType, Invalid, LoopwrightError
+from loopwright.core import DType, Invalid, LoopwrightError, NotFound
 from loopwright.models import Signature
 from loopwright.serve.describing import versions_of
 from loopwright.serve.feature_reads import FeatureReads
@@ -92,7 +92,12 @@ def described(endpoint: LoadedEndpoint) -> dict[str, Any]:
 
 
 async def fill(
-    reads: FeatureReads, endpoint: LoadedEndpoint, given: Given, count: int, event_times: Sequence[int] | None
+    reads: FeatureReads,
+    endpoint: LoadedEndpoint,
+    given: Given,
+    count: int,
+    event_times: Sequence[int] | None,
+    deadline_ns: int = 0,
 ) -> Filled:
     """The rows for what a request brings.
 
@@ -100,17 +105,20 @@ async def fill(
         given: `count` values of each column.
         event_times: when each row happened, in microseconds since 1970; None for now. Features are those of then, as
             far as the online store still has them.
+        deadline_ns: until when the caller waits, on the monotonic clock; 0 for no limit of his.
 
     Raises:
         Invalid: a column is unknown, missing, or does not fit.
-        NotFound: nothing is known of an entity that is required.
+        NotFound: nothing is known of an entity that is required, by its view or by a model that knows no missing value.
         Unavailable: the online store does not answer.
     """
     _refuse_strange(endpoint, given)
     moments = _moments(count, event_times)
     readers = _readers(endpoint.variants)
-    found = {reader: await reads.read(reader, endpoint.spec.project, _needed(reader, given), moments)
-             for reader in readers}  # fmt: skip
+    project = endpoint.spec.project
+    found = {
+        reader: await reads.read(reader, project, _needed(reader, given), moments, deadline_ns) for reader in readers
+    }
     if len(readers) == 1 and all(one.reader is not None for one in endpoint.variants):
         return Filled(_rows(endpoint.intake, endpoint.live[0], given, found[readers[0]]))
     alike = {reader.lookup.digest: columns for reader, columns in found.items()}
@@ -132,8 +140,31 @@ def _readers(variants: Iterable[LoadedVariant]) -> list[LookupReader]:
 
 def _rows(intake: Intake, loaded: LoadedVariant, given: Given, found: Given) -> Rows:
     numeric = _numeric(loaded.predictor.signature)
+    _refuse_missing(loaded, given, found)
     columns = {**given, **{name: _plain(found[name]) if name in numeric else found[name] for name in found}}
     return intake.rows([(name, columns[name]) for name in intake.names if name in columns])
+
+
+def _refuse_missing(loaded: LoadedVariant, given: Given, found: Given) -> None:
+    """Refuse a feature that is missing where training never saw it missing; the entity's key is named.
+
+    Raises:
+        NotFound: an entity's feature is.
+        Invalid: what is computed of the request's values is.
+    """
+    for item in loaded.predictor.signature.inputs:
+        values = found.get(item.name, ())
+        if item.nullable or None not in values or loaded.reader is None:
+            continue
+        row = values.index(None)
+        keys = next(
+            view.body.get("keys") for view in loaded.reader.lookup.views if item.name in dict(view.columns).values()
+        )
+        told = ", ".join(f"{key}={given[key][row]!r}" for key in keys or loaded.reader.request if key in given)
+        raise (NotFound if keys else Invalid)(
+            f"feature {item.name!r} of {told} (row {row}) is missing, and training never saw it missing",
+            next_step="check the key; or give the view defaults=, or the bundle nullable=",
+        )
 
 
 def _numeric(signature: Signature) -> set[str]:

@@ -37,6 +37,7 @@ class InferenceProcess:
         self._process = process
         self.url, self.grpc, self.revision = ready.url, ready.grpc, ready.revision
         self._pid = ready.pid
+        self._is_told = False
 
     @classmethod
     def start(
@@ -123,7 +124,8 @@ class InferenceProcess:
 
     def end(self) -> None:
         """Ask it to answer what is under way and end; `stop` waits for it."""
-        if self._process.poll() is None:
+        if self._process.poll() is None and not self._is_told:
+            self._is_told = True  # a second signal would meet a process that no longer catches it
             self._process.terminate()
 
     def stop(self, timeout_s: float = _STOP_S) -> int:

@@ -98,6 +98,8 @@ async def serve(settings: ProcessSettings) -> None:
     reads = FeatureReads(_online(settings.online))
     plane.metrics.more.append(reads.figures)
     feedback = None if settings.feedback is None else FeedbackIntake(settings.feedback)
+    if feedback is not None:
+        plane.metrics.more.append(feedback.figures)
     app = App(plane, hosts, contract_from(os.environ), fetch, reads, feedback)
     app.repository = residents
     # Before the first caller can connect, so that none meets an endpoint that is not there yet.

@@ -30,6 +30,7 @@ from loopwright.serve.rest.routing import Route, Values
 from loopwright.serve.rest.tabular import rows_of_columns, rows_of_instances
 
 _MOST_PAIRS = 256
+_MOST_TIMEOUT_MS = 3_600_000
 
 
 class ExplainRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -40,13 +41,17 @@ class ExplainRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class PredictRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Rows to answer, in one of two forms, or the keys by which their features are found."""
+    """Rows to answer, in one of two forms, or the keys by which their features are found.
+
+    `timeout_ms` is how long the caller waits; what is not answered by then is answered with 503.
+    """
 
     rows: list[Any] | None = None
     columns: dict[str, Any] | None = None
     keys: dict[str, Any] | list[dict[str, Any]] | None = None
     key: str | int | list[Any] | None = None
     event_time: str | int | list[Any] | None = None
+    timeout_ms: float | None = None
     explain: bool | ExplainRequest = False
 
 
@@ -107,6 +112,11 @@ class Native:
         rows = _rows(request, endpoint)
         given = _given(request, len(rows))
         version = values.get("version", "")
+        if request.timeout_ms is not None:
+            exchange.endpoint = endpoint.spec.name
+            given |= {"version": version, "deadline_ns": _deadline(request, exchange)}
+            self._desk.later(exchange, self._answered(exchange, endpoint, rows, request, given), v2.refusal)
+            return
         if request.explain is False:
             write = _written
             self._desk.ask(exchange, endpoint, rows, write, v2.refusal, version=version, **given)
@@ -126,11 +136,22 @@ class Native:
         """The answer to a request whose features are looked up."""
         count = len(next(iter(columns.values())))
         given = _given(request, count)
-        filled = await fill(self._reads, endpoint, columns, count, given["event_times"])
-        given |= {"version": version, "own": filled.own}
+        deadline_ns = _deadline(request, exchange)
+        filled = await fill(self._reads, endpoint, columns, count, given["event_times"], deadline_ns)
+        given |= {"version": version, "own": filled.own, "deadline_ns": deadline_ns}
+        return await self._answered(exchange, endpoint, filled.rows, request, given)
+
+    async def _answered(
+        self,
+        exchange: Exchange,
+        endpoint: LoadedEndpoint,
+        rows: Rows,
+        request: PredictRequest,
+        given: dict[str, Any],
+    ) -> bytes:
         if request.explain is not False:
-            return await self._explained(exchange, endpoint, filled.rows, request.explain, given)
-        answer = await ask(self._desk.plane, endpoint, filled.rows, exchange.started_ns, **given)
+            return await self._explained(exchange, endpoint, rows, request.explain, given)
+        answer = await ask(self._desk.plane, endpoint, rows, exchange.started_ns, **given)
         self._desk.count(exchange)
         return _encode({"predictions": _records(answer, None)})
 
@@ -174,6 +195,16 @@ def _given(request: PredictRequest, count: int) -> dict[str, Any]:
     parameters = {"key": request.key, "event_time": request.event_time}
     told = v2.InferRequest([], parameters=parameters)
     return {"keys": v2.keys_of(told, count), "event_times": v2.event_times_of(told, count)}
+
+
+def _deadline(request: PredictRequest, exchange: Exchange) -> int:
+    """Until when the caller waits, on the monotonic clock; 0 where nothing is said."""
+    given = request.timeout_ms
+    if given is None:
+        return 0
+    if not 0 < given <= _MOST_TIMEOUT_MS:
+        raise Invalid(f"timeout_ms is {given}", next_step=f"give a number above 0, up to {_MOST_TIMEOUT_MS}")
+    return exchange.started_ns + int(given * 1e6)
 
 
 def _written(answer: Answer) -> tuple[bytes, bytes]:
