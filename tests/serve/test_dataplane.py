@@ -217,6 +217,31 @@ def test_a_turn_that_has_gathered_for_too_long_takes_no_more(make_plane: MakePla
     assert made.metrics.shed == 1
 
 
+def test_of_very_much_the_first_is_answered_before_more_is_looked_at(make_plane: MakePlane, plus: Any) -> None:
+    made = make_plane(limits=Limits(slice_requests=2, turn_requests=2, turn_s=0.5))
+    endpoint = made.serve((variant("champion"), plus(1)))
+    order: list[float] = []
+    full: list[bool] = []
+
+    async def work() -> None:
+        for number in range(5):
+
+            def reply(answer: Any) -> None:
+                order.append(answer.outputs["value"][0])
+
+            rows = endpoint.intake.rows([("x", [float(number)])])
+            made.plane.submit(Query("e", rows, reply, started_ns=1000 * (number + 1)), endpoint)
+        for _ in range(3):
+            full.append(made.plane.is_full(500_001_500))  # the first has waited for longer than half a second by then
+            await asyncio.sleep(0)
+            full.append(len(order) in (2, 4, 5))
+
+    run(work())
+    assert order == [1.0, 2.0, 3.0, 4.0, 5.0]
+    assert full == [True, True, False, True, False, True]
+    assert (made.metrics.queued_rows, made.plane._waiting, made.plane._turn_queries) == (0, 0, 0)
+
+
 def test_more_rows_than_a_request_may_have_are_refused(make_plane: MakePlane, plus: Any) -> None:
     made = make_plane(limits=Limits(request_rows=100))
     endpoint = made.serve((variant("champion"), plus(1)))

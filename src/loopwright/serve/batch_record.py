@@ -132,9 +132,14 @@ def predictions_of(record: BatchRecord, names: tuple[str, ...]) -> list[Predicti
 
 
 def _packed(values: Array, kind: str) -> Packed:
-    if values.dtype.kind in "OSU":
-        return Packed(kind, "", list(values.shape[1:]), values.tolist())
-    return Packed(kind, values.dtype.str, list(values.shape[1:]), values.tobytes())
+    dtype = _NAMES.get(values.dtype, "")
+    if not dtype and values.dtype.kind not in "OSU":
+        dtype = values.dtype.str
+    shape = list(values.shape[1:]) if values.ndim > 1 else []
+    return Packed(kind, dtype, shape, values.tobytes() if dtype else values.tolist())
+
+
+_NAMES = {np.dtype(name): name for name in ("<f4", "<f8", "<i8", "<i4", "|b1")}  # which NumPy spells anew each time
 
 
 def _array(packed: Packed) -> Array:

@@ -47,8 +47,10 @@ class Limits(msgspec.Struct, frozen=True):
         large_rows: how many rows of large requests may wait; they have a queue of their own.
         lane_rows: how many rows may wait for a model that has a lane of its own.
         wait_s: how long a request may wait for a lane when it says nothing of it.
-        turn_s, turn_requests: a turn that has gathered for so long takes no more requests, once it has so many: those
+        turn_s, turn_requests: while so many requests wait, the first of them for so long, no more are taken: those
             behind are refused before they are parsed, so that those before are answered in good time.
+        slice_requests: how many requests to a model are answered before those that have come meanwhile are looked at,
+            be it to refuse them.
     """
 
     queue_rows: int = 16_384
@@ -59,7 +61,8 @@ class Limits(msgspec.Struct, frozen=True):
     lane_rows: int = 16_384
     wait_s: float = 30.0
     turn_s: float = 0.005
-    turn_requests: int = 512
+    turn_requests: int = 256
+    slice_requests: int = 64
 
 
 Run = Callable[[LoadedVariant, list[Part]], None]
@@ -117,10 +120,14 @@ class DataPlane:
         Raises:
             Unavailable: more has arrived at once than can be answered soon.
         """
-        limits = self._limits
-        if self._turn_queries >= limits.turn_requests and now_ns - self._turn_began_ns > limits.turn_s * 1e9:
+        if self.is_full(now_ns):
             self.metrics.shed += 1
-            raise Unavailable("more requests arrive than can be answered", next_step="try again in a second")
+            raise too_much()
+
+    def is_full(self, now_ns: int) -> bool:
+        """Whether `admit` would refuse."""
+        limits = self._limits
+        return self._turn_queries >= limits.turn_requests and now_ns - self._turn_began_ns > limits.turn_s * 1e9
 
     def submit(self, query: Query, endpoint: LoadedEndpoint) -> None:
         """Take a query; its `reply` is called in the next turn of the event loop, or when its lane has answered.
@@ -217,19 +224,31 @@ class DataPlane:
         return Lane(name, lambda loaded, parts: self._answer(loaded, parts), self._settle, most_rows, batch_rows)
 
     def _flush(self) -> None:
-        """Answer all that arrived in this turn."""
+        """Answer what has arrived; of very much the first, and the others in the next turns."""
         turn, self._turn = self._turn, {}
         self._scheduled = False
+        most = self._limits.slice_requests
+        over = self._turn_queries > most
         self._waiting = self._turn_queries = 0
         finished: list[Query] = []
         for loaded, parts in turn.items():
-            for batch in in_batches(parts, self._limits.batch_rows):
+            for batch in in_batches(parts[:most] if over else parts, self._limits.batch_rows):
                 if some := self._in_time(batch):
                     self._answer(loaded, some)
                 finished.extend(settled(batch))
         if finished:
             self._finish(finished)
             _release(finished)
+        if over:
+            self._leave({loaded: parts[most:] for loaded, parts in turn.items() if len(parts) > most})
+
+    def _leave(self, turn: dict[LoadedVariant, list[Part]]) -> None:
+        """Have what is left answered in the next turn, before what comes until then."""
+        for parts in turn.values():
+            self._turn_queries += len(parts)
+            self._answer_soon(parts)
+        if turn:
+            self._turn_began_ns = min(parts[0].query.started_ns for parts in turn.values())
 
     def _in_time(self, parts: list[Part]) -> list[Part]:
         """The parts whose deadline has not passed; the others fail."""
@@ -339,6 +358,11 @@ def _merged(parts: list[Part]) -> Rows:
     if blocks:
         return merge(blocks)
     return [row for part in parts if not isinstance(part.rows, Block) for row in part.rows]
+
+
+def too_much() -> Unavailable:
+    """Why a request is refused before it is parsed."""
+    return Unavailable("more requests arrive than can be answered", next_step="try again in a second")
 
 
 def _too_late() -> Unavailable:

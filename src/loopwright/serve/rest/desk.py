@@ -19,6 +19,7 @@ from loopwright.serve.rest.http import JSON, Exchange, HttpLimits
 from loopwright.serve.rest.routing import Refusal, WrongMethod
 
 _MOST_SHOWN_IDS = 32
+RETRY = b"retry-after: 1\r\n"
 _BODY_BYTES = HttpLimits().body_bytes
 
 
@@ -125,10 +126,20 @@ class Desk:
             traceback.print_exception(error, file=sys.stderr)
             error = LoopwrightError("the server failed on this request")
         self.plane.metrics.requests[exchange.endpoint, error.http_status] += 1
-        extra = b"retry-after: 1\r\n" if error.http_status == 503 else b""
+        extra = RETRY if error.http_status == 503 else b""
         if isinstance(error, WrongMethod):
             extra = b"allow: %b\r\n" % ", ".join(error.allowed).encode()
         exchange.respond(error.http_status, refusal(error), JSON, extra)
+
+    def turn_away(self, exchange: Exchange, body: bytes) -> None:
+        """Answer a request that there is no time for, at less cost than an answer has: there may be very many."""
+        self.count_turned_away()
+        exchange.respond(503, body, JSON, RETRY)
+
+    def count_turned_away(self) -> None:
+        """Count a request that there is no time for; nobody has looked what it asks."""
+        self.plane.metrics.shed += 1
+        self.plane.metrics.requests["", 503] += 1
 
     def later(
         self, exchange: Exchange, work: Coroutine[Any, Any, bytes], refusal: Refusal, content_type: bytes = JSON

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import httptools
@@ -11,20 +12,23 @@ _MOST_BYTES = 4096  # of a head that is remembered
 
 
 class Head:
-    """The head of a request. Many requests may share it: nothing in it is changed, but for `memo`.
+    """The head of a request. Many requests may share it: nothing in it is changed, but for `memo` and `turn_away`.
 
     Attributes:
         headers: by name in small letters; of one that is there more than once, the last value.
         length: of the body, in bytes.
         memo: the app's: what it found out about requests with this head.
+        turn_away: the app's: gives the response to a request that it has no time for, and None while it has; asked
+            before the request is handed on.
     """
 
-    __slots__ = ("headers", "keep_alive", "length", "memo", "method", "path")
+    __slots__ = ("headers", "keep_alive", "length", "memo", "method", "path", "turn_away")
 
     def __init__(self, method: bytes, path: bytes, headers: dict[bytes, bytes], keep_alive: bool, length: int) -> None:
         self.method, self.path, self.headers = method, path, headers
         self.keep_alive, self.length = keep_alive, length
         self.memo: Any = None
+        self.turn_away: Callable[[], bytes | None] | None = None
 
 
 class Heads:

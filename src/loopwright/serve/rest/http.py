@@ -90,16 +90,28 @@ class Exchange:
         if status == 200 and keep and content_type is JSON and not extra and self.head.method != b"HEAD":
             self.response = _GOOD % (len(body), body)
         else:
-            self.response = b"HTTP/1.1 %d %b\r\ncontent-type: %b\r\ncontent-length: %d\r\n%b%b\r\n%b" % (
-                status,
-                _REASONS.get(status, b""),
-                content_type,
-                len(body),
-                extra,
-                b"" if keep else b"connection: close\r\n",
-                b"" if self.head.method == b"HEAD" else body,
-            )
+            lines = extra if keep else extra + b"connection: close\r\n"
+            self.response = written(status, body, content_type, lines, self.head.method == b"HEAD")
         self._connection.send_ready(keep)
+
+
+def written(
+    status: int, body: bytes, content_type: bytes = JSON, extra: bytes = b"", is_head_alone: bool = False
+) -> bytes:
+    """A response as it is sent.
+
+    Args:
+        extra: further header lines, each ended by CRLF.
+        is_head_alone: whether the body is only told of.
+    """
+    return b"HTTP/1.1 %d %b\r\ncontent-type: %b\r\ncontent-length: %d\r\n%b\r\n%b" % (
+        status,
+        _REASONS.get(status, b""),
+        content_type,
+        len(body),
+        extra,
+        b"" if is_head_alone else body,
+    )
 
 
 class WatchedExchange(Exchange):
@@ -177,6 +189,8 @@ class HttpConnection(asyncio.Protocol):
             if head is None or len(data) < end + head.length or self._last:
                 break
             start = end + head.length
+            if head.turn_away is not None and self._turned_away(head):
+                continue
             exchange = self._exchange(self, head, data[end:start])
             if head.keep_alive and not self._waiting:
                 self._waiting.append(exchange)
@@ -186,6 +200,19 @@ class HttpConnection(asyncio.Protocol):
             if start == len(data):
                 break
         return start
+
+    def _turned_away(self, head: Head) -> bool:
+        """Whether a request was answered without the app; only where that can be told from nothing but its head."""
+        server, transport = self.server, self._transport
+        if self._waiting or server.watchers or server.draining or not head.keep_alive or transport is None:
+            return False
+        assert head.turn_away is not None, "it was asked for"
+        response = head.turn_away()
+        if response is None:
+            return False
+        transport.write(response)
+        self._since = server.now
+        return True
 
     def _hand_on(self, exchange: Exchange) -> None:
         self._last = not exchange.head.keep_alive

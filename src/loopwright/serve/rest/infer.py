@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
+
 from loopwright.core import LoopwrightError
+from loopwright.serve.dataplane import too_much
 from loopwright.serve.query import Answer, Query
 from loopwright.serve.rest import v2, v2_binary, v2_binary_answers
-from loopwright.serve.rest.desk import Desk
+from loopwright.serve.rest.desk import RETRY, Desk
 from loopwright.serve.rest.encodings import decoded
-from loopwright.serve.rest.http import Exchange
+from loopwright.serve.rest.http import Exchange, written
 from loopwright.serve.rest.routing import Route, Values
 from loopwright.serve.rest.v2_codec import codec_of
 
@@ -20,6 +23,8 @@ class Infer:
         body_bytes: how long a body may be when it is no longer compressed.
         """
         self._desk, self._body_bytes = desk, body_bytes
+        self._too_much = v2.refusal(too_much())
+        self._turned_away = written(503, self._too_much, extra=RETRY)
 
     def routes(self) -> list[Route]:
         """The rows of the table of routes."""
@@ -28,9 +33,19 @@ class Infer:
             Route("POST", "/v2/models/{model}/versions/{version}/infer", self.infer, v2.refusal),
         ]
 
+    def _turn_away(self) -> bytes | None:
+        """The response to a request that there is no time for; None while there is."""
+        if not self._desk.plane.is_full(time.monotonic_ns()):
+            return None
+        self._desk.count_turned_away()
+        return self._turned_away
+
     def infer(self, exchange: Exchange, values: Values) -> None:
         """Answer one request."""
-        self._desk.plane.admit(exchange.started_ns)
+        if self._desk.plane.is_full(exchange.started_ns):
+            exchange.head.turn_away = self._turn_away  # the next ones with this head
+            self._desk.turn_away(exchange, self._too_much)
+            return
         name = values["model"]
         endpoint = self._desk.plane.endpoint(name)
         exchange.endpoint = name

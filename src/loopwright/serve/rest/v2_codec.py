@@ -124,7 +124,8 @@ class Codec:
         batch = part.batch
         if batch is None or ids.__class__ is not Ids or request.outputs or request.id:
             return self._write_any(answer, request)
-        if query.count == 1 and (texts := batch.notes.get(Codec) or self._note_rows(part.loaded, batch)):
+        is_one_of_many = query.count == 1 and batch.parts > 1
+        if is_one_of_many and (texts := batch.notes.get(Codec) or self._note_rows(part.loaded, batch)):
             return self._templates[part.loaded] % (*texts[part.start], ids.digits(part.start))
         return self._write_whole(answer, part, ids)
 
