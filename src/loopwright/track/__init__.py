@@ -73,6 +73,7 @@ if TYPE_CHECKING:
         View,
         WholeRun,
     )
+    from loopwright.track.quick import QuickWriter
     from loopwright.track.recorder import Recorder, begin_run
     from loopwright.track.search.language import parse_filter
     from loopwright.track.service import RunService
@@ -157,6 +158,7 @@ _HOMES = {
     ),
     "search.language": ("parse_filter",),
     "vocabulary": ("KeysInUse",),
+    "quick": ("QuickWriter",),
     "recorder": ("Recorder", "begin_run"),
     "service": ("RunService",),
     "spool.applying": ("LocalTarget", "apply_batch", "keep_file"),
@@ -235,6 +237,7 @@ __all__ = [
     "OwnerKind",
     "Part",
     "Patches",
+    "QuickWriter",
     "Receipt",
     "Recorded",
     "Recorder",

@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Connection
 
-_BIGINT, _BIGINTS, _FLOAT8, _FLOAT8S = 20, 1016, 701, 1022  # PostgreSQL's numbers of these types
+_TEXT, _BIGINT, _BIGINTS, _FLOAT8, _FLOAT8S = 25, 20, 1016, 701, 1022  # PostgreSQL's numbers of these types
 _HEADER = struct.Struct(">iiiii")  # dimensions, whether there are NULLs, the elements' type, length, first index
+_CELL = np.dtype([("size", ">i4"), ("value", ">i8")])
+_FEW = 16
 _NULL = b"\xff\xff\xff\xff"
 _KNOWN = "loopwright_arrays"
 
@@ -20,9 +22,13 @@ class BigInts:
     """An array of bigint in PostgreSQL's binary form."""
 
     def __init__(self, column: Sequence[float | None]) -> None:
-        cells = np.empty(len(column), [("size", ">i4"), ("value", ">i8")])
+        header = _HEADER.pack(1, 0, _BIGINT, len(column), 1)
+        if len(column) < _FEW:  # where numpy takes longer to begin than to do it
+            self.data = header + b"".join([struct.pack(">iq", 8, number) for number in column])
+            return
+        cells = np.empty(len(column), _CELL)
         cells["size"], cells["value"] = 8, column
-        self.data = _HEADER.pack(1, 0, _BIGINT, len(column), 1) + cells.tobytes()
+        self.data = header + cells.tobytes()
 
 
 class Floats:
@@ -31,6 +37,15 @@ class Floats:
     def __init__(self, column: Sequence[float | None]) -> None:
         packed = [_NULL if item is None else struct.pack(">id", 8, item) for item in column]
         self.data = _HEADER.pack(1, int(None in column), _FLOAT8, len(column), 1) + b"".join(packed)
+
+
+class Texts:
+    """An array of text in PostgreSQL's binary form."""
+
+    def __init__(self, column: Sequence[str]) -> None:
+        encoded = [text.encode() for text in column]
+        cells = [part for text in encoded for part in (struct.pack(">i", len(text)), text)]
+        self.data = _HEADER.pack(1, 0, _TEXT, len(column), 1) + b"".join(cells)
 
 
 def binary_arrays(tx: Connection, rows: Sequence[Sequence[float | None]]) -> tuple[BigInts | Floats, ...]:

@@ -63,7 +63,7 @@ def write_batches(database: Database, tx: Connection, batches: Sequence[Batch]) 
     points: dict[Place, list[Points]] = {}
     mixed: dict[int, list[Pieces]] = {}
     for item in batches:
-        seq = found[item.project, _id_of(item)]
+        seq = found[item.project, run_id_of(item)]
         refused = seq if isinstance(seq, LoopwrightError) else _refusal(item.params, params.get(seq, {}))
         outcome.append(refused)
         if refused is None and isinstance(seq, int):
@@ -98,12 +98,12 @@ def _lock_runs(
     database: Database, tx: Connection, batches: Sequence[Batch]
 ) -> dict[tuple[str, str], int | LoopwrightError]:
     """The run's number for each batch, or why it has none that may be written."""
-    rows = lock_runs(database, tx, sorted({_id_of(item) for item in batches}))
+    rows = lock_runs(database, tx, sorted({run_id_of(item) for item in batches}))
     found: dict[tuple[str, str], int | LoopwrightError] = {}
     for item in batches:
-        row = rows.get(_id_of(item))
+        row = rows.get(run_id_of(item))
         if row is None or row.project != item.project:
-            found[item.project, _id_of(item)] = _unknown(item)
+            found[item.project, run_id_of(item)] = _unknown(item)
         elif row.deleted_at is not None:
             step = f"loopwright runs restore {row.id} brings it back"
             found[item.project, row.id] = Conflict(f"run {row.id} is deleted", next_step=step)
@@ -117,12 +117,13 @@ def _unknown(item: Batch) -> NotFound:
     return NotFound(f"there is no run {shown!r} in project {item.project!r}", next_step="loopwright runs search")
 
 
-def _id_of(item: Batch) -> str:
+def run_id_of(item: Batch) -> str:
+    """The id of a batch's run, which may be given as a ref."""
     return item.run.removeprefix("run:")
 
 
 def _seqs(batches: Sequence[Batch], found: Mapping[tuple[str, str], int | LoopwrightError]) -> list[int]:
-    seqs = (found[item.project, _id_of(item)] for item in batches if item.params)
+    seqs = (found[item.project, run_id_of(item)] for item in batches if item.params)
     return sorted({seq for seq in seqs if isinstance(seq, int)})
 
 

@@ -18,6 +18,7 @@ from loopwright.track.batches import Batch, check_texts, write_batches
 from loopwright.track.columns import Columns, Mixed, columns_of
 from loopwright.track.metrics import Points, prepare, prepare_timed
 from loopwright.track.model import MetricPoint, TimedPoint
+from loopwright.track.quick import QuickWriter
 from loopwright.track.values import check_key, to_micros
 
 MAX_WAITING_POINTS = 1_000_000
@@ -70,6 +71,7 @@ class MetricIntake:
         self._closing = False
         self._sync_every_s, self._synced_at = sync_every_s, -sync_every_s
         self._expected = 0
+        self._quick: QuickWriter | None = None
         self._thread: threading.Thread | None = None
 
     def submit(
@@ -109,14 +111,22 @@ class MetricIntake:
         None, and nothing is done, where that cannot be: on PostgreSQL; while somebody else writes; when it is time to
         wait for the disk; where it is much; where it fails, so that `hand_in` has to tell for which.
         """
-        size = sum(batch.size for batch in batches)
-        if size > MAX_AT_ONCE or self._waiting or self._closing or self._is_sync_due() or os.getpid() != self._process:
+        if self._stores.db.dialect != "sqlite" or sum(batch.size for batch in batches) > MAX_AT_ONCE:
+            return None
+        if self._waiting or self._closing or self._is_sync_due() or os.getpid() != self._process:
             return None
         try:
             with self._stores.db.begin_at_once() as tx:
                 return None if tx is None else write_batches(self._stores.db, tx, batches)
         except Exception:  # noqa: BLE001 - nothing was stored, and the thread, which tries again, tells why
             return None
+
+    def quick(self) -> QuickWriter | None:
+        """What stores small groups on PostgreSQL without a thread, once there is a connection for it: the thread makes
+        that when it has stored something after this was first asked for. None on SQLite."""
+        if self._quick is None and self._stores.db.dialect != "sqlite":
+            self._quick = QuickWriter(self._stores.db)
+        return self._quick
 
     def close(self) -> None:
         """Store what was submitted and end the thread; later items are refused. A second close does nothing."""
@@ -127,6 +137,8 @@ class MetricIntake:
             self._changed.notify_all()
         if self._thread is not None:
             self._thread.join()
+        if self._quick is not None:
+            self._quick.close()
 
     def batch(
         self, project: str, run_id: str, points: Given, params: Mapping[str, str], tags: Mapping[str, str]
@@ -208,6 +220,8 @@ class MetricIntake:
         self._synced_at = self._synced_at if relaxed else now
         for item, refused in zip(group, outcome, strict=True):
             _settle(item.future, refused)
+        if self._quick is not None and not self._quick.is_open and not self._closing:
+            self._quick.open()
 
     def _failed(self, group: Sequence[_Item], error: Exception) -> None:
         """One item may have spoiled the transaction of all: each then gets its own, unless the database is away."""

@@ -17,6 +17,7 @@ from loopwright.core import Unavailable
 from loopwright.store.db import leasing
 from loopwright.store.db.engines import BUSY_TIMEOUT_S, RELAXED, WRITE, make_engine
 from loopwright.store.db.errors import translated
+from loopwright.store.db.link import Link
 from loopwright.store.db.swift import SwiftWriter
 
 Dialect = Literal["sqlite", "postgresql"]
@@ -42,6 +43,7 @@ class Database:
         if self.dialect == "postgresql":
             self._reader = self._engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
         self._swift = SwiftWriter(url)
+        self._links: list[Link] = []
         self._turn = threading.Lock()
         self._local = threading.local()
 
@@ -170,6 +172,12 @@ class Database:
         with self.begin() as tx:
             leasing.release(tx, name, holder)
 
+    def link(self, statement: str) -> Link:
+        """A connection of its own to PostgreSQL for one statement, not yet open; `close` closes it."""
+        link = Link(self._engine, statement)
+        self._links.append(link)
+        return link
+
     def check(self) -> list[str]:
         """Integrity problems, in words; empty when there are none.
 
@@ -195,6 +203,8 @@ class Database:
     def close(self) -> None:
         """Close every connection. The database can be used again; it then connects anew."""
         self._swift.close()
+        for link in self._links:
+            link.close()
         self._engine.dispose()
 
 

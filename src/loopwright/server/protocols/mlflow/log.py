@@ -71,39 +71,55 @@ class LogBatch(wire.Request, frozen=True):
 
 def endpoints(intake: Intake) -> tuple[Endpoint, ...]:
     """The endpoints that log, over an intake."""
-    turns = Turns(intake)
+    log = _Log(intake)
+    return (
+        _logging("log-metric", LogMetric, log.log_metric, log.at_once(LogMetric, log.metric)),
+        _logging("log-batch", LogBatch, log.log_batch, log.at_once(LogBatch, log.batch)),
+        _logging("log-parameter", LogParam, log.log_param, log.at_once(LogParam, log.param)),
+        _logging("set-tag", SetTag, log.set_tag, log.at_once(SetTag, log.tag)),
+        Endpoint("POST", f"{BASE}/delete-tag", "runs:write", DeleteTag, _delete),
+    )
 
-    def metric(project: str, asked: LogMetric) -> Batch:
-        return intake.batch(project, asked.run_id, [_point(asked)], {}, {})
 
-    def param(project: str, asked: LogParam) -> Batch:
-        return intake.batch(project, asked.run_id, (), {asked.key: asked.value[:MAX_TEXT]}, {})
+class _Log:
+    """What the requests ask to be stored, and its storing."""
 
-    def tag(project: str, asked: SetTag) -> Batch:
-        return intake.batch(project, asked.run_id, (), {}, {asked.key: asked.value[:MAX_TEXT]})
+    def __init__(self, intake: Intake) -> None:
+        self._intake, self._turns = intake, Turns(intake)
 
-    def batch(project: str, asked: LogBatch) -> Batch:
+    def metric(self, project: str, asked: LogMetric) -> Batch:
+        return self._intake.batch(project, asked.run_id, [_point(asked)], {}, {})
+
+    def param(self, project: str, asked: LogParam) -> Batch:
+        return self._intake.batch(project, asked.run_id, (), {asked.key: asked.value[:MAX_TEXT]}, {})
+
+    def tag(self, project: str, asked: SetTag) -> Batch:
+        return self._intake.batch(project, asked.run_id, (), {}, {asked.key: asked.value[:MAX_TEXT]})
+
+    def batch(self, project: str, asked: LogBatch) -> Batch:
         check_batch(asked)
-        points = _points(asked.metrics)
-        return intake.batch(project, asked.run_id, points, cut_texts(asked.params), cut_texts(asked.tags))
+        params, tags = cut_texts(asked.params), cut_texts(asked.tags)
+        return self._intake.batch(project, asked.run_id, _points(asked.metrics), params, tags)
 
-    async def log_metric(call: Call, asked: LogMetric) -> None:
-        await turns.store(metric(call.scope.project, asked))
+    async def log_metric(self, call: Call, asked: LogMetric) -> None:
+        await self._turns.store(self.metric(call.scope.project, asked))
         await _measure(call, asked.run_id, [asked])
 
-    async def log_param(call: Call, asked: LogParam) -> None:
-        await turns.store(param(call.scope.project, asked))
+    async def log_param(self, call: Call, asked: LogParam) -> None:
+        await self._turns.store(self.param(call.scope.project, asked))
 
-    async def set_tag(call: Call, asked: SetTag) -> None:
-        await turns.store(tag(call.scope.project, asked))
+    async def set_tag(self, call: Call, asked: SetTag) -> None:
+        await self._turns.store(self.tag(call.scope.project, asked))
         await _rename(call, asked.run_id, {asked.key: asked.value})
 
-    async def log_batch(call: Call, asked: LogBatch) -> None:
-        await turns.store(batch(call.scope.project, asked))
+    async def log_batch(self, call: Call, asked: LogBatch) -> None:
+        await self._turns.store(self.batch(call.scope.project, asked))
         await _measure(call, asked.run_id, asked.metrics)
         await _rename(call, asked.run_id, cut_texts(asked.tags))
 
-    def at_once(kind: type[R], made: Callable[[str, R], Batch]) -> AtOnce:
+    def at_once(self, kind: type[R], made: Callable[[str, R], Batch]) -> AtOnce:
+        """The short way of an endpoint, for requests that ask for nothing but to be stored."""
+
         def store(project: str, body: bytes, done: Done) -> bool:
             try:
                 asked = wire.decode(kind, body)
@@ -111,21 +127,14 @@ def endpoints(intake: Intake) -> tuple[Endpoint, ...]:
             except Invalid:
                 return False
             if stored is not None:
-                turns.put(stored, done)
+                self._turns.put(stored, done)
             return stored is not None
 
         return store
 
-    async def delete_tag(call: Call, asked: DeleteTag) -> None:
-        await ask(call, lambda rooms: _delete_tag(rooms, asked))
 
-    return (
-        _logging("log-metric", LogMetric, log_metric, at_once(LogMetric, metric)),
-        _logging("log-batch", LogBatch, log_batch, at_once(LogBatch, batch)),
-        _logging("log-parameter", LogParam, log_param, at_once(LogParam, param)),
-        _logging("set-tag", SetTag, set_tag, at_once(SetTag, tag)),
-        Endpoint("POST", f"{BASE}/delete-tag", "runs:write", DeleteTag, delete_tag),
-    )
+async def _delete(call: Call, asked: DeleteTag) -> None:
+    await ask(call, lambda rooms: _delete_tag(rooms, asked))
 
 
 def _logging(name: str, kind: type[wire.Request], answer: Answer, at_once: AtOnce) -> Endpoint:

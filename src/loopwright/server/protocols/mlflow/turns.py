@@ -8,14 +8,19 @@ intake's thread.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from loopwright.core import LoopwrightError
 from loopwright.server.route import Done
-from loopwright.track import Batch, Mixed, TimedPoint
+from loopwright.track import Batch, Mixed, QuickWriter, TimedPoint
+
+log = logging.getLogger("loopwright.server")
+_Waiting: TypeAlias = tuple[Batch, Done]
+_MOST_WAITING = 1_024
 
 
 class Intake(Protocol):
@@ -41,6 +46,10 @@ class Intake(Protocol):
         None where that cannot be, and nothing was done."""
         ...
 
+    def quick(self) -> QuickWriter | None:
+        """What stores small groups while the event loop does other things, where there is such a thing."""
+        ...
+
     def hand_in(self, batch: Batch) -> Future[None]:
         """A promise that is kept when all of it is durable, or says why none of it was stored."""
         ...
@@ -51,13 +60,17 @@ class Turns:
 
     def __init__(self, intake: Intake) -> None:
         self.intake = intake
-        self._waiting: list[tuple[Batch, Done]] = []
+        self._waiting: list[_Waiting] = []
+        self._sent: list[_Waiting] = []
 
     def put(self, batch: Batch, done: Done) -> None:
         """Store a batch; `done` is told later."""
-        if not self._waiting:
-            asyncio.get_running_loop().call_soon(self._store)
         self._waiting.append((batch, done))
+        if self._sent:  # whose answer stores the next group
+            if len(self._waiting) >= _MOST_WAITING:
+                self._hand_in(self._take())
+        elif len(self._waiting) == 1:
+            asyncio.get_running_loop().call_soon(self._store)
 
     async def store(self, batch: Batch) -> None:
         """Store a batch.
@@ -70,15 +83,59 @@ class Turns:
         await future
 
     def _store(self) -> None:
-        waiting, self._waiting = self._waiting, []
+        if self._sent or not self._waiting:
+            return
+        waiting = self._take()
         outcome = self.intake.store_at_once([batch for batch, _ in waiting])
         if outcome is None:
-            loop = asyncio.get_running_loop()
-            for batch, done in waiting:
-                self.intake.hand_in(batch).add_done_callback(partial(_tell, loop, done))
+            self._hand_in(self._send(waiting))
             return
         for (_, done), refused in zip(waiting, outcome, strict=True):
-            done(refused)
+            _say(done, refused)
+
+    def _send(self, waiting: list[_Waiting]) -> list[_Waiting]:
+        """Begin to store what can be stored by the quick way; the rest."""
+        quick = self.intake.quick()
+        if quick is None or not quick.is_open:
+            return waiting
+        small = [item for item in waiting if quick.takes(item[0])]
+        if not small or not quick.begin([batch for batch, _ in small]):
+            return waiting
+        self._sent = small
+        asyncio.get_running_loop().add_reader(quick.fileno(), self._receive, quick)
+        return [item for item in waiting if not quick.takes(item[0])]
+
+    def _receive(self, quick: QuickWriter) -> None:
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(quick.fileno())  # before anything may close the socket
+        stored = quick.outcome()
+        if stored is None:
+            loop.add_reader(quick.fileno(), self._receive, quick)
+            return
+        sent, self._sent = self._sent, []
+        if stored:
+            for _, done in sent:
+                _say(done, None)
+        else:
+            self._hand_in(sent)
+        self._store()
+
+    def _hand_in(self, waiting: list[_Waiting]) -> None:
+        loop = asyncio.get_running_loop()
+        for batch, done in waiting:
+            self.intake.hand_in(batch).add_done_callback(partial(_tell, loop, done))
+
+    def _take(self) -> list[_Waiting]:
+        waiting, self._waiting = self._waiting, []
+        return waiting
+
+
+def _say(done: Done, error: BaseException | None) -> None:
+    """Tell one of many; what goes wrong there is not to keep the others waiting."""
+    try:
+        done(error)
+    except Exception:
+        log.exception("a reply could not be given")
 
 
 def _tell(loop: asyncio.AbstractEventLoop, done: Done, stored: Future[None]) -> None:

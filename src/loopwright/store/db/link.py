@@ -1,0 +1,96 @@
+"""A connection to PostgreSQL on which one prepared statement at a time runs without anybody waiting for it: for an
+event loop, which watches its socket. Each statement is a transaction of its own; one round trip carries all of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Engine
+from sqlalchemy.pool import PoolProxiedConnection
+
+_NAME = b"loopwright"
+_BINARY = 1
+
+
+class Link:
+    """Opened on a thread that may wait, used on one event loop. What fails closes it; it can be opened again.
+
+    Values and results are in PostgreSQL's binary form.
+    """
+
+    def __init__(self, engine: Engine, statement: str) -> None:
+        self._engine, self._statement = engine, statement
+        self._pooled: PoolProxiedConnection | None = None
+        self._libpq: Any = None  # psycopg's, which is imported only where PostgreSQL is used
+        self._rows: list[tuple[bytes | None, ...]] = []
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a statement may be sent, once the one before has been answered."""
+        return self._libpq is not None
+
+    def open(self) -> None:
+        """Connect and prepare the statement; both may take their time.
+
+        Raises:
+            sqlalchemy.exc.DBAPIError, psycopg.Error: the database does not answer.
+            RuntimeError: it does not take the statement.
+        """
+        pooled = self._engine.raw_connection()
+        connection: Any = pooled.driver_connection
+        pooled.detach()
+        try:
+            connection.autocommit = True
+            prepared = connection.pgconn.prepare(_NAME, self._statement.encode())
+            if prepared.error_message:
+                raise RuntimeError(prepared.error_message.decode(errors="replace"))
+            connection.pgconn.nonblocking = 1
+        except BaseException:
+            pooled.close()
+            raise
+        self._pooled, self._libpq = pooled, connection.pgconn
+
+    def fileno(self) -> int:
+        """The socket to watch."""
+        found: int = self._libpq.socket
+        return found
+
+    def send(self, values: Sequence[bytes]) -> None:
+        """Run the statement. Until `answer` gives one, nothing else may be sent.
+
+        Raises:
+            psycopg.Error: the connection is gone.
+        """
+        self._rows = []
+        self._libpq.send_query_prepared(_NAME, values, [_BINARY] * len(values), _BINARY)
+        self._libpq.flush()
+
+    def answer(self) -> list[tuple[bytes | None, ...]] | None:
+        """The rows of the statement, which is committed; None until they have come. Never waits: call it when the
+        socket can be read.
+
+        Raises:
+            psycopg.Error: the connection is gone; whether the statement was committed is not known.
+            RuntimeError: the statement failed, and changed nothing; the message is the database's.
+        """
+        libpq = self._libpq
+        libpq.flush()
+        libpq.consume_input()
+        while not libpq.is_busy():
+            result = libpq.get_result()
+            if result is None:
+                return self._rows
+            if result.error_message:
+                raise RuntimeError(result.error_message.decode(errors="replace"))
+            self._rows += [
+                tuple(result.get_value(row, column) for column in range(result.nfields))
+                for row in range(result.ntuples)
+            ]
+        return None
+
+    def close(self) -> None:
+        """Close the connection; what runs on it is undone, or was committed."""
+        pooled, self._pooled, self._libpq = self._pooled, None, None
+        if pooled is not None:
+            pooled.close()
