@@ -63,6 +63,13 @@ def test_a_graph_takes_arrays_of_any_rank_by_column_and_by_row() -> None:
     np.testing.assert_allclose(by_row["value"], expected(), rtol=1e-4, atol=1e-5)
 
 
+def test_the_signature_has_the_range_of_arrays_as_of_single_values() -> None:
+    image, vector, wind = build_bundle(graph(), ROWS, task="regression").signature.inputs
+    assert (image.low, image.high) == (IMAGES.min(), IMAGES.max())
+    assert (vector.low, vector.high) == (VECTORS.min(), VECTORS.max())
+    assert (wind.low, wind.high) == (ROWS["wind"].min(), ROWS["wind"].max())
+
+
 def test_the_example_is_a_row_that_the_model_answers() -> None:
     made = build_bundle(graph(), ROWS)
     row = made.example_row()

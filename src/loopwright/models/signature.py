@@ -39,7 +39,8 @@ def infer_inputs(sample: pl.DataFrame, profile: TableSketch, nullable: Sequence[
 def _input(column: pl.Series, profile: TableSketch, nullable: bool) -> Input:
     dtype, shape = type_of(column)
     if shape:
-        return Input(column.name, dtype, shape=shape)
+        low, high = _range(column)
+        return Input(column.name, dtype, shape=shape, low=low, high=high)
     sketch = profile.columns.get(column.name)
     missing = column.null_count() > 0 or (column.dtype.is_float() and bool(column.is_nan().any()))
     missing = missing or nullable or (sketch is not None and sketch.nulls > 0)
@@ -57,6 +58,16 @@ def _input(column: pl.Series, profile: TableSketch, nullable: bool) -> Input:
         low=None if low is None else float(low),
         high=None if high is None else float(high),
     )
+
+
+def _range(column: pl.Series) -> tuple[float | None, float | None]:
+    """The least and the greatest number in a column of arrays, as the sample has them: a profile knows only columns of
+    one value a row."""
+    import numpy as np
+
+    values = np.array(column.to_list(), dtype=np.float64)
+    known = values[np.isfinite(values)]
+    return (float(known.min()), float(known.max())) if known.size else (None, None)
 
 
 def type_of(column: pl.Series) -> tuple[DType, tuple[int, ...]]:
