@@ -18,6 +18,7 @@ from sqlalchemy import (
     Text,
     any_,
     bindparam,
+    cast,
     func,
     select,
 )
@@ -69,36 +70,40 @@ class ByNumbers:
         return connection.execute(self._made[dialect], {**_given(dialect, numbers), **more}).all()
 
     def columns(self, connection: Connection, *numbers: Collection[int]) -> list[list[Any]]:
-        """The same as columns, of whole numbers and texts: SQLite gives them as JSON, at a third of what rows cost."""
-        if connection.dialect.name == "postgresql":
-            return [list(column) for column in zip(*self.rows(connection, *numbers), strict=True)] or self._nothing()
-        if "columns" not in self._made:
-            rows = self._restricted("sqlite").subquery()
-            self._made["columns"] = select(*(func.json_group_array(column) for column in rows.c))
-        found = connection.execute(self._made["columns"], _given("sqlite", numbers)).one()
+        """The same as columns, of whole numbers and texts: they come as JSON, at a third of what rows cost."""
+        dialect = connection.dialect.name
+        made = f"{dialect}, columns"
+        if made not in self._made:
+            rows = self._restricted(dialect).subquery()
+            columns: list[Any] = [_as_json(dialect, column) for column in rows.c]
+            self._made[made] = select(*columns)
+        found = connection.execute(self._made[made], _given(dialect, numbers)).one()
         return [_LIST.decode(text) for text in found]
 
     def _restricted(self, dialect: str) -> Select[Any]:
         given = (_is_given(dialect, column, f"given{place}") for place, column in enumerate(self._columns))
         return self._query.where(*given)
 
-    def _nothing(self) -> list[list[Any]]:
-        return [[] for _ in self._query.selected_columns]
-
 
 _LIST = msgspec.json.Decoder(list[Any])
 
 
+def _as_json(dialect: str, column: ColumnElement[Any]) -> ColumnElement[str]:
+    """All values of a column as the text of a JSON array."""
+    if dialect == "sqlite":
+        return func.json_group_array(column)
+    return func.coalesce(cast(func.array_to_json(func.array_agg(column)), Text), "[]")
+
+
 def _given(dialect: str, numbers: Sequence[Collection[int]]) -> dict[str, Any]:
-    return {
-        f"given{place}": list(some) if dialect == "postgresql" else f"[{','.join(map(str, some))}]"
-        for place, some in enumerate(numbers)
-    }
+    """The numbers as one text for each column: a driver would look at each of them."""
+    form = "{{{}}}" if dialect == "postgresql" else "[{}]"
+    return {f"given{place}": form.format(",".join(map(str, some))) for place, some in enumerate(numbers)}
 
 
 def _is_given(dialect: str, column: ColumnElement[Any], name: str) -> ColumnElement[bool]:
     if dialect == "postgresql":
-        return column == any_(bindparam(name, type_=ARRAY(BigInteger)))
+        return column == any_(cast(bindparam(name, type_=Text), ARRAY(BigInteger)))
     each = func.json_each(bindparam(name, type_=Text)).table_valued(sql_column("value", Integer))
     return column.in_(select(each.c.value))
 
