@@ -73,7 +73,8 @@ def _opener_of(path: Path) -> Callable[[Path, str], Any] | None:
 def _nothing_at(path: Path) -> NotFound | Invalid:
     if not path.is_dir():
         return NotFound(f"there is no model file {path}", next_step="check the path")
-    inside = [item.name for item in sorted(path.iterdir()) if item.suffix.lower() in (".onnx", *_OPENERS)]
+    endings = {".onnx", *_OPENERS} - {".json"}  # what is called so is mostly something else
+    inside = [item.name for item in sorted(path.iterdir()) if item.suffix.lower() in endings]
     return Invalid(
         f"the folder {path} holds no model that is known",
         next_step=f"name the file itself: {path / inside[0]}"
