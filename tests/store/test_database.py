@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import Column, Connection, MetaData, String, Table, select
+from sqlalchemy import Column, Connection, MetaData, String, Table, select, text
 from sqlalchemy.dialects import sqlite
 
 from loopwright.core import Conflict, Invalid, Scope, Unavailable
 from loopwright.store import Json, Stores, UtcTime
-from loopwright.store.db import open_database
+from loopwright.store.db import engines, open_database
 from loopwright.store.db.schema import state
 
 TIMES = st.datetimes(datetime(1, 1, 1), datetime(9999, 12, 31), timezones=st.just(UTC))  # noqa: DTZ001  (zone: UTC)
@@ -255,3 +255,24 @@ def test_a_relaxed_change_works_on_both_databases(stores: Stores) -> None:
     with stores.db.begin(relaxed=True) as tx:
         put(tx, "kept")
     assert keys(stores) == {"kept"}
+
+
+@pytest.mark.postgres
+def test_a_connection_that_was_lost_while_it_rested_is_replaced(
+    stores_postgres: Stores, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import psycopg
+
+    def lose_one() -> None:
+        with stores_postgres.db.read() as connection:
+            pid = connection.execute(text("SELECT pg_backend_pid()")).scalar_one()
+        with psycopg.connect(postgres_url.replace("+psycopg", "")) as other:
+            other.execute("SELECT pg_terminate_backend(%s, 5000)", (pid,))
+
+    monkeypatch.setattr(engines, "_TRUSTED_S", 60.0)
+    lose_one()
+    with pytest.raises(Unavailable), stores_postgres.db.read() as connection:
+        connection.execute(select(state.c.key))
+    monkeypatch.setattr(engines, "_TRUSTED_S", 0.0)
+    lose_one()
+    assert keys(stores_postgres) == set()

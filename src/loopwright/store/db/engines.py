@@ -8,14 +8,15 @@ of which those in the same second share one fsync (`Database.begin(relaxed=True)
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError
-from sqlalchemy.pool import NullPool
+from sqlalchemy.exc import ArgumentError, DisconnectionError
+from sqlalchemy.pool import ConnectionPoolEntry, NullPool
 
 from loopwright.core import Invalid, missing_extra
 
@@ -23,6 +24,8 @@ WRITE = "loopwright_write"
 RELAXED = "loopwright_relaxed"
 BUSY_TIMEOUT_S = 30.0
 _POOL_SIZE = 8
+_TRUSTED_S = 1.0
+_USED_AT = "loopwright_used_at"
 _POOL_OVERFLOW = 56
 
 
@@ -120,15 +123,32 @@ def _begin_sqlite(connection: Connection) -> None:
 
 def _postgresql_engine(url: URL) -> Engine:
     try:
-        return create_engine(
+        engine = create_engine(
             url,
             connect_args={"connect_timeout": 10, "application_name": "loopwright"},
             pool_size=_POOL_SIZE,
             max_overflow=_POOL_OVERFLOW,
-            pool_pre_ping=True,
         )
     except ModuleNotFoundError:
         raise missing_extra("psycopg", "postgres", "a PostgreSQL database") from None
+
+    def try_rested(connection: Any, record: ConnectionPoolEntry, _proxy: object) -> None:
+        """See that a connection that nobody used for a moment still answers; else the pool takes another."""
+        if time.monotonic() < record.info.get(_USED_AT, 0.0) + _TRUSTED_S:
+            return
+        try:
+            engine.dialect.do_ping(connection)
+        except engine.dialect.loaded_dbapi.Error as error:
+            raise DisconnectionError("the connection was lost") from error
+
+    event.listen(engine, "checkout", try_rested)
+    event.listen(engine, "connect", _note_use)
+    event.listen(engine, "checkin", _note_use)
+    return engine
+
+
+def _note_use(_connection: Any, record: ConnectionPoolEntry) -> None:
+    record.info[_USED_AT] = time.monotonic()
 
 
 def create_sqlite_file(path: Path) -> None:
