@@ -100,13 +100,13 @@ def ours(folder: Path, source: str) -> None:
     import resource
 
     from loopwright.models import Bundle
-    from loopwright.serve.batch import open_rows, score
+    from loopwright.serve.batch import open_rows, score, scorer_of
 
     bundle = Bundle(folder / "bundle")
     output = folder / "answers"
     spent = time.process_time()
     rows = open_rows(folder / {"parquet": "rows", "delta": "table"}[source], bundle.signature)
-    report = score(bundle.predictor(os.cpu_count() or 1), rows, output, model="bench", digest="bench")
+    report = score(scorer_of(bundle, os.cpu_count() or 1), rows, output, model="bench", digest="bench")
     spent = time.process_time() - spent
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     sums = check(output, report.rows)

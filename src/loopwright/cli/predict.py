@@ -74,13 +74,13 @@ def _by_bundle(
     session: Session, folder: Path, source: str, output: str, options: ScoringOptions, format: str
 ) -> ScoringReport:
     from loopwright.core import Invalid, digest_file
-    from loopwright.serve import open_rows, score, threads_of
+    from loopwright.serve import open_rows, score, scorer_of, threads_of
 
     if source.startswith("dataset:") or output.startswith("dataset:"):
         raise Invalid("a bundle's folder knows no datasets", next_step="name a registered model instead of the folder")
     bundle = bundle_in(session, folder)
     return score(
-        bundle.predictor(threads_of(options)),
+        scorer_of(bundle, threads_of(options)),
         open_rows(Path(source), bundle.signature),
         Path(output),
         options,

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         open_rows,
         profile_of,
         score,
+        scorer_of,
         threads_of,
     )
     from loopwright.serve.client import InferenceClient, Inferred, Predicted
@@ -62,6 +63,7 @@ _HOMES = {
         "open_rows",
         "profile_of",
         "score",
+        "scorer_of",
         "threads_of",
     ),
     "containers": ("ImageReport", "write_context", "write_image"),
@@ -127,6 +129,7 @@ __all__ = [
     "read_state",
     "refusal",
     "score",
+    "scorer_of",
     "threads_of",
     "write_context",
     "write_image",

@@ -16,12 +16,15 @@ import pytest
 from deltalake import write_deltalake
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.models.conftest import Trips, bundle, fitted, trips
 from tests.serve.conftest import adding_bundle
 
 from loopwright.core import Conflict, Invalid, NotFound
-from loopwright.models import Bundle
-from loopwright.serve.batch import ScoringOptions, ScoringReport, open_rows, score
+from loopwright.models import Bundle, columns_of
+from loopwright.serve.batch import ScoringOptions, ScoringReport, open_rows, score, scorer_of
 from loopwright.serve.batch.scoring import _of_size
+
+__all__ = ["bundle", "fitted", "trips"]
 
 ROWS = 1_000
 
@@ -137,6 +140,15 @@ def test_bad_requests_say_what_to_do_and_leave_nothing(adding: Bundle, tmp_path:
         scored(adding, tmp_path / "other.parquet", tmp_path / "out.csv")
     assert (tmp_path / "there.csv").read_text() == "mine"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.parquet", "odd.xyz", "other.parquet", "there.csv"]
+
+
+def test_the_answers_have_the_same_bits_whatever_the_threads(bundle: Bundle, trips: Trips, tmp_path: Path) -> None:
+    frame = pl.concat([trips.rows] * (40_000 // trips.rows.height)).select(bundle.manifest.signature.names)
+    columns = columns_of(frame, bundle.manifest.signature)
+    one, three = (scorer_of(bundle, threads).predict(columns) for threads in (1, 3))
+    alone = bundle.predictor(1).predict(columns)
+    for name, values in alone.items():
+        assert values.tobytes() == one[name].tobytes() == three[name].tobytes()
 
 
 @given(sizes=st.lists(st.integers(0, 30), max_size=20), size=st.integers(1, 17))

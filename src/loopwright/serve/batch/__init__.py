@@ -4,6 +4,7 @@ from loopwright.serve.batch.model import ScoringDone, ScoringOptions, ScoringOrd
 from loopwright.serve.batch.recorded import RecordedScoring
 from loopwright.serve.batch.scoring import score, threads_of
 from loopwright.serve.batch.service import ScoringService
+from loopwright.serve.batch.slices import scorer_of
 from loopwright.serve.batch.sources import open_rows
 from loopwright.serve.batch.watching import profile_of
 
@@ -17,5 +18,6 @@ __all__ = [
     "open_rows",
     "profile_of",
     "score",
+    "scorer_of",
     "threads_of",
 ]

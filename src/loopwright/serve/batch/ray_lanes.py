@@ -21,6 +21,7 @@ from loopwright.core import KINDS, LoopwrightError, Unavailable
 from loopwright.models import Bundle, ModelFailed, pack, unpack
 from loopwright.serve.batch.answering import Answering, Lanes, Part
 from loopwright.serve.batch.model import ScoringOptions
+from loopwright.serve.batch.slices import scorer_of
 
 if TYPE_CHECKING:
     import polars as pl
@@ -47,7 +48,7 @@ class RayScorer:
 
     def __init__(self, bundle: bytes, versions: bytes) -> None:
         self._bundle, self._versions = bundle, versions
-        self._predictor: Any = None
+        self._scorer: Any = None
 
     def start(self) -> str:
         """Get ready; what stands in the way, if anything does."""
@@ -63,7 +64,7 @@ class RayScorer:
             unpack(io.BytesIO(self._bundle), folder)
             bundle = Bundle(folder)
             bundle.verify()
-            self._predictor = bundle.predictor(1)
+            self._scorer = scorer_of(bundle, 1)
         except (LoopwrightError, OSError) as error:
             return f"{type(error).__name__}: {error}"
         return ""
@@ -75,7 +76,7 @@ class RayScorer:
         name, kept, prefix, skip_bad = msgspec.json.decode(how, type=tuple[str, list[str], str, bool])
         answering = Answering(name, kept, prefix, skip_bad)
         try:
-            answers, bad = answering.answer(self._predictor, pl.read_ipc(io.BytesIO(frame)), first)
+            answers, bad = answering.answer(self._scorer, pl.read_ipc(io.BytesIO(frame)), first)
         except LoopwrightError as error:
             said = Said(kind=error.code, message=error.message, where=error.where, next_step=error.next_step)
             return msgspec.msgpack.encode(said)

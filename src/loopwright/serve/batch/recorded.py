@@ -12,6 +12,7 @@ import msgspec
 from loopwright.core import Invalid
 from loopwright.serve.batch.model import ScoringOptions, ScoringReport
 from loopwright.serve.batch.scoring import Watch, score, threads_of
+from loopwright.serve.batch.slices import scorer_of
 from loopwright.serve.batch.sources import Rows, open_rows
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ class RecordedScoring:
             with self._lanes(task.bundle, task.options) as lanes:
                 threads = 1 if lanes is not None else threads_of(task.options)
                 report = score(
-                    task.bundle.predictor(threads),
+                    scorer_of(task.bundle, threads),
                     task.rows,
                     task.output,
                     task.options,
