@@ -11,7 +11,7 @@ from loopwright.serve.codes import Code, timeout_ns
 
 MOST_BYTES = 16 << 10  # of a head on the wire
 MOST_LIST_BYTES = 64 << 10  # of its fields
-_MOST_HEADS = 256
+_MOST_HEADS = 16  # of a connection, where one or two do for nearly all its calls
 _MOST_REMEMBERED = 2048
 _FIRST_SIZE_UPDATE, _LAST_SIZE_UPDATE = 0x20, 0x3F
 # Literals that no table remembers; numbers are those of HPACK's static table.

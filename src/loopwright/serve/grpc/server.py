@@ -44,7 +44,7 @@ class GrpcLimits(msgspec.Struct, frozen=True):
     """
 
     message_bytes: int = 64 << 20
-    frame_bytes: int = 256 << 10
+    frame_bytes: int = 64 << 10
     streams: int = 1024
     stream_window: int = 1 << 20
     window: int = 8 << 20
