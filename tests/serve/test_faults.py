@@ -82,7 +82,7 @@ def failures(process: InferenceProcess) -> float:
     """How many requests were answered with a fault of ours."""
     lines = CLIENT.get(f"{process.url}/metrics").text.splitlines()
     return sum(
-        float(line.rpartition(" ")[2]) for line in lines if re.match(r'loopwright_requests_total.*"5[0-2]', line)
+        float(line.rpartition(" ")[2]) for line in lines if re.match(r'loopwright_requests_total.*"50[0-2]"', line)
     )
 
 
