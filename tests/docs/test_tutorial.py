@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from loopwright.demos import UpProcess
-from loopwright.loop import Loop, load_loops
+from loopwright.loop import Loop, load_loops, load_scoring_jobs
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
@@ -32,6 +32,13 @@ def test_the_loop_of_the_reference_is_a_loop(tmp_path: Path):
     (loop,) = load_loops(file)
     assert (loop.name, len(loop.gates), loop.rollout.steps) == ("delay", 4, (0.1, 0.3, 0.6))
     assert msgspec.convert(yaml.safe_load(text), Loop) == loop
+
+
+def test_the_job_of_the_page_about_scoring_is_a_job(tmp_path: Path):
+    (text,) = blocks(DOCS / "how-to" / "score.md", "yaml")
+    (tmp_path / "scoring.yaml").write_text(text)
+    (job,) = load_scoring_jobs(tmp_path / "scoring.yaml")
+    assert (job.name, job.model, job.new_rows, len(job.triggers)) == ("nightly", "endpoint:delay", True, 2)
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
