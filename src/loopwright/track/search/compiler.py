@@ -18,6 +18,10 @@ from loopwright.track.search.words import DATASET_KEYS, NUMBER_OPERATORS, PRESEN
 from loopwright.track.tables import run_inputs, run_params, run_series, run_tags, runs, unindexed
 
 KEYED = {Entity.METRIC: run_series, Entity.PARAM: run_params, Entity.TAG: run_tags}
+# Made once, since an alias costs more than a comparison. Each comparison is a query of its own within the search, and
+# may have the same name as another for what it reads.
+_COMPARED = {entity: table.alias(f"compared_{entity}") for entity, table in KEYED.items()}
+_COMPARED_INPUTS, _COMPARED_RUNS = run_inputs.alias("compared_inputs"), runs.alias("compared_runs")
 
 
 class Test(msgspec.Struct, frozen=True):
@@ -45,7 +49,7 @@ def compile_test(item: Comparison, key_ids: Mapping[str, int], project: str, dia
 
 
 def _keyed(item: Comparison, key_id: int, dialect: str) -> Test:
-    table: Any = KEYED[item.entity].alias()
+    table: Any = _COMPARED[item.entity]
     mine, key = table.c.run_seq == runs.c.seq, table.c.key_id == key_id
     if item.operator in PRESENCE:
         present = exists().where(mine, key)
@@ -69,7 +73,7 @@ def _metric(value: Any, item: Comparison) -> ColumnElement[bool]:
 
 
 def _dataset(item: Comparison, dialect: str) -> Test:
-    table: Any = run_inputs.alias()
+    table: Any = _COMPARED_INPUTS
     column = table.c[DATASET_KEYS[item.key]]
     holds = and_(column != "", textual(column, item, dialect))
     ranged = item.operator in (Operator.EQ, Operator.IN) and item.key != "context"
@@ -93,7 +97,7 @@ def _range_of_runs(item: Comparison, project: str, dialect: str) -> Select[Any] 
     """The runs with this attribute, where an index of `runs` begins with it."""
     if (item.key, item.operator) not in _INDEXED:
         return None
-    table: Any = runs.alias()
+    table: Any = _COMPARED_RUNS
     of_project = table.c.project if item.key in _BY_PROJECT else unindexed(table.c.project)
     return select(table.c.seq).where(of_project == project, _attribute(item, table, dialect))
 
