@@ -226,15 +226,18 @@ class FarLooker(Looker):
 
     def __call__(self) -> ServedEndpoint:
         """What is to be served now. Raises as Looker does."""
+        from loopwright.models import holds_bundle
+
         found = super().__call__()
         for variant in found.variants:
-            if not (self._bundles / variant.bundle).exists():
+            if not holds_bundle(self._bundles, variant.bundle):
                 self._bring(variant)
         return found if self._asked.journal else msgspec.structs.replace(found, log=LogPolicy(sample=0.0))
 
     def _bring(self, variant: Variant) -> None:
+        from loopwright.models import keep_bundle
+
         self._bundles.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=self._bundles, prefix=".") as scratch:
             self._opened.models.export(variant.model, Path(scratch) / "bundle")
-            with suppress(OSError):  # another process was quicker
-                (Path(scratch) / "bundle").rename(self._bundles / variant.bundle)
+            keep_bundle(Path(scratch) / "bundle", variant.bundle, self._bundles)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from loopwright.models.archive import pack, unpack
     from loopwright.models.building import build_bundle
     from loopwright.models.bundle import AnyPredictor, Bundle
-    from loopwright.models.cache import fetch_bundle
+    from loopwright.models.cache import fetch_bundle, holds_bundle, keep_bundle
     from loopwright.models.carrying import check_outsider, export, opened_bundle
     from loopwright.models.custom import CustomPredictor
     from loopwright.models.findings import Finding, Level, Scan
@@ -62,7 +62,7 @@ _HOMES = {
     "adopting": ("AdoptedName", "AdoptedVersion", "ModelAdoption"),
     "building": ("build_bundle",),
     "bundle": ("AnyPredictor", "Bundle"),
-    "cache": ("fetch_bundle",),
+    "cache": ("fetch_bundle", "holds_bundle", "keep_bundle"),
     "custom": ("CustomPredictor",),
     "formats": ("FORMATS", "Converted", "Format"),
     "frames": ("columns_of", "outputs_frame", "predict_frame"),
@@ -148,8 +148,10 @@ __all__ = [
     "columns_of",
     "export",
     "fetch_bundle",
+    "holds_bundle",
     "import_model",
     "inspect_bundle",
+    "keep_bundle",
     "opened_bundle",
     "outputs_frame",
     "pack",

@@ -40,6 +40,19 @@ def fetch_bundle(
     return bundle
 
 
+def holds_bundle(cache: Path, digest: str) -> bool:
+    """Whether the cache has a bundle; what of it is damaged is found when it is fetched."""
+    return (cache / digest).exists() and (cache / f"{digest}.manifest").exists()
+
+
+def keep_bundle(folder: Path, digest: str, cache: Path) -> None:
+    """Move a bundle's folder, which was brought from elsewhere and verified, into the cache, in place of any other."""
+    _write(cache / f"{digest}.manifest", digest_file(folder / MANIFEST_FILE))
+    shutil.rmtree(cache / digest, ignore_errors=True)
+    with contextlib.suppress(OSError):  # another process was quicker
+        folder.rename(cache / digest)
+
+
 def _fetched(objects: ObjectStore, digest: str, cache: Path) -> Bundle:
     from loopwright.store import checkout, read_tree
 
