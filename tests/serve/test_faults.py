@@ -122,6 +122,50 @@ def test_nothing_of_this_was_a_fault(process: InferenceProcess) -> None:
     assert failures(process) == 0
 
 
+def strange(number: int) -> bytes:
+    """Nine requests that name what no other request named: models, inputs, paths, headers, keys, shapes, bytes."""
+    own = b"%d" % number
+    tensor = b'{"inputs":[{"name":"x","datatype":"FP32","shape":[%b],"data":[%b]}]}'
+    binary = b'{"inputs":[{"name":"x","datatype":"FP32","shape":[%b],"parameters":{"binary_data_size":4}}]}' % own
+    framed = b"inference-header-content-length: %d\r\n" % len(binary)
+    return b"".join(
+        [
+            request(target=b"/v2/models/m%b/infer" % own),
+            request(target=b"/endpoints/e/p%b" % own),
+            request(BODY.replace(b'"x"', b'"x%b"' % own)),
+            request(tensor % (b"2147483648", own)),
+            request(tensor % (b"-" + own, own)),
+            request(tensor % (b"1", b"1e%b" % (own if number > 400 else b"400"))),
+            request(BODY[:-1] + b',"outputs":[{"name":"y%b"}]}' % own),
+            request(binary + b"abc", b"x-%b: %b\r\n" % (own, own) + framed),
+            request(BODY, b"loopwright-key: k%b\r\ntraceparent: %b\r\n" % (own, own)),
+        ]
+    )
+
+
+def test_requests_that_are_never_the_same_do_not_make_the_process_grow(process: InferenceProcess) -> None:
+    most, each = 600, 10
+
+    def send(start: int) -> None:
+        with connect(process) as connection:
+            for number in range(start, start + most, each):
+                connection.sendall(b"".join(strange(number + more) for more in range(each)))
+                told = b""
+                while len(statuses(told)) < 9 * each:
+                    part = connection.recv(1 << 20)
+                    assert part, told
+                    told += part
+                assert statuses(told) == [404, 404, 400, 400, 400, 400, 400, 400, 200] * each
+
+    send(0)
+    before = rss(process)
+    for turn in range(1, 4):
+        send(turn * most)
+    assert rss(process) - before < 3 * MIB, f"{(rss(process) - before) / MIB:.1f} MiB"
+    assert failures(process) == 0
+    assert len(CLIENT.get(f"{process.url}/metrics").content) < 50_000
+
+
 def test_pipelined_and_chunked_requests_are_answered_in_order(process: InferenceProcess) -> None:
     chunked = (
         b"POST /v2/models/e/infer HTTP/1.1\r\nhost: 127.0.0.1\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -229,47 +273,3 @@ def test_a_client_that_reads_nothing_does_not_fill_the_memory(process: Inference
             time.sleep(0.002)
         assert rss(process) - before < 50 * MIB
         wait_for(lambda: answers(process), 20)  # what is beyond its strength is refused at once, and not for long
-
-
-def strange(number: int) -> bytes:
-    """Nine requests that name what no other request named: models, inputs, paths, headers, keys, shapes, bytes."""
-    own = b"%d" % number
-    tensor = b'{"inputs":[{"name":"x","datatype":"FP32","shape":[%b],"data":[%b]}]}'
-    binary = b'{"inputs":[{"name":"x","datatype":"FP32","shape":[%b],"parameters":{"binary_data_size":4}}]}' % own
-    framed = b"inference-header-content-length: %d\r\n" % len(binary)
-    return b"".join(
-        [
-            request(target=b"/v2/models/m%b/infer" % own),
-            request(target=b"/endpoints/e/p%b" % own),
-            request(BODY.replace(b'"x"', b'"x%b"' % own)),
-            request(tensor % (b"2147483648", own)),
-            request(tensor % (b"-" + own, own)),
-            request(tensor % (b"1", b"1e%b" % (own if number > 400 else b"400"))),
-            request(BODY[:-1] + b',"outputs":[{"name":"y%b"}]}' % own),
-            request(binary + b"abc", b"x-%b: %b\r\n" % (own, own) + framed),
-            request(BODY, b"loopwright-key: k%b\r\ntraceparent: %b\r\n" % (own, own)),
-        ]
-    )
-
-
-def test_requests_that_are_never_the_same_do_not_make_the_process_grow(process: InferenceProcess) -> None:
-    most, each = 600, 10
-
-    def send(start: int) -> None:
-        with connect(process) as connection:
-            for number in range(start, start + most, each):
-                connection.sendall(b"".join(strange(number + more) for more in range(each)))
-                told = b""
-                while len(statuses(told)) < 9 * each:
-                    part = connection.recv(1 << 20)
-                    assert part, told
-                    told += part
-                assert statuses(told) == [404, 404, 400, 400, 400, 400, 400, 400, 200] * each
-
-    send(0)
-    before = rss(process)
-    for turn in range(1, 4):
-        send(turn * most)
-    assert rss(process) - before < 3 * MIB, f"{(rss(process) - before) / MIB:.1f} MiB"
-    assert failures(process) == 0
-    assert len(CLIENT.get(f"{process.url}/metrics").content) < 50_000
