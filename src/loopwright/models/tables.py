@@ -7,18 +7,8 @@ can still be traced.
 from __future__ import annotations
 
 from sqlalchemy import BigInteger, Column, Index, Integer, PrimaryKeyConstraint, String, Table, Text
-from sqlalchemy.dialects import postgresql
-from sqlalchemy.types import TypeEngine
 
-from loopwright.store import Json, UtcTime, metadata
-
-
-def ordered(length: int) -> TypeEngine[str]:
-    """A text that is compared and ordered by its bytes on every database, whatever language the server speaks."""
-    return String(length).with_variant(postgresql.VARCHAR(length, collation="C"), "postgresql")
-
-
-LongText = Text().with_variant(postgresql.TEXT(collation="C"), "postgresql")
+from loopwright.store import Json, LongText, UtcTime, metadata, ordered
 
 models = Table(
     "models",

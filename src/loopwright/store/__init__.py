@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from loopwright.store.db import Database, Json, UtcTime, metadata
+    from loopwright.store.db import Database, Json, LongText, UtcTime, metadata, ordered
     from loopwright.store.events import AuditReport, Event, EventLog, Sealer
     from loopwright.store.integrity import FsckReport, fsck
     from loopwright.store.journal import Cursor, JournalReader, JournalWriter, Position
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from loopwright.store.tables import Ahead, Batches, TableStore
 
 _HOMES = {
-    "db": ("Database", "Json", "UtcTime", "metadata"),
+    "db": ("Database", "Json", "LongText", "UtcTime", "metadata", "ordered"),
     "events": ("AuditReport", "Event", "EventLog", "Sealer"),
     "integrity": ("FsckReport", "fsck"),
     "journal": ("Cursor", "JournalReader", "JournalWriter", "Position"),
@@ -110,6 +110,7 @@ __all__ = [
     "Lapse",
     "Lapsed",
     "Lineage",
+    "LongText",
     "Node",
     "ObjectAge",
     "ObjectStat",
@@ -138,6 +139,7 @@ __all__ = [
     "open_objects",
     "open_online",
     "open_stores",
+    "ordered",
     "put_tree",
     "put_tree_entries",
     "put_tree_manifest",

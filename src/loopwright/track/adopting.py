@@ -21,8 +21,8 @@ from loopwright.track.lifecycle import check_title, insert_run
 from loopwright.track.logged.model import LoggedMetric, LoggedStatus
 from loopwright.track.logged.tables import logged_models, logged_params, logged_tags
 from loopwright.track.logged.writing import write_logged_metrics
-from loopwright.track.logged.writing import write_texts as write_logged_texts
 from loopwright.track.model import DatasetUse, Experiment, ModelUse, RunStatus
+from loopwright.track.owned_texts import write_texts as write_owned_texts
 from loopwright.track.reading import experiment_by_id, find_experiment, the_run
 from loopwright.track.tables import experiment_tags, experiments, run_keys, run_tags, runs
 from loopwright.track.values import check_key, check_text
@@ -182,8 +182,8 @@ class AdoptionService:
                 tx.execute(insert(logged_models).values(id=wanted.id, project=project, **values))
             else:
                 tx.execute(update(logged_models).where(logged_models.c.id == wanted.id).values(values))
-            write_logged_texts(database, tx, logged_params, wanted.id, "param", wanted.params)
-            write_logged_texts(database, tx, logged_tags, wanted.id, "tag", wanted.tags)
+            write_owned_texts(database, tx, logged_params, wanted.id, "param", wanted.params)
+            write_owned_texts(database, tx, logged_tags, wanted.id, "tag", wanted.tags)
             write_logged_metrics(database, tx, wanted.id, wanted.metrics)
 
     def tell(self, kind: str, subject: str, evidence: Mapping[str, object]) -> None:

@@ -25,18 +25,11 @@ from sqlalchemy import (
     UniqueConstraint,
     func,
 )
-from sqlalchemy.dialects import postgresql
-from sqlalchemy.types import TypeEngine
 
-from loopwright.store import Json, UtcTime, metadata
+from loopwright.store import Json, LongText, UtcTime, metadata, ordered
 
 # SQLite hands out row numbers only for a column of exactly this type.
 Number = BigInteger().with_variant(Integer, "sqlite")
-
-
-def ordered(length: int) -> TypeEngine[str]:
-    """A text that is compared and ordered by its bytes on every database, whatever language the server speaks."""
-    return String(length).with_variant(postgresql.VARCHAR(length, collation="C"), "postgresql")
 
 
 def unindexed(column: Any) -> Any:
@@ -44,8 +37,6 @@ def unindexed(column: Any) -> Any:
     as rare as an id, and would walk all of its runs to find a few by their ids."""
     return func.coalesce(column, "")
 
-
-LongText = Text().with_variant(postgresql.TEXT(collation="C"), "postgresql")
 
 experiments = Table(
     "experiments",

@@ -2,6 +2,6 @@
 
 from loopwright.store.db.database import Database
 from loopwright.store.db.opening import open_database
-from loopwright.store.db.schema import Json, UtcTime, metadata
+from loopwright.store.db.schema import Json, LongText, UtcTime, metadata, ordered
 
-__all__ = ["Database", "Json", "UtcTime", "metadata", "open_database"]
+__all__ = ["Database", "Json", "LongText", "UtcTime", "metadata", "open_database", "ordered"]

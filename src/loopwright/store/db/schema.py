@@ -6,8 +6,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import BigInteger, Column, MetaData, String, Table, Text
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import Dialect
-from sqlalchemy.types import TypeDecorator
+from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from loopwright.core import decode, encode
 
@@ -23,6 +24,14 @@ metadata = MetaData(
         "pk": "pk_%(table_name)s",
     }
 )
+
+
+def ordered(length: int) -> TypeEngine[str]:
+    """A text that is compared and ordered by its bytes on every database, whatever language the server speaks."""
+    return String(length).with_variant(postgresql.VARCHAR(length, collation="C"), "postgresql")
+
+
+LongText = Text().with_variant(postgresql.TEXT(collation="C"), "postgresql")
 
 
 class Json(TypeDecorator[Any]):

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, Table, select
+from sqlalchemy import Connection, Row, select
 
 from loopwright.core import NotFound
 from loopwright.track.logged.model import LoggedMetric, LoggedModel, LoggedStatus
 from loopwright.track.logged.tables import logged_metrics, logged_models, logged_params, logged_tags
+from loopwright.track.owned_texts import read_texts
 from loopwright.track.values import from_bits, from_micros, to_wire
 
 _CHUNK = 500
@@ -43,7 +44,7 @@ def the_logged_model(connection: Connection, project: str, model: str) -> Row[An
 def load_logged_models(connection: Connection, rows: Sequence[Row[Any]]) -> list[LoggedModel]:
     """The records of rows of logged models, in their order."""
     ids = [row.id for row in rows]
-    params, tags = _texts(connection, logged_params, ids), _texts(connection, logged_tags, ids)
+    params, tags = read_texts(connection, logged_params, ids), read_texts(connection, logged_tags, ids)
     metrics = _metrics(connection, ids)
     return [
         LoggedModel(
@@ -64,15 +65,6 @@ def load_logged_models(connection: Connection, rows: Sequence[Row[Any]]) -> list
         )
         for row in rows
     ]
-
-
-def _texts(connection: Connection, table: Table, ids: Sequence[str]) -> dict[str, dict[str, str]]:
-    found: dict[str, dict[str, str]] = {}
-    for some in _chunks(ids):
-        query = select(table.c.model, table.c.key, table.c.value).where(table.c.model.in_(some)).order_by(table.c.key)
-        for model, key, value in connection.execute(query):
-            found.setdefault(model, {})[key] = value
-    return found
 
 
 def _metrics(connection: Connection, ids: Sequence[str]) -> dict[str, list[LoggedMetric]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from sqlalchemy import Connection, delete, insert, update
+from sqlalchemy import Connection, insert, update
 
 from loopwright.core import Conflict, NotFound, Scope, new_id, operation
 from loopwright.store import Stores
@@ -14,8 +14,9 @@ from loopwright.track.logged.model import LoggedStatus as Status
 from loopwright.track.logged.reading import any_logged_model, load_logged_models, the_logged_model
 from loopwright.track.logged.searching import search_logged
 from loopwright.track.logged.tables import logged_models, logged_params, logged_tags
-from loopwright.track.logged.writing import write_logged_metrics, write_texts
+from loopwright.track.logged.writing import write_logged_metrics
 from loopwright.track.model import Experiment, Lifecycle
+from loopwright.track.owned_texts import delete_text, write_texts
 from loopwright.track.reading import experiment_by_id, find_experiment
 
 
@@ -128,10 +129,9 @@ class LoggedModelService:
         Raises:
             NotFound: there is none of that id, or it has no such tag.
         """
-        columns = logged_tags.c
         with self.stores.db.begin() as tx:
             the_logged_model(tx, self.scope.project, model)
-            if tx.execute(delete(logged_tags).where(columns.model == model, columns.key == key)).rowcount != 1:
+            if not delete_text(tx, logged_tags, model, key):
                 raise NotFound(f"No tag with key {key[:250]!r} found for model with ID {model!r}.")
 
     @operation("logged.log_metrics", permission="runs:write", effect="write")

@@ -3,18 +3,9 @@
 from __future__ import annotations
 
 from sqlalchemy import BigInteger, Column, Float, Index, String, Table, Text
-from sqlalchemy.dialects import postgresql
-from sqlalchemy.types import TypeEngine
 
-from loopwright.store import UtcTime, metadata
-
-
-def ordered(length: int) -> TypeEngine[str]:
-    """A text that is compared and ordered by its bytes on every database, whatever language the server speaks."""
-    return String(length).with_variant(postgresql.VARCHAR(length, collation="C"), "postgresql")
-
-
-LongText = Text().with_variant(postgresql.TEXT(collation="C"), "postgresql")
+from loopwright.store import UtcTime, metadata, ordered
+from loopwright.track.owned_texts import texts_table
 
 logged_models = Table(
     "logged_models",
@@ -36,27 +27,9 @@ logged_models = Table(
     sqlite_with_rowid=False,
 )
 
-logged_params = Table(
-    "logged_params",
-    metadata,
-    Column("model", String(64), primary_key=True),
-    Column("key", ordered(250), primary_key=True),
-    Column("value", LongText, nullable=False),
-    Column("head", ordered(100), nullable=False),
-    Index("ix_logged_params_head", "key", "head", "model"),
-    sqlite_with_rowid=False,
-)
+logged_params = texts_table("logged_params", "model")
 
-logged_tags = Table(
-    "logged_tags",
-    metadata,
-    Column("model", String(64), primary_key=True),
-    Column("key", ordered(250), primary_key=True),
-    Column("value", LongText, nullable=False),
-    Column("head", ordered(100), nullable=False),
-    Index("ix_logged_tags_head", "key", "head", "model"),
-    sqlite_with_rowid=False,
-)
+logged_tags = texts_table("logged_tags", "model")
 
 # The newest point of each metric of a model, for each run and dataset that it was measured with. The value is kept as
 # the integer of `to_bits`, and as a number where it is one.

@@ -6,29 +6,14 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Table, select
+from sqlalchemy import Connection, select
 
 from loopwright.store import Database
 from loopwright.track.logged.model import LoggedMetric
 from loopwright.track.logged.tables import logged_metrics
-from loopwright.track.values import check_key, check_step, check_text, check_value, head_of, to_bits, to_micros
+from loopwright.track.values import check_key, check_step, check_value, to_bits, to_micros
 
 _KEY = ["model", "key", "run", "dataset", "dataset_digest"]
-
-
-def write_texts(
-    database: Database, tx: Connection, table: Table, model: str, noun: str, texts: Mapping[str, str]
-) -> None:
-    """Set params or tags of a model.
-
-    Raises:
-        Invalid: a key or a value cannot be stored.
-    """
-    for key, text in texts.items():
-        check_text(noun, check_key(noun, key), text)
-    rows = [{"model": model, "key": key, "value": text, "head": head_of(text)} for key, text in sorted(texts.items())]
-    if rows:
-        tx.execute(database.upsert(table, {}, ["model", "key"], ["value", "head"]), rows)
 
 
 def write_logged_metrics(database: Database, tx: Connection, model: str, points: Sequence[LoggedMetric]) -> None:

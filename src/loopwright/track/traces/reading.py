@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, Table, select
+from sqlalchemy import Connection, Row, select
 
 from loopwright.core import NotFound
+from loopwright.track.owned_texts import read_texts
 from loopwright.track.traces.model import Assessment, AssessmentKind, Trace, TraceState
 from loopwright.track.traces.tables import trace_assessments, trace_metadata, trace_runs, trace_tags, traces
 
@@ -30,7 +31,7 @@ def the_trace(connection: Connection, project: str, trace: str) -> Row[Any]:
 def load_traces(connection: Connection, rows: Sequence[Row[Any]]) -> list[Trace]:
     """The records of rows of traces, in their order."""
     ids = [row.id for row in rows]
-    tags, metadata = _texts(connection, trace_tags, ids), _texts(connection, trace_metadata, ids)
+    tags, metadata = read_texts(connection, trace_tags, ids), read_texts(connection, trace_metadata, ids)
     linked, assessments = _linked(connection, ids), _assessments(connection, ids)
     return [
         Trace(
@@ -51,15 +52,6 @@ def load_traces(connection: Connection, rows: Sequence[Row[Any]]) -> list[Trace]
         )
         for row in rows
     ]
-
-
-def _texts(connection: Connection, table: Table, ids: Sequence[str]) -> dict[str, dict[str, str]]:
-    found: dict[str, dict[str, str]] = {}
-    for some in _chunks(ids):
-        query = select(table.c.trace, table.c.key, table.c.value).where(table.c.trace.in_(some)).order_by(table.c.key)
-        for trace, key, value in connection.execute(query):
-            found.setdefault(trace, {})[key] = value
-    return found
 
 
 def _linked(connection: Connection, ids: Sequence[str]) -> dict[str, list[str]]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, insert, select, update
 
 from loopwright.core import Conflict, Invalid, NotFound, Scope, operation
 from loopwright.store import Stores
 from loopwright.track.lifecycle import active_experiment
+from loopwright.track.owned_texts import delete_text, write_texts
 from loopwright.track.reading import any_run, find_experiment
 from loopwright.track.traces.assessments import Assessing, add_assessments
 from loopwright.track.traces.held import refuse_held
@@ -17,7 +18,7 @@ from loopwright.track.traces.model import NewTrace, Trace, TracePage
 from loopwright.track.traces.reading import load_traces, the_trace
 from loopwright.track.traces.searching import places, search_traces
 from loopwright.track.traces.tables import trace_metadata, trace_runs, trace_tags, traces
-from loopwright.track.traces.writing import drop_traces, trace_row, write_texts
+from loopwright.track.traces.writing import drop_traces, trace_row
 
 _MAX_AT_ONCE = 1000
 _MAX_LINKS = 100
@@ -132,10 +133,9 @@ class RequestTraceService(Assessing):
         Raises:
             NotFound: there is none of that id, or it has no such tag.
         """
-        columns = trace_tags.c
         with self.stores.db.begin() as tx:
             the_trace(tx, self.scope.project, trace)
-            if tx.execute(delete(trace_tags).where(columns.trace == trace, columns.key == key)).rowcount != 1:
+            if not delete_text(tx, trace_tags, trace, key):
                 raise NotFound(f"No trace tag with key '{key[:250]}' for trace with ID '{trace}'.")
 
     @operation("traces.link", permission="runs:write", effect="write")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from sqlalchemy import BigInteger, Boolean, Column, Index, String, Table
 
-from loopwright.store import Json, UtcTime, metadata
-from loopwright.track.logged.tables import LongText, ordered
+from loopwright.store import Json, LongText, UtcTime, metadata, ordered
+from loopwright.track.owned_texts import texts_table
 
 # `run` made the trace; `trace_runs` names others that it was linked to later.
 traces = Table(
@@ -27,27 +27,9 @@ traces = Table(
     sqlite_with_rowid=False,
 )
 
-trace_tags = Table(
-    "trace_tags",
-    metadata,
-    Column("trace", String(64), primary_key=True),
-    Column("key", ordered(250), primary_key=True),
-    Column("value", LongText, nullable=False),
-    Column("head", ordered(100), nullable=False),
-    Index("ix_trace_tags_head", "key", "head", "trace"),
-    sqlite_with_rowid=False,
-)
+trace_tags = texts_table("trace_tags", "trace")
 
-trace_metadata = Table(
-    "trace_metadata",
-    metadata,
-    Column("trace", String(64), primary_key=True),
-    Column("key", ordered(250), primary_key=True),
-    Column("value", LongText, nullable=False),
-    Column("head", ordered(100), nullable=False),
-    Index("ix_trace_metadata_head", "key", "head", "trace"),
-    sqlite_with_rowid=False,
-)
+trace_metadata = texts_table("trace_metadata", "trace")
 
 trace_runs = Table(
     "trace_runs",

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Select, Table, select
+from sqlalchemy import Connection, Select, select
 
 from loopwright.core import Invalid
-from loopwright.store import Database
 from loopwright.track.files.model import OwnerKind, parse_owner
 from loopwright.track.files.tables import kept_files
 from loopwright.track.traces.model import NewTrace
 from loopwright.track.traces.tables import trace_assessments, trace_metadata, trace_runs, trace_tags, traces
-from loopwright.track.values import MAX_TEXT, check_key, check_text, head_of
+from loopwright.track.values import MAX_TEXT, check_text
 
 _EPOCH, _LAST = datetime(1970, 1, 1, tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 _MAX_DURATION_MS = 1 << 53
@@ -53,21 +52,6 @@ def _checked(at: datetime) -> datetime:
             next_step="give a time with a zone, between the years 1970 and 9999",
         )
     return at
-
-
-def write_texts(
-    database: Database, tx: Connection, table: Table, trace: str, noun: str, texts: Mapping[str, str]
-) -> None:
-    """Set tags or metadata of a trace.
-
-    Raises:
-        Invalid: a key or a value cannot be stored.
-    """
-    for key, text in texts.items():
-        check_text(noun, check_key(noun, key), text)
-    rows = [{"trace": trace, "key": key, "value": text, "head": head_of(text)} for key, text in sorted(texts.items())]
-    if rows:
-        tx.execute(database.upsert(table, {}, ["trace", "key"], ["value", "head"]), rows)
 
 
 def drop_traces(tx: Connection, ids: Sequence[str] | Select[Any]) -> int:
