@@ -46,6 +46,7 @@ class Connection(asyncio.Protocol):
         self._block: tuple[int, int, bytearray] | None = None  # a head that is not whole: its stream, its flags
         self._held: dict[int, Call] = {}  # calls with something to send that the caller has no room for
         self._paused = False
+        self._out: list[bytes] = []
         self._resets = self._answered = 0
         self._leaving = self._closing = False
         self._since = time.monotonic()
@@ -297,8 +298,18 @@ class Connection(asyncio.Protocol):
     # what calls ask
 
     def write(self, data: bytes) -> None:
-        """Send some bytes."""
-        if self._transport is not None and not self._closing:
+        """Send some bytes, soon: what a turn of the event loop has to say leaves with one call of the system."""
+        if self._closing:
+            return
+        if not self._out:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._out.append(data)
+
+    def _flush(self) -> None:
+        """Send what was written."""
+        if self._out and self._transport is not None:
+            data = self._out[0] if len(self._out) == 1 else b"".join(self._out)
+            self._out.clear()
             self._transport.write(data)
 
     def has_room(self, size: int, window: int) -> bool:
@@ -331,6 +342,8 @@ class Connection(asyncio.Protocol):
         self.calls.pop(call.number, None)
         self._held.pop(call.number, None)
         self._answered += 1
+        if not self.calls:  # there is nothing to wait for
+            self._flush()
         if self._leaving and not self.calls:
             self.close(Trouble.NONE, "")
 
@@ -375,6 +388,7 @@ class Connection(asyncio.Protocol):
             return
         if not self._leaving or trouble:
             self.write(frames.go_away(self._last_taken, trouble, text))
+        self._flush()
         self._closing, self._since = True, time.monotonic()
         self._transport.close()
         for call in list(self.calls.values()):
