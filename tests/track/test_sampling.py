@@ -65,15 +65,16 @@ def test_a_sample_is_taken_from_all_points(
     span: tuple[int, int],
 ) -> None:
     sizes = {"metrics.BLOCK_FROM": 3, "blocks.BLOCK_POINTS": 16, "compaction.BLOCK_POINTS": 16, "compaction._SMALL": 8}
-    for name, size in {**sizes, "sampling._BLOCKS_AT_ONCE": 2}.items():
+    for name, size in {**sizes, "sampling._BLOCKS_AT_ONCE": 2, "sampling._RUNS_AT_ONCE": 1}.items():
         monkeypatch.setattr(f"loopwright.track.{name}", size)
-    run = runs.start().id
+    run, bare = runs.start().id, runs.start().id
     for number, batch in enumerate([*batches, single]):
         put(runs, run, batch, number)
     for first, last in ((None, None), sorted(span)):
         history = points_of(runs.history(run, "m", first, last))
-        [sample] = runs.samples([run], "m", most, first, last)
+        other, sample = runs.samples([bare, run], "m", most, first, last)
         assert points_of(sample) == [history[place] for place in places(len(history), most).tolist()]
+        assert points_of(other) == []
 
 
 def test_samples_of_a_long_metric_and_of_a_run_that_has_none(runs: RunService) -> None:

@@ -25,7 +25,7 @@ from loopwright.track.histories import (
 from loopwright.track.metrics import prepare
 from loopwright.track.model import Curve, MetricHistory, MetricPoint, Value
 from loopwright.track.reading import any_run
-from loopwright.track.sampling import read_sample
+from loopwright.track.sampling import read_samples
 from loopwright.track.values import to_micros
 
 _MAX_RUNS = 1_000
@@ -148,14 +148,11 @@ class RunMetrics:
             Invalid: there are more than 1,000 runs.
         """
         _bound("runs", runs, _MAX_RUNS)
-        lowest, highest = _range(first_step, last_step)
-        found: list[MetricHistory] = []
         with self.stores.db.read() as connection:
-            for row in [any_run(connection, self.scope.project, run) for run in runs]:
-                source = find_sources(self.stores.db, connection, row.seq, [key]).get(key)
-                points = read_sample(connection, source, most, lowest, highest) if source else _NO_POINTS
-                found.append(history_of(row.id, key, points))
-        return found
+            rows = [any_run(connection, self.scope.project, run) for run in runs]
+            numbers, span = [row.seq for row in rows], _range(first_step, last_step)
+            found = read_samples(self.stores.db, connection, numbers, key, most, span)
+        return [history_of(row.id, key, found.get(row.seq, _NO_POINTS)) for row in rows]
 
     @operation("runs.curve", permission="runs:read")
     def curve(
