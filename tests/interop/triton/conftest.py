@@ -93,6 +93,8 @@ def running(backends: Path, repository: Path, folder: Path) -> Iterator[Triton]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait(10)
+        for left in Path("/dev/shm").glob(f"loopwright{port}*"):  # of a server that had to be killed
+            left.unlink(missing_ok=True)
 
 
 def lives(url: str) -> bool:
