@@ -146,6 +146,10 @@ def test_inputs_are_kept_and_lead_to_the_run(runs: RunService) -> None:
     assert {edge.source for edge in up.edges} == {"dataset:flights@12", "dataset:weather@3"}
     with pytest.raises(Invalid, match="is not a ref"):
         runs.log_inputs(run.id, [RunInput("flights")])
+    runs.log_inputs(run.id, [RunInput(f"model:{'m' * 256}@{10**9}", "n" * 250)])
+    for item in (RunInput(f"table:{'/'.join(['t' * 100] * 3)}@1"), RunInput("dataset:flights@1", "n" * 251)):
+        with pytest.raises(Invalid, match="give up to"):
+            runs.log_inputs(run.id, [item])
 
 
 def test_an_output_leads_back_to_the_run(runs: RunService) -> None:

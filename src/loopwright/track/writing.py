@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, select
 
-from loopwright.core import Conflict, NotFound
+from loopwright.core import Conflict, Invalid, NotFound
 from loopwright.store import Database
 from loopwright.track.keys import ByNumbers, find_keys, intern_keys
 from loopwright.track.model import RunInput
@@ -78,7 +78,11 @@ def changed_param(key: str, stored: str, given: str) -> Conflict:
 
 
 def write_inputs(database: Database, tx: Connection, seq: int, inputs: Sequence[RunInput]) -> None:
-    """Note what a run read; the same ref twice is one input."""
+    """Note what a run read; the same ref twice is one input.
+
+    Raises:
+        Invalid: a text is longer than what is kept of it.
+    """
     if inputs:
         rows = [{"run_seq": seq, **_input(item)} for item in inputs]
         changed = ["name", "digest", "dataset", "context"]
@@ -97,14 +101,26 @@ def remove_tag(database: Database, tx: Connection, run: Row[Any], key: str) -> N
         raise NotFound(f"run {run.id} has no tag {key[:250]!r}")
 
 
+_INPUT_LIMITS = {"ref": 300, "name": 250, "digest": 64, "dataset": 500, "context": 250}
+"""The lengths of the columns of `run_inputs`, which SQLite does not hold."""
+
+
 def _input(item: RunInput) -> dict[str, str]:
-    return {
+    texts = {
         "ref": item.ref,
         "name": item.name,
         "digest": item.digest,
         "dataset": dataset_of(item),
         "context": item.context or item.name,
     }
+    for name, text in texts.items():
+        most = _INPUT_LIMITS[name]
+        if len(text) > most:
+            raise Invalid(
+                f"the {name} of the input {item.ref[:60]!r} has {len(text):,} characters",
+                next_step=f"give up to {most}",
+            )
+    return texts
 
 
 def _rows(key_ids: Mapping[str, int], texts: Mapping[int, Mapping[str, str]]) -> list[dict[str, Any]]:
