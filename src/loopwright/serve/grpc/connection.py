@@ -19,6 +19,7 @@ from loopwright.serve.grpc import frames
 from loopwright.serve.grpc.call import Call
 from loopwright.serve.grpc.frames import HEAD, HEAD_BYTES, Fault, Trouble
 from loopwright.serve.grpc.heads import MOST_BYTES, MOST_LIST_BYTES, HeadReader
+from loopwright.serve.grpc.sending import Sending
 
 if TYPE_CHECKING:
     from loopwright.serve.grpc.server import GrpcServer
@@ -28,27 +29,22 @@ _MOST_RESETS = 2_000  # by the caller, more than there were answers
 _LEAVING = b"leaving "
 
 
-class Connection(asyncio.Protocol):
+class Connection(Sending):
     """One client's connection."""
 
     def __init__(self, server: GrpcServer) -> None:
+        super().__init__(server.limits.unsent_bytes)
         self.server = server
         self.calls: dict[int, Call] = {}
         self.peer = ""
-        self.window = self.first_window = frames.FIRST_WINDOW  # what the caller takes
-        self.most_frame = frames.LEAST_FRAME
         self._credit = server.limits.window  # what we take
         self._heads = HeadReader()
-        self._transport: asyncio.Transport | None = None
         self._buffer = b""
         self._greeted = self._configured = False
         self._last = self._last_taken = 0
         self._block: tuple[int, int, bytearray] | None = None  # a head that is not whole: its stream, its flags
-        self._held: dict[int, Call] = {}  # calls with something to send that the caller has no room for
-        self._paused = False
-        self._out: list[bytes] = []
         self._resets = self._answered = 0
-        self._leaving = self._closing = False
+        self._leaving = False
         self._since = time.monotonic()
 
     # asyncio's side
@@ -74,18 +70,6 @@ class Connection(asyncio.Protocol):
         for call in list(self.calls.values()):
             call.lost()
         self.server.lost(self)
-
-    def pause_writing(self) -> None:
-        """The client does not read: read nothing more from it."""
-        self._paused = True
-        if self._transport is not None:
-            self._transport.pause_reading()
-
-    def resume_writing(self) -> None:
-        self._paused = False
-        if self._transport is not None:
-            self._transport.resume_reading()
-        self._pump()
 
     def data_received(self, data: bytes) -> None:
         if self._closing:
@@ -296,46 +280,6 @@ class Connection(asyncio.Protocol):
             self._leave()
 
     # what calls ask
-
-    def write(self, data: bytes) -> None:
-        """Send some bytes, soon: what a turn of the event loop has to say leaves with one call of the system."""
-        if self._closing:
-            return
-        if not self._out:
-            asyncio.get_running_loop().call_soon(self._flush)
-        self._out.append(data)
-
-    def _flush(self) -> None:
-        """Send what was written."""
-        if self._out and self._transport is not None:
-            data = self._out[0] if len(self._out) == 1 else b"".join(self._out)
-            self._out.clear()
-            self._transport.write(data)
-
-    def has_room(self, size: int, window: int) -> bool:
-        """Whether so many bytes may leave at once, in one frame."""
-        return size <= window and size <= self.window and size <= self.most_frame and not self._held
-
-    def hold(self, call: Call, size: int) -> None:
-        """A call has so many bytes more to send, or its end."""
-        self._held[call.number] = call
-        self._pump()
-        if size and sum(one.unsent for one in self._held.values()) > self.server.limits.unsent_bytes:
-            self.close(Trouble.TOO_MUCH, "too many answers wait for the caller to take them")
-
-    def _pump(self) -> None:
-        """Send what may be sent, a frame of each call in turn."""
-        moved = 1
-        while self._held and moved and not self._paused:
-            moved = 0
-            for number, call in list(self._held.items()):
-                size = call.pump(self.window)
-                self.window -= size
-                moved += size
-                if not call.unsent:
-                    self._held.pop(number, None)
-                    if call.conversation is not None and size:
-                        call.conversation.offered()
 
     def ended(self, call: Call) -> None:
         """A call is over."""
