@@ -33,6 +33,8 @@ def stored(quick: QuickWriter, batches: list[Batch]) -> bool:
     """Whether the quick way took a group."""
     if not quick.begin(batches):
         return False
+    while not quick.is_sent():
+        select.select([], [quick], [], 20)
     while (outcome := quick.outcome()) is None:
         select.select([quick], [], [], 20)
     return outcome

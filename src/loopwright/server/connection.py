@@ -9,7 +9,8 @@ from loopwright.core import Unavailable
 from loopwright.server.joining import JoiningProtocol
 from loopwright.server.shortcut import Shortcut, Shortcuts
 
-_MOST_HEADS = 64
+_MOST_HEADS, _LARGEST_HEAD = 64, 4_096
+"""How many heads a connection remembers, and how large each may be, in bytes."""
 _END = b"\r\n\r\n"
 
 
@@ -24,7 +25,7 @@ class ControlProtocol(JoiningProtocol):
         self._reading = False
         """Whether the thorough way is inside a message."""
         self._way: Shortcut | None = None
-        self._head = self._body = b""
+        self._head, self._body = b"", bytearray()
         self._started = 0.0
         self._asking = self._ending = False
         self._later: list[bytes] = []
@@ -42,7 +43,7 @@ class ControlProtocol(JoiningProtocol):
                 super().data_received(data)
                 return
             self._unset_keepalive_if_required()
-            self._way, self._head, self._body, self._started = way, head, b"", time.perf_counter()
+            self._way, self._head, self._body, self._started = way, head, bytearray(), time.perf_counter()
             self._take(data[end:])
         else:
             super().data_received(data)
@@ -71,21 +72,29 @@ class ControlProtocol(JoiningProtocol):
         try:
             return self._heads[head]
         except KeyError:
+            way = self._shortcuts.judge(head, self.client[0] if self.client else "")
             if len(self._heads) >= _MOST_HEADS:
                 self._heads.clear()
-            way = self._heads[head] = self._shortcuts.judge(head, self.client[0] if self.client else "")
+            if len(head) <= _LARGEST_HEAD:
+                self._heads[head] = way
             return way
 
     def _take(self, data: bytes) -> None:
         """More of the body; a request that is whole is asked."""
         way = self._way
         assert way is not None
-        self._body = self._body + data if self._body else data
+        self._body += data
         missing = way.length - len(self._body)
         if missing == 0:
-            self._asking = way.at_once(way.project, self._body, self._answer)
+            self._asking = self._is_taken(way)
         if missing < 0 or (missing == 0 and not self._asking):
             self._go_the_thorough_way()
+
+    def _is_taken(self, way: Shortcut) -> bool:
+        try:
+            return way.at_once(way.project, bytes(self._body), self._answer)
+        except Exception:  # noqa: BLE001 - a defect, which the thorough way meets again, logs and tells
+            return False
 
     def _answer(self, error: BaseException | None) -> None:
         way, taken = self._way, time.perf_counter() - self._started
@@ -114,7 +123,7 @@ class ControlProtocol(JoiningProtocol):
         self.data_received(data)
 
     def _go_the_thorough_way(self) -> None:
-        data = self._head + self._body
+        data = self._head + bytes(self._body)
         self._way = None
         super().data_received(data)
         if self._ending:

@@ -59,8 +59,8 @@ SELECT place, tail_count FROM placed
 
 
 class QuickWriter:
-    """One group at a time: `begin`, then `outcome` whenever the socket can be read, until it says. `open` may wait and
-    belongs on a thread; the rest is for one event loop."""
+    """One group at a time: `begin`, `is_sent` until it is, then `outcome` whenever the socket can be read, until it
+    says. `open` may wait and belongs on a thread; the rest is for one event loop."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -111,6 +111,13 @@ class QuickWriter:
             return False
         self._places = list(points)
         return True
+
+    def is_sent(self) -> bool:
+        """Whether the group has left; else call this again when the socket can be written."""
+        try:
+            return self._link.is_sent()
+        except Exception:  # noqa: BLE001 - the drivers' many kinds; `outcome` meets it again, and tells
+            return True
 
     def outcome(self) -> bool | None:
         """Whether all of the group is durable; None while that is open.

@@ -57,14 +57,23 @@ class Link:
         return found
 
     def send(self, values: Sequence[bytes]) -> None:
-        """Run the statement. Until `answer` gives one, nothing else may be sent.
+        """Run the statement: call `is_sent` until it is, and `answer` until there is one. Before, nothing else may be
+        sent.
 
         Raises:
             psycopg.Error: the connection is gone.
         """
         self._rows = []
         self._libpq.send_query_prepared(_NAME, values, [_BINARY] * len(values), _BINARY)
-        self._libpq.flush()
+
+    def is_sent(self) -> bool:
+        """Whether all of it has left; else call this again when the socket can be written.
+
+        Raises:
+            psycopg.Error: the connection is gone.
+        """
+        sent: bool = self._libpq.flush() == 0
+        return sent
 
     def answer(self) -> list[tuple[bytes | None, ...]] | None:
         """The rows of the statement, which is committed; None until they have come. Never waits: call it when the

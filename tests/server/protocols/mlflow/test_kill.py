@@ -26,10 +26,11 @@ HEADERS = {"Content-Type": "application/json"}
 class Up:
     """A `loopwright up` over a folder; `kill` ends it without a word."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, db: str = "") -> None:
         command = [sys.executable, "-m", "loopwright", "up", "--workspace", str(root), "--port", "0", "--json"]
+        env = {**os.environ, "LOOPWRIGHT_DB": db} if db else None
         with (root / "up.log").open("ab") as log:
-            self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log)
+            self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, env=env)
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         assert line, (root / "up.log").read_text()
@@ -72,15 +73,17 @@ def under_load(up: Up, run: str, acknowledged: list[list[int]]) -> None:
         thread.join(30)
 
 
-def test_what_was_acknowledged_is_there_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize("database", ["", pytest.param("postgres_url", marks=pytest.mark.postgres)])
+def test_what_was_acknowledged_is_there_once(request: pytest.FixtureRequest, tmp_path: Path, database: str) -> None:
+    db = request.getfixturevalue(database) if database else ""
     acknowledged: list[list[int]] = [[] for _ in range(CLIENTS)]
-    up = Up(tmp_path)
+    up = Up(tmp_path, db)
     run = httpx.post(f"{up.url}{API}/runs/create", json={}, trust_env=False).json()["run"]["info"]["run_id"]
     for _ in range(KILLS):
         before = sum(map(len, acknowledged))
         under_load(up, run, acknowledged)
         assert sum(map(len, acknowledged)) > before + 100
-        up = Up(tmp_path)
+        up = Up(tmp_path, db)
     try:
         for client, kept in enumerate(acknowledged):
             query = {"run_id": run, "metric_key": f"m{client}"}

@@ -103,11 +103,19 @@ class Turns:
             return waiting
         self._sent = small
         asyncio.get_running_loop().add_reader(quick.fileno(), self._receive, quick)
+        self._push(quick)
         return [item for item in waiting if not quick.takes(item[0])]
+
+    def _push(self, quick: QuickWriter) -> None:
+        loop = asyncio.get_running_loop()
+        loop.remove_writer(quick.fileno())
+        if not quick.is_sent():
+            loop.add_writer(quick.fileno(), self._push, quick)
 
     def _receive(self, quick: QuickWriter) -> None:
         loop = asyncio.get_running_loop()
         loop.remove_reader(quick.fileno())  # before anything may close the socket
+        loop.remove_writer(quick.fileno())
         stored = quick.outcome()
         if stored is None:
             loop.add_reader(quick.fileno(), self._receive, quick)
