@@ -14,6 +14,8 @@ from loopwright.serve.rest.http import Exchange, written
 from loopwright.serve.rest.routing import Route, Values
 from loopwright.serve.rest.v2_codec import codec_of
 
+_OURS = frozenset({"key", "event_time", "timeout"})
+
 
 class Infer:
     """Answers requests to infer."""
@@ -72,7 +74,7 @@ class Infer:
             except Exception as error:  # noqa: BLE001  (answered; others wait for their replies)
                 self._desk.refuse(exchange, error, v2.refusal)
 
-        is_plain = not request.parameters
+        is_plain = not request.parameters or _OURS.isdisjoint(request.parameters)
         query = Query(
             name,
             rows,
