@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -33,8 +34,9 @@ def export_mlserver(bundle: Bundle, target: Path, plan: EdgePlan, *, name: str, 
     check_name("model", name)
 
     def dress(fresh: Path, report: EdgeReport) -> None:
-        # Modules are shared by all models of a server, so each export has one of its own.
-        module = f"loopwright_{report.digest[:16]}"
+        # Modules are shared by all models of a server, so each of them has one of its own.
+        own = hashlib.sha256(f"{name} {report.digest}".encode()).hexdigest()
+        module = f"loopwright_{own[:16]}"
         shutil.copyfile(_RUNTIME, fresh / f"{module}.py")
         settings = settings_of(bundle, name, f"{module}.Runtime")
         text = msgspec.json.format(msgspec.json.encode(settings), indent=2)
