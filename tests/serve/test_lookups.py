@@ -70,6 +70,7 @@ class World:
     def __init__(self, workspace: Workspace) -> None:
         self.features = workspace.features
         self.online = online_place_of(workspace.location)
+        self._made: dict[float, tuple[Bundle, list[float]]] = {}
         rng = np.random.default_rng(7)
         count = len(AIRPORTS)
         weather = pl.DataFrame({"origin": AIRPORTS, "at": [NOW - HOUR] * count, "temp": rng.normal(size=count)})
@@ -87,7 +88,15 @@ class World:
         )
 
     def trained(self, folder: Path, scale: float = 1.0) -> tuple[Bundle, list[float]]:
-        """A model of features with this definition, and its answers to the columns of the point-in-time join."""
+        """A model of features with this definition, and its answers to the columns of the point-in-time join.
+
+        Made once for each definition, in the folder that was given first.
+        """
+        if scale not in self._made:
+            self._made[scale] = self._trained(folder, scale)
+        return self._made[scale]
+
+    def _trained(self, folder: Path, scale: float) -> tuple[Bundle, list[float]]:
         from lightgbm import LGBMRegressor
 
         self.features.apply(*views(scale))
