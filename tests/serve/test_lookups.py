@@ -144,7 +144,8 @@ def outputs(answer: httpx.Response) -> list[float]:
 
 @pytest.fixture(scope="module")
 def asked(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[httpx.Client, Served, list[float]]]:
-    """A process that serves two versions, whose features have other definitions: a champion, and a shadow."""
+    """A process that serves two versions, whose features have other definitions: as champion and shadow, by half each,
+    and the first alone."""
     folder = tmp_path_factory.mktemp("asked")
     served = Served(folder)
     other, others = world.trained(folder / "two", 2.0)
@@ -152,7 +153,9 @@ def asked(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tu
     assert others != wanted
     champion = Variant("champion", "model:delay@1", served.put(made))
     shadow = Variant("shadow", "model:delay@2", served.put(other), shadow=True)
-    served.publish(ServedEndpoint("delay", "salt", (champion, shadow)), ServedEndpoint("plain", "salt", (champion,)))
+    second = msgspec.structs.replace(shadow, name="second", shadow=False)
+    both = {"delay": (champion, shadow), "plain": (champion,), "split": (champion, second)}
+    served.publish(*(ServedEndpoint(name, "salt", variants) for name, variants in both.items()))
     process = launch(served, world.online)
     with httpx.Client(base_url=process.url, timeout=60) as client:
         yield client, served, wanted
@@ -182,6 +185,17 @@ def test_by_key_a_model_answers_bit_for_bit_as_with_the_columns_of_the_offline_j
     assert set(told["explanation"]["values"]) == set(INPUTS)
     asked_at_version = web.post("/endpoints/delay/versions/1/predict", json={"rows": rows[:2]})
     assert outputs(asked_at_version) == wanted[:2]
+
+
+@pytest.mark.slow
+def test_each_half_of_the_traffic_gets_the_features_of_its_own_definitions(world: World, asked: Asked) -> None:
+    rows = world.requests()[:100]
+    body = {"rows": rows, "key": [f"somebody {number}" for number in range(len(rows))]}
+    answers = asked[0].post("/endpoints/split/predict", json=body).json()["predictions"]
+    wanted = {"champion": world.trained(Path(), 1.0)[1], "second": world.trained(Path(), 2.0)[1]}
+    assert {answer["variant"] for answer in answers} == set(wanted)
+    given = [(answer["variant"], answer["outputs"]["value"]) for answer in answers]
+    assert given == [(variant, wanted[variant][place]) for place, (variant, _) in enumerate(given)]
 
 
 @pytest.mark.slow
