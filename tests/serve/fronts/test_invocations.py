@@ -93,7 +93,7 @@ def test_a_body_may_come_in_gzip(web: httpx.Client, path: str) -> None:
         (b"{", "application/json", 400, "no JSON"),
         (b'{"dataframe_split": [1]}', "application/json", 400, "a split frame has the form"),
         (b'{"instances": [1], "inputs": [1]}', "application/json", 400, "one of them"),
-        (b'{"rows": [1]}', "application/json", 400, "the body has rows"),
+        (b'{"rows": [1]}', "application/json", 400, "the body has 'rows'"),
         (b"{}", "application/json", 400, "the body has no rows"),
         (b'{"inputs": [1], "params": {"t": 1}}', "application/json", 400, "takes no params"),
         (b"1", "application/json", 400, "neither"),
