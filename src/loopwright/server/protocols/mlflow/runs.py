@@ -196,7 +196,9 @@ def _our_places(rooms: Rooms, filter: str) -> str:
 
 
 def _experiment(rooms: Rooms, given: str) -> str:
-    """Our id of an experiment; empty where there is none: a search finds nothing in it."""
+    """Our id of an experiment; a search finds nothing in one that is not there, whose id may be empty."""
+    if is_id(given):  # to look it up would only tell whether it is there
+        return given
     try:
         return find(rooms.experiments, given).id
     except NotFound:
