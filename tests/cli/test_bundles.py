@@ -141,12 +141,12 @@ def test_settings_keep_unsigned_models_from_being_loaded(ws: Path, bundle: Bundl
     row = {name: [value] for name, value in zip(bundle.signature.names, [1.0, 2.0, 3, "AA", False, 0.5], strict=True)}
     pl.DataFrame(row).write_csv(ws / "rows.csv")
     assert models("import", bundle.folder, "--name", "trips").code == 0
-    refused = models("predict", "trips", "rows.csv")
+    refused = run_here("predict", "model:trips", "-i", "rows.csv", "-o", "answers.csv")
     assert refused.code == 3
     assert "not signed" in refused.err
     assert models("verify", "trips").code == 1
     assert models("sign", "trips", "--key", key.private).code == 0
-    assert models("predict", "trips", "rows.csv").code == 0
+    assert run_here("predict", "model:trips", "-i", "rows.csv", "-o", "answers.csv").code == 0
     assert models("verify", "trips").code == 0
     assert "trusted" in models("inspect", "trips").out
 
