@@ -219,7 +219,7 @@ def test_a_name_that_nobody_knows_is_left_to_a_person(tmp_path: Path) -> None:
 
 def test_formats_without_code_pass(tmp_path: Path) -> None:
     np.savez(tmp_path / "weights.npz", x=np.arange(10.0), y=np.array(["a", "b"]))
-    (tmp_path / "model.onnx").write_bytes(os.urandom(2000))
+    (tmp_path / "model.onnx").write_bytes(b"\x08\x0a" + os.urandom(2000))
     (tmp_path / "model.txt").write_text("tree\nversion=v4\nNone of this is code.\n")
     (tmp_path / "model.json").write_text('{"learner": {}}')
     (tmp_path / "empty").write_bytes(b"")

