@@ -49,6 +49,7 @@ def booster(trips: Trips) -> lightgbm.Booster:
     return lightgbm.train(params, data, 10)
 
 
+@pytest.mark.slow
 def test_a_file_of_lightgbm_becomes_a_graph(booster: lightgbm.Booster, trips: Trips, tmp_path: Path) -> None:
     booster.save_model(tmp_path / "model.txt")
     made = build_bundle(tmp_path / "model.txt", trips.numbers)
@@ -139,6 +140,7 @@ def test_a_pickle_can_be_kept_and_answered_by_a_worker(trips: Trips, tmp_path: P
     np.testing.assert_allclose(given, expected, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "data", "error", "told"),
     [

@@ -113,6 +113,7 @@ def test_what_unpickles_is_imported_by_the_worker_process_alone() -> None:
         assert found == allowed, target
 
 
+@pytest.mark.slow
 def test_nothing_of_ours_loads_code_from_data() -> None:
     calls = {"yaml.load", "yaml.unsafe_load", "yaml.full_load", "numpy.load", "np.load", "torch.load", "eval", "exec"}
     found = [

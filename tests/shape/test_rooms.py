@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+import pytest
 from tests.shape.source import PACKAGE, imports, layers, modules
 
 FRONT = {"", "__main__"}  # the package's own front files may name any room
 
 
+@pytest.mark.slow
 def test_every_room_has_its_place_in_the_order() -> None:
     rooms = {module.room for module in modules()} - FRONT
     assert rooms - set(layers()) == set()

@@ -8,6 +8,9 @@ import re
 import pytest
 from tests.ui.conftest import Site
 
+# Each has a site of its own.
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def folded(fresh: Site) -> list[str]:

@@ -94,6 +94,7 @@ def test_a_page_has_a_json_twin_with_the_same_facts(site: Site, pages: dict[str,
     assert len(values) > 1
 
 
+@pytest.mark.slow
 @every_page
 def test_a_hostile_name_is_text_and_nothing_else(site: Site, pages: dict[str, str], kind: str) -> None:
     page = site.client().get(pages[kind]).text
