@@ -29,8 +29,8 @@ def sparkline(values: Sequence[float], width: int = 12) -> str:
     if not count:
         return ""
     edges = [place * len(finite) // count for place in range(count + 1)]
-    # Divided first: the sum of large numbers may be too large for a number.
-    means = [math.fsum(value / (b - a) for value in finite[a:b]) for a, b in pairwise(edges)]
+    # Half of each mean, divided first: neither a sum nor the span of large numbers is then too large for a number.
+    means = [math.fsum(value / 2 / (b - a) for value in finite[a:b]) for a, b in pairwise(edges)]
     low, span = min(means), max(means) - min(means)
     if not 0 < span < math.inf:
         return _BARS[3] * count
