@@ -44,14 +44,16 @@ $(VENV)/.stamp-uv: requirements-uv.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-uv.lock
 	@touch $@
 
-$(VENV)/.stamp-demo: $(VENV)/.stamp-uv requirements-demo.lock pyproject.toml
+NATIVE := hatch_build.py $(wildcard src/loopwright/serve/rest/_express*.[ch])
+
+$(VENV)/.stamp-demo: $(VENV)/.stamp-uv requirements-demo.lock pyproject.toml $(NATIVE)
 	@echo "installing what the demo needs"
 	@$(UV) --require-hashes --no-deps --compile-bytecode -r requirements-demo.lock
 	@$(UV) --no-deps -e .
 	@$(BIN)/python -m compileall -q -j 0 src/loopwright
 	@touch $@
 
-$(VENV)/.stamp-full: $(VENV)/.stamp-uv requirements.lock pyproject.toml
+$(VENV)/.stamp-full: $(VENV)/.stamp-uv requirements.lock pyproject.toml $(NATIVE)
 	@echo "installing everything that development needs"
 	@$(UV) --require-hashes --compile-bytecode -r requirements.lock
 	@$(UV) --no-deps -e .

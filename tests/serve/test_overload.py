@@ -33,9 +33,9 @@ def test_a_full_process_turns_requests_away_and_takes_them_again(make_plane: Mak
             return head + await reader.readexactly(int(re.search(rb"length: (\d+)", head)[1]))  # type: ignore[index]
 
         found = [await asked(REQUEST), await asked(REQUEST), await asked(REQUEST * 2), await asked(b"")]
-        made.plane._limits = Limits()
+        made.plane.limits = Limits()
         found += [await asked(REQUEST * 2), await asked(b"")]
-        made.plane._limits = FULL
+        made.plane.limits = FULL
         found.append(await asked(REQUEST.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n")))
         writer.close()
         await server.drain(1)

@@ -76,19 +76,23 @@ class DataPlane:
         self.endpoints: dict[str, LoadedEndpoint] = {}
         self.absent: Callable[[str], LoopwrightError] = self._unknown  # why a name has no endpoint in memory
         self.metrics = metrics
-        self._log, self._limits = log, limits or Limits()
+        self._log, self.limits = log, limits or Limits()
         self._turn: dict[LoadedVariant, list[Part]] = {}  # what this turn of the event loop answers
+        self._gatherers: list[Callable[[], None]] = []
         self._scheduled = False
         self._waiting = 0  # rows of this turn
         self._turn_queries = self._turn_began_ns = 0
         self._lanes: dict[object, Lane] = {}  # by predictor
         self._log_rests_until_s = 0.0
-        self._large = self._lane("large-requests", self._limits.large_rows, 1)
-        self._shadows = Shadows(log, metrics, self._limits.queue_rows)
+        self._large = self._lane("large-requests", self.limits.large_rows, 1)
+        self._shadows = Shadows(log, metrics, self.limits.queue_rows)
 
     def replace(self, endpoints: Iterable[LoadedEndpoint], revision: int) -> None:
         """Serve these endpoints from now on. Queries under way end with the models that they started with."""
-        self.endpoints = {endpoint.spec.name: endpoint for endpoint in endpoints}
+        before, self.endpoints = self.endpoints, {endpoint.spec.name: endpoint for endpoint in endpoints}
+        for name, endpoint in before.items():
+            if self.endpoints.get(name) is not endpoint:
+                endpoint.retire()
         self.metrics.revision = revision
         served = {item.predictor for endpoint in self.endpoints.values() for item in endpoint.variants}
         for predictor in [predictor for predictor in self._lanes if predictor not in served]:
@@ -126,7 +130,7 @@ class DataPlane:
 
     def is_full(self, now_ns: int) -> bool:
         """Whether `admit` would refuse."""
-        limits = self._limits
+        limits = self.limits
         return self._turn_queries >= limits.turn_requests and now_ns - self._turn_began_ns > limits.turn_s * 1e9
 
     def submit(self, query: Query, endpoint: LoadedEndpoint) -> None:
@@ -141,7 +145,7 @@ class DataPlane:
             NotFound: the version asked for is not served.
             Invalid: too many rows, or the variant that should answer lacks an input.
         """
-        limits, weight = self._limits, endpoint.intake.load
+        limits, weight = self.limits, endpoint.intake.load
         load = query.count * weight
         if load > limits.request_rows:
             most = limits.request_rows // weight
@@ -160,6 +164,12 @@ class DataPlane:
         self._turn_queries += 1
         self._answer_soon(parts)
 
+    def expect(self, gather: Callable[[], None]) -> None:
+        """Have a front called before this turn is answered: it submits what has gathered until then. It must not
+        raise."""
+        self._gatherers.append(gather)
+        self._schedule()
+
     def wrap_runs(self, wrap: Callable[[Run], Run]) -> None:
         """Put something around each run of a model, before anything is asked. Runs of lanes happen on threads."""
         self._answer = wrap(self._answer)  # type: ignore[method-assign,assignment]  # free where nobody watches
@@ -167,7 +177,7 @@ class DataPlane:
     @property
     def idle(self) -> bool:
         """Whether nothing waits for an answer."""
-        return not self.metrics.queued_rows
+        return not self.metrics.queued_rows and not self._gatherers
 
     def close(self) -> None:
         """End the lanes and close the log. Nothing may be waiting."""
@@ -186,6 +196,9 @@ class DataPlane:
                 turn[part.loaded] = [part]
             else:
                 mine.append(part)
+        self._schedule()
+
+    def _schedule(self) -> None:
         if not self._scheduled:
             self._scheduled = True
             asyncio.get_running_loop().call_soon(self._flush)
@@ -194,7 +207,7 @@ class DataPlane:
         """Take a query of which a part at least has a lane to wait for."""
         lanes = [(part, self._lane_of(part)) for part in query.parts]
         for part, lane in lanes:
-            waiting, most = (self._waiting, self._limits.queue_rows) if lane is None else (lane.rows, lane.most_rows)
+            waiting, most = (self._waiting, self.limits.queue_rows) if lane is None else (lane.rows, lane.most_rows)
             if waiting + part.load > most:
                 self._shed(waiting)
         self.metrics.queued_rows += query.count
@@ -217,7 +230,7 @@ class DataPlane:
         lane = self._lanes.get(predictor)
         if lane is None:
             name = part.loaded.variant.model
-            lane = self._lanes[predictor] = self._lane(name, self._limits.lane_rows, self._limits.batch_rows)
+            lane = self._lanes[predictor] = self._lane(name, self.limits.lane_rows, self.limits.batch_rows)
         return lane
 
     def _lane(self, name: str, most_rows: int, batch_rows: int) -> Lane:
@@ -225,14 +238,19 @@ class DataPlane:
 
     def _flush(self) -> None:
         """Answer what has arrived; of very much the first, and the others in the next turns."""
+        gatherers, self._gatherers = self._gatherers, []
+        for gather in gatherers:
+            gather()
         turn, self._turn = self._turn, {}
         self._scheduled = False
-        most = self._limits.slice_requests
+        if self._gatherers:
+            self._schedule()
+        most = self.limits.slice_requests
         over = self._turn_queries > most
         self._waiting = self._turn_queries = 0
         finished: list[Query] = []
         for loaded, parts in turn.items():
-            for batch in in_batches(parts[:most] if over else parts, self._limits.batch_rows):
+            for batch in in_batches(parts[:most] if over else parts, self.limits.batch_rows):
                 if some := self._in_time(batch):
                     self._answer(loaded, some)
                 finished.extend(settled(batch))
@@ -272,6 +290,12 @@ class DataPlane:
         try:
             batch.arrays = predict(loaded, batch.rows)
         except Exception as error:  # noqa: BLE001  (whatever a model does, those who wait are told)
+            query = parts[0].query
+            if len(parts) == 1 and query.apart is not None and not isinstance(error, Unavailable):
+                query.waiting = 0
+                self.metrics.queued_rows -= query.count
+                query.apart()
+                return
             if len(parts) == 1 or isinstance(error, Unavailable):
                 for part in parts:
                     part.failure = _failure(error)
@@ -280,9 +304,9 @@ class DataPlane:
             self._answer(loaded, parts[:middle])
             self._answer(loaded, parts[middle:])
             return
-        ended_ns, arrived_ns = time.monotonic_ns(), sum([part.query.started_ns for part in parts])
-        name = parts[0].query.endpoint
-        self.metrics.runs.ran(Ran(name, loaded.version, len(parts), start, arrived_ns, began_ns, merged_ns, ended_ns))
+        ended_ns, arrived_ns = time.monotonic_ns(), sum([part.query.arrived_ns for part in parts])
+        name, requests = parts[0].query.endpoint, sum([part.query.requests for part in parts])
+        self.metrics.runs.ran(Ran(name, loaded.version, requests, start, arrived_ns, began_ns, merged_ns, ended_ns))
         self.metrics.batch.observe(start)
 
     def _settle(self, parts: list[Part]) -> None:
@@ -293,7 +317,7 @@ class DataPlane:
 
     def _watch_deadline(self, query: Query) -> None:
         loop = asyncio.get_running_loop()
-        left_s = (query.deadline_ns - time.monotonic_ns()) * 1e-9 if query.deadline_ns else self._limits.wait_s
+        left_s = (query.deadline_ns - time.monotonic_ns()) * 1e-9 if query.deadline_ns else self.limits.wait_s
         query.timer = loop.call_later(max(0.0, left_s), self._expire, query)
 
     def _expire(self, query: Query) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -93,6 +93,7 @@ class LoadedEndpoint:
         self.shadows = [loaded[variant.name] for variant in spec.shadows]
         self.inline = all(item.predictor.inline for item in self.variants)
         self.notes: dict[Any, Any] = {}  # what fronts keep for as long as this endpoint lives
+        self.on_retire: list[Callable[[], None]] = []  # what they do when it is asked no more
         self._by_name = loaded
         self._by_version = {item.version: item for item in (*self.shadows, *self.live)}
         self._weights = [item.variant.weight for item in self.live]
@@ -107,6 +108,11 @@ class LoadedEndpoint:
     def variants(self) -> list[LoadedVariant]:
         """All of them: live, then shadows."""
         return [*self.live, *self.shadows]
+
+    def retire(self) -> None:
+        """Be asked no more, but for what is under way."""
+        for end in self.on_retire:
+            end()
 
     def at_version(self, version: str) -> LoadedVariant:
         """The variant with that model version.

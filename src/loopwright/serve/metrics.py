@@ -36,6 +36,16 @@ class Histogram:
         self.counts[bisect_left(self.bounds, value)] += 1
         self.total += value
 
+    def observe_all(self, values: Sequence[float]) -> None:
+        """Count many values that are mostly alike."""
+        first, last = bisect_left(self.bounds, min(values)), bisect_left(self.bounds, max(values))
+        if first == last:
+            self.counts[first] += len(values)
+        else:
+            for value in values:
+                self.counts[bisect_left(self.bounds, value)] += 1
+        self.total += sum(values)
+
     def lines(self, name: str, labels: str) -> Iterator[str]:
         """The exposition of the three series."""
         comma = "," if labels else ""

@@ -5,13 +5,21 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from loopwright.core import LoopwrightError
 from loopwright.serve.block import Array, Block
 from loopwright.serve.ids import Ids
 from loopwright.serve.intake import Rows
 from loopwright.serve.loaded import LoadedEndpoint, LoadedVariant
+
+
+class Gathered(NamedTuple):
+    """The requests of a query that was made of several: how many rows each has, and when it had arrived, in nanoseconds
+    on the monotonic clock."""
+
+    counts: list[int]
+    started_ns: list[int]
 
 
 class Query:
@@ -25,6 +33,9 @@ class Query:
         event_times: microseconds since 1970, per row; None for now.
         version: answer with this model version, whatever the traffic says; empty for the traffic's choice.
         started_ns: when the request had arrived, on the monotonic clock; now by default.
+        gathered: the requests that the rows are of; None for one.
+        apart: is called in place of `reply` where a model refuses the rows of several requests: each is to be asked
+            for itself then.
         own: rows as single variants take them, where these look their features up by other definitions; an error for
             a variant whose rows cannot be made.
         deadline_ns: past it, on the monotonic clock, rows that no model has answered yet are answered with
@@ -32,11 +43,13 @@ class Query:
     """
 
     __slots__ = (
+        "apart",
         "count",
         "deadline_ns",
         "endpoint",
         "event_times",
         "failure",
+        "gathered",
         "given_ids",
         "is_large",
         "keys",
@@ -63,8 +76,10 @@ class Query:
         started_ns: int = 0,
         deadline_ns: int = 0,
         own: Mapping[LoadedVariant, Rows | LoopwrightError] | None = None,
+        gathered: Gathered | None = None,
+        apart: Callable[[], None] | None = None,
     ) -> None:
-        self.own = own
+        self.own, self.gathered, self.apart = own, gathered, apart
         self.endpoint, self.rows, self.reply = endpoint, rows, reply
         self.count = rows.count if isinstance(rows, Block) else len(rows)
         self.keys, self.event_times, self.version = keys, event_times, version
@@ -77,6 +92,16 @@ class Query:
         self.parts: list[Part] = []
         self.given_ids: list[str] | Ids = []  # of the predictions, by row; or those of the run that answered all rows
         self.failure: LoopwrightError | None = None
+
+    @property
+    def requests(self) -> int:
+        """How many it is made of."""
+        return 1 if self.gathered is None else len(self.gathered.counts)
+
+    @property
+    def arrived_ns(self) -> int:
+        """When its requests had arrived, added up."""
+        return self.started_ns if self.gathered is None else sum(self.gathered.started_ns)
 
     @property
     def ids(self) -> list[str]:

@@ -137,20 +137,37 @@ def _record(
     if redaction is not None:
         rows = redaction.inputs(rows, secret()) if redaction.touches_inputs else rows
         keys = redaction.keys(keys, secret())
-    queries = [part.query for part in parts]
+    counts, received, started = _requests(parts, counts)
     return BatchRecord(
         _by(first),
         ids,
         *pack_features(rows),
         pack_outputs(arrays),
-        [part.count for part in parts] if counts is None else counts,
-        [query.received_at_us for query in queries],
-        [(now_ns - query.started_ns) // 1000 for query in queries],
+        counts,
+        received,
+        [(now_ns - one) // 1000 for one in started],
         event_times,
         keys,
         PredictionStatus.OK if failure is None else PredictionStatus.ERROR,
         "" if failure is None else failure.message,
     )
+
+
+def _requests(parts: Sequence[Part], counts: list[int] | None) -> tuple[list[int], list[int], list[int]]:
+    """How many logged rows each request has; when it came, in microseconds since 1970 and on the monotonic clock."""
+    queries = [part.query for part in parts]
+    if counts is None and any(query.gathered is not None for query in queries):
+        counts, received = [], list[int]()
+        started: list[int] = []
+        for query in queries:
+            times = (query.started_ns,) if query.gathered is None else query.gathered.started_ns
+            counts += (query.count,) if query.gathered is None else query.gathered.counts
+            started += times
+            received += [query.received_at_us - (query.started_ns - one) // 1000 for one in times]
+        return counts, received, started
+    if counts is None:
+        counts = [part.count for part in parts]
+    return counts, [query.received_at_us for query in queries], [query.started_ns for query in queries]
 
 
 def _by(part: Part) -> By:

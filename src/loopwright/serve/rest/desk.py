@@ -120,6 +120,12 @@ class Desk:
         metrics.requests[name, 200] += 1
         metrics.latency[name].observe((time.monotonic_ns() - exchange.started_ns) * 1e-9)
 
+    def count_all(self, name: str, started_ns: Sequence[int]) -> None:
+        """Count requests to an endpoint that were answered well, by when they had arrived."""
+        metrics, now_ns = self.plane.metrics, time.monotonic_ns()
+        metrics.requests[name, 200] += len(started_ns)
+        metrics.latency[name].observe_all([(now_ns - one) * 1e-9 for one in started_ns])
+
     def refuse(self, exchange: Exchange, error: Exception, refusal: Refusal) -> None:
         """Answer with an error; one that nobody raised on purpose is reported in full, and not shown to the caller."""
         if not isinstance(error, LoopwrightError):
@@ -136,10 +142,10 @@ class Desk:
         self.count_turned_away()
         exchange.respond(503, body, JSON, RETRY)
 
-    def count_turned_away(self) -> None:
-        """Count a request that there is no time for; nobody has looked what it asks."""
-        self.plane.metrics.shed += 1
-        self.plane.metrics.requests["", 503] += 1
+    def count_turned_away(self, requests: int = 1) -> None:
+        """Count requests that there is no time for; nobody has looked what they ask."""
+        self.plane.metrics.shed += requests
+        self.plane.metrics.requests["", 503] += requests
 
     def later(
         self, exchange: Exchange, work: Coroutine[Any, Any, bytes], refusal: Refusal, content_type: bytes = JSON

@@ -12,7 +12,7 @@ _MOST_BYTES = 4096  # of a head that is remembered
 
 
 class Head:
-    """The head of a request. Many requests may share it: nothing in it is changed, but for `memo` and `turn_away`.
+    """The head of a request. Many requests may share it: nothing in it is changed, but for `memo`, `turn_away`, `lane`.
 
     Attributes:
         headers: by name in small letters; of one that is there more than once, the last value.
@@ -20,15 +20,17 @@ class Head:
         memo: the app's: what it found out about requests with this head.
         turn_away: the app's: gives the response to a request that it has no time for, and None while it has; asked
             before the request is handed on.
+        lane: the app's: takes requests with this head before they get here, if it can; see `express`.
     """
 
-    __slots__ = ("headers", "keep_alive", "length", "memo", "method", "path", "turn_away")
+    __slots__ = ("__weakref__", "headers", "keep_alive", "lane", "length", "memo", "method", "path", "turn_away")
 
     def __init__(self, method: bytes, path: bytes, headers: dict[bytes, bytes], keep_alive: bool, length: int) -> None:
         self.method, self.path, self.headers = method, path, headers
         self.keep_alive, self.length = keep_alive, length
         self.memo: Any = None
         self.turn_away: Callable[[], bytes | None] | None = None
+        self.lane: Any = None
 
 
 class Heads:
@@ -39,16 +41,16 @@ class Heads:
         head_bytes, body_bytes: how long a head and a body may be; longer ones are left to the parser too.
         """
         self._head_bytes, self._body_bytes = head_bytes, body_bytes
-        self._known: dict[bytes, Head] = {}
-        self.known = self._known.get
+        self.by_bytes: dict[bytes, Head] = {}
+        self.known = self.by_bytes.get
 
     def learn(self, data: bytes) -> Head | None:
         """The head in bytes that end with its empty line; None if the connection's parser should have them."""
         head = self._parsed(data)
         if head is not None and len(data) <= _MOST_BYTES:
-            if len(self._known) >= _MOST_HEADS:
-                self._known.clear()
-            self._known[data] = head
+            if len(self.by_bytes) >= _MOST_HEADS:
+                self.by_bytes.clear()
+            self.by_bytes[data] = head
         return head
 
     def _parsed(self, data: bytes) -> Head | None:

@@ -15,6 +15,7 @@ from typing import cast
 import httptools
 import msgspec
 
+from loopwright.serve.rest.arrivals import Connection
 from loopwright.serve.rest.heads import Head, Heads
 
 _REASONS = {
@@ -131,7 +132,7 @@ class WatchedExchange(Exchange):
             watcher(self, status, len(body))
 
 
-class HttpConnection(asyncio.Protocol):
+class HttpConnection(Connection, asyncio.Protocol):  # type: ignore[misc,valid-type]
     """One client's connection. Callbacks of the parser have the names that httptools wants."""
 
     def __init__(self, server: HttpServer) -> None:
@@ -140,6 +141,7 @@ class HttpConnection(asyncio.Protocol):
         self._exchange = server.exchange
         self._transport: asyncio.Transport | None = None
         self._waiting: deque[Exchange] = deque()
+        self._known = server.heads.by_bytes
         self._url = b""
         self._headers: dict[bytes, bytes] = {}
         self._body: list[bytes] = []
@@ -162,11 +164,11 @@ class HttpConnection(asyncio.Protocol):
         self._waiting.clear()
         self._forget_body()
         self._body = []
+        self.take_held()
         self.server.lost(self)
 
-    def data_received(self, data: bytes) -> None:
-        if self._closing:
-            return
+    def _received(self, data: bytes) -> None:
+        """Bytes that no lane has taken."""
         if not self._in_request and not self._refused:
             taken = self._take_whole(data)
             if taken == len(data) or self._last:
@@ -222,7 +224,7 @@ class HttpConnection(asyncio.Protocol):
         self.server.handle(exchange)
 
     def eof_received(self) -> bool:
-        return bool(self._waiting)  # keep the writing side open for answers under way
+        return self._is_asked()  # keep the writing side open for answers under way
 
     def pause_writing(self) -> None:
         """The client does not read: read nothing more from it."""
@@ -299,8 +301,20 @@ class HttpConnection(asyncio.Protocol):
 
     def close_if_idle(self) -> None:
         """Close unless an answer is due."""
-        if not self._waiting:
+        if not self._is_asked():
             self._close()
+
+    def _is_asked(self) -> bool:
+        """Whether an answer is due."""
+        return bool(self._waiting) or self.under_way > 0
+
+    def _released(self) -> None:
+        """The lane has answered: what came meanwhile, and could not pass it, is next."""
+        if held := self.take_held():
+            self._resume()
+            self.data_received(held)
+        if self.server.draining:
+            self.close_if_idle()
 
     def check_age(self, now: float) -> None:
         """Close a connection that is too slow with its request, or idle for too long."""
@@ -309,7 +323,7 @@ class HttpConnection(asyncio.Protocol):
             self._transport.abort()  # the client takes nothing of what is left for it
         elif self._in_request and age > self.server.limits.request_s:
             self._refuse(408, f"the request did not arrive within {self.server.limits.request_s:g} s")
-        elif not self._in_request and not self._waiting and age > self.server.limits.idle_s:
+        elif not self._in_request and not self._is_asked() and age > self.server.limits.idle_s:
             self._since = now
             self._close()
 

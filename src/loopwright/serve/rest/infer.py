@@ -10,6 +10,7 @@ from loopwright.serve.query import Answer, Query
 from loopwright.serve.rest import v2, v2_binary, v2_binary_answers
 from loopwright.serve.rest.desk import RETRY, Desk
 from loopwright.serve.rest.encodings import decoded
+from loopwright.serve.rest.express import lane_for
 from loopwright.serve.rest.http import Exchange, written
 from loopwright.serve.rest.routing import Route, Values
 from loopwright.serve.rest.v2_codec import codec_of
@@ -86,3 +87,5 @@ class Infer:
             started_ns=exchange.started_ns,
         )
         self._desk.plane.submit(query, endpoint)
+        if exchange.head.lane is None and not query.version:
+            exchange.head.lane = lane_for(exchange, endpoint, self._desk, self._turned_away)

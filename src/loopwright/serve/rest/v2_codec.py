@@ -26,6 +26,7 @@ from loopwright.serve.rest import v2
 from loopwright.serve.rest.json_numbers import SENTINEL, Numbers
 
 _MOST_OPENINGS = 256
+ROWS_MARK, VALUES_MARK = "\1", b"\2"  # which no JSON has as they are
 _encode = msgspec.json.Encoder().encode
 _Number = Literal[
     "FP32", "FP64", "FP16", "INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64", "BOOL"
@@ -171,6 +172,15 @@ class Codec:
         pieces += (b'}],"parameters":{"prediction_ids":["\0"]', self._who[loaded], b"}}")
         return b"".join(pieces).replace(b"%", b"%%").replace(b"\0", b"%b")
 
+    def template(self, loaded: LoadedVariant) -> bytes:
+        """The response for any number of rows whose outputs are one number each, with marks: `ROWS_MARK` for how many
+        rows there are, and `VALUES_MARK` for the values of each output and then for the ids."""
+        pieces = [self._beginnings[loaded]]
+        for _, opening, _ in _openings(loaded.predictor.signature.outputs, ROWS_MARK):
+            pieces += (opening, b"[", VALUES_MARK, b"]")
+        pieces += (b'}],"parameters":{"prediction_ids":[', VALUES_MARK, b"]", self._who[loaded], b"}}")
+        return b"".join(pieces)
+
     def _beginning_of(self, loaded: LoadedVariant) -> bytes:
         return b'{"model_name":%b,"model_version":"%b","outputs":[' % (self._name, loaded.version.encode())
 
@@ -198,7 +208,7 @@ def codec_of(endpoint: LoadedEndpoint) -> Codec:
     return found
 
 
-def _openings(outputs: Sequence[Output], rows: int) -> list[_Opening]:
+def _openings(outputs: Sequence[Output], rows: int | str) -> list[_Opening]:
     found = []
     for number, output in enumerate(outputs):
         shape = ",".join(map(str, (rows, *output.shape))).encode()

@@ -1,0 +1,50 @@
+"""The reading end of a connection: the compiled one, of which lanes take what they can, or a plain one without it.
+
+The compiled part (`_express.c`) is built when the package is installed, where there is a C compiler. Without it
+everything works, with fewer requests a second.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import asyncio
+
+WITHOUT = "LOOPWRIGHT_PURE_PYTHON"
+"""Set this variable, to anything, to have the plain one."""
+
+
+class PlainConnection:
+    """A connection without lanes: all that arrives goes to `_received`."""
+
+    _transport: asyncio.Transport | None = None
+    _waiting: deque[Any]
+    _known: dict[bytes, Any]
+    _in_request = _refused = _last = _closing = False
+    _since = 0.0
+    under_way = 0
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes from the client."""
+        if not self._closing:
+            self._received(data)
+
+    def _received(self, data: bytes) -> None:
+        raise NotImplementedError
+
+    def take_held(self) -> bytes:
+        """The bytes that were held back behind requests in a lane: none."""
+        return b""
+
+
+Connection: type[PlainConnection] = PlainConnection
+if WITHOUT not in os.environ:
+    try:
+        from loopwright.serve.rest import _express
+
+        Connection = _express.Connection
+    except ImportError:
+        pass

@@ -1,0 +1,151 @@
+"""The express lane: V2 requests in JSON for one endpoint whose inputs are one matrix of floats, without an object each.
+
+Nearly all load on a fast endpoint is of one form: a known head, and a body with one tensor of numbers. The compiled
+part (`_express.c`) reads these requests straight into one matrix while they arrive; this part makes one query of those
+of a turn, and hands the values of its answer back, which the compiled part cuts into responses. A request that is
+different in any way takes the usual way, which is also where one goes first that shows how its head is to be treated.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+import traceback
+from functools import partial
+from weakref import WeakSet
+
+import msgspec
+import numpy as np
+
+from loopwright.core import DType, LoopwrightError
+from loopwright.serve.block import Block
+from loopwright.serve.ids import Ids
+from loopwright.serve.loaded import LoadedEndpoint
+from loopwright.serve.query import Answer, Gathered, Query
+from loopwright.serve.rest import v2
+from loopwright.serve.rest.arrivals import Connection, PlainConnection
+from loopwright.serve.rest.desk import RETRY, Desk
+from loopwright.serve.rest.heads import Head
+from loopwright.serve.rest.http import Exchange, written
+from loopwright.serve.rest.v2_codec import codec_of
+
+if Connection is not PlainConnection:
+    from loopwright.serve.rest._express import Lane, Taken
+
+_MOST_ROWS = 256  # of a request: with more, what an object costs does not matter
+_NO_LANE = frozenset({b"content-encoding", b"inference-header-content-length"})
+_NUMBERS = frozenset({DType.BOOL, DType.INT64, DType.FLOAT32, DType.FLOAT64})
+_encode = msgspec.json.Encoder().encode
+
+
+def lane_for(exchange: Exchange, endpoint: LoadedEndpoint, desk: Desk, refusal: bytes) -> Lane | None:
+    """The lane for requests with the head of an exchange, which this endpoint answers; None if it has none.
+
+    Args:
+        exchange: a request to infer whose path names no version.
+        refusal: the response to a request that there is no time for.
+    """
+    if Express not in endpoint.notes:
+        is_fit = Connection is not PlainConnection and _is_plain(endpoint)
+        endpoint.notes[Express] = Express(endpoint, desk, refusal) if is_fit else None
+    found: Express | None = endpoint.notes[Express]
+    head = exchange.head
+    if found is None or exchange.__class__ is not Exchange or not head.keep_alive:
+        return None
+    return found.lane_of(head) if _NO_LANE.isdisjoint(head.headers) else None
+
+
+def _is_plain(endpoint: LoadedEndpoint) -> bool:
+    """Whether one model in this process answers all rows, from a matrix, with one number for each output."""
+    if not (endpoint.intake.floats and endpoint.inline and len(endpoint.live) == 1 and not endpoint.shadows):
+        return False
+    loaded = endpoint.live[0]
+    outputs = loaded.predictor.signature.outputs
+    return loaded.projection.is_identity and not any(output.shape or output.dtype not in _NUMBERS for output in outputs)
+
+
+class Express:
+    """Answers what the lane of an endpoint gathers."""
+
+    def __init__(self, endpoint: LoadedEndpoint, desk: Desk, refusal: bytes) -> None:
+        self._endpoint, self._desk, self._plane = endpoint, desk, desk.plane
+        self._name, self._outputs = endpoint.spec.name, endpoint.live[0].predictor.signature.outputs
+        limits = self._plane.limits
+        self.lane = Lane(
+            partial(self._plane.expect, self._gather),
+            width=len(endpoint.intake.columns),
+            template=codec_of(endpoint).template(endpoint.live[0]),
+            refusal=refusal,
+            most_rows=min(_MOST_ROWS, limits.inline_rows, limits.request_rows),
+            turn_requests=max(1, limits.turn_requests),
+            turn_s=limits.turn_s,
+        )
+        self._heads: WeakSet[Head] = WeakSet()
+        endpoint.on_retire.append(self._retire)
+
+    def lane_of(self, head: Head) -> Lane | None:
+        """The lane, for requests with a head from now on; None if it takes no more."""
+        if not self.lane.is_open:
+            return None
+        self._heads.add(head)
+        return self.lane
+
+    def _retire(self) -> None:
+        """Take no more requests: those with the same head find out anew where they go."""
+        self.lane.is_open = False
+        for head in self._heads:
+            head.lane = None
+
+    def _gather(self) -> None:
+        """Submit the first of what has come; of very much, the rest in the next turns."""
+        if shed := self.lane.take_shed():
+            self._desk.count_turned_away(shed)
+        limits = self._plane.limits
+        taken = self.lane.take(limits.slice_requests, limits.batch_rows)
+        if self.lane.waiting:
+            self._plane.expect(self._gather)
+        self._submit(taken)
+
+    def _submit(self, taken: Taken) -> None:
+        now_ns, now_us = time.monotonic_ns(), time.time_ns() // 1000
+        started = taken.started_ns
+        matrix = np.frombuffer(taken.values).reshape(taken.rows, -1)
+        query = Query(
+            self._name,
+            Block(self._endpoint.intake.kinds, taken.rows, matrix=matrix),
+            partial(self._reply, taken),
+            started_ns=started[0],
+            gathered=Gathered(taken.counts, started),
+            apart=partial(self._ask_each, taken) if len(started) > 1 else None,
+        )
+        query.received_at_us = now_us - (now_ns - started[0]) // 1000
+        try:
+            self._plane.submit(query, self._endpoint)
+        except LoopwrightError as error:
+            self._refuse(taken, error)
+
+    def _ask_each(self, taken: Taken) -> None:
+        """Ask for each request by itself: a model that refuses the rows of one may answer the others."""
+        for one in taken.apart():
+            self._submit(one)
+
+    def _reply(self, taken: Taken, answer: Answer | LoopwrightError) -> None:
+        try:
+            if isinstance(answer, LoopwrightError):
+                raise answer
+            outputs, ids = answer.outputs, answer.query.given_ids
+            texts = [_encode(outputs[output.name]) for output in self._outputs]
+            texts.append(ids.json(answer.query.parts[0].start, taken.rows) if ids.__class__ is Ids else _encode(ids))
+            started = taken.started_ns
+            taken.respond(tuple(texts), time.monotonic())
+            self._desk.count_all(self._name, started)
+        except Exception as error:  # noqa: BLE001  (answered; others wait for their replies)
+            self._refuse(taken, error)
+
+    def _refuse(self, taken: Taken, error: Exception) -> None:
+        if not isinstance(error, LoopwrightError):
+            traceback.print_exception(error, file=sys.stderr)
+            error = LoopwrightError("the server failed on this request")
+        self._plane.metrics.requests[self._name, error.http_status] += len(taken.counts)
+        extra = RETRY if error.http_status == 503 else b""
+        taken.refuse(written(error.http_status, v2.refusal(error), extra=extra), time.monotonic())
