@@ -34,6 +34,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     access_log: str = ""
     otlp: str = ""
     tick_s: float = 1.0
+    search_memory_bytes: int = 67_108_864
     max_spool_bytes: int = 4_294_967_296
     system_metrics_s: float = 10.0
     require_signed: bool = False

@@ -24,6 +24,7 @@ from loopwright.track.logged.writing import write_logged_metrics
 from loopwright.track.model import DatasetUse, Experiment, ModelUse, RunStatus
 from loopwright.track.owned_texts import write_texts as write_owned_texts
 from loopwright.track.reading import experiment_by_id, find_experiment, the_run
+from loopwright.track.revisions import touch, touch_found
 from loopwright.track.tables import experiment_tags, experiments, run_keys, run_tags, runs
 from loopwright.track.values import check_key, check_text
 from loopwright.track.writing import write_texts
@@ -157,6 +158,7 @@ class AdoptionService:
                 write_texts(self.stores.db, tx, the_run(tx, self.scope.project, run), {}, texts)
             for run, at in sorted(deleted.items()):
                 mine = (runs.c.id == run) & (runs.c.project == self.scope.project)
+                touch_found(tx, select(runs.c.seq).where(mine))
                 tx.execute(update(runs).where(mine).values(deleted_at=at))
 
     def logged_model(self, wanted: AdoptedModel) -> None:
@@ -213,6 +215,7 @@ class AdoptionService:
             raise Conflict(f"the run {run.id} is deleted, or of another project")
         else:
             seq = held.seq
+            touch(tx, [seq])
             tx.execute(update(runs).where(runs.c.seq == seq).values(ended_at=run.ended_at, **values))
         write_texts(self.stores.db, tx, seq, run.params, run.tags)
         row = the_run(tx, self.scope.project, run.id)

@@ -18,6 +18,7 @@ from loopwright.track.bulk import Place, lock_runs
 from loopwright.track.columns import Columns, Mixed, from_rows, joined
 from loopwright.track.keys import intern_keys
 from loopwright.track.metrics import Pieces, Points, split, write_points
+from loopwright.track.revisions import touch
 from loopwright.track.values import check_key, check_text
 from loopwright.track.writing import changed_param, put_texts, stored_params
 
@@ -72,6 +73,7 @@ def write_batches(database: Database, tx: Connection, batches: Sequence[Batch]) 
             tags.setdefault(seq, {}).update(item.tags)
             for key, some in _of_one_key(item.points, key_ids, mixed.setdefault(seq, [])):
                 points.setdefault((seq, key), []).append(some)
+    touch(tx, mixed)
     put_texts(database, tx, key_ids, fresh, tags)
     write_points(database, tx, {place: _together(parts) for place, parts in points.items()}, mixed)
     return outcome

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, select
 from loopwright.store import Doomed, Expiry, Stores, metadata
 from loopwright.track.logged.collecting import forget_models
 from loopwright.track.logged.tables import logged_metrics, logged_models
+from loopwright.track.revisions import note_purge
 from loopwright.track.tables import (
     experiment_tags,
     experiments,
@@ -82,6 +83,7 @@ def still_deleted(tx: Connection, doomed: Sequence[Doomed]) -> list[Doomed]:
 def forget_runs(stores: Stores, tx: Connection, doomed: Sequence[Doomed]) -> None:
     """Remove runs with all that hangs on them, and what names them elsewhere in this room and in the lineage."""
     seqs, ids = [run.seq for run in doomed], [run.id for run in doomed]
+    note_purge(tx)
     series = select(run_series.c.id).where(run_series.c.run_seq.in_(seqs))
     for table in _tables_with("series_id"):
         tx.execute(table.delete().where(table.c.series_id.in_(series)))

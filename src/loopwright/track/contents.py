@@ -28,6 +28,7 @@ from loopwright.track.model import (
     WholeRun,
 )
 from loopwright.track.reading import any_run, load_lasts, load_with_lasts, the_run
+from loopwright.track.revisions import touch
 from loopwright.track.tables import (
     run_dataset_uses,
     run_datasets,
@@ -119,6 +120,7 @@ class RunContent(RunLife):
             _check_dataset(item)
         with self.stores.db.begin() as tx:
             row = the_run(tx, self.scope.project, run)
+            touch(tx, [row.seq])
             _write_datasets(self.stores.db, tx, row, datasets)
             _write_models(self.stores.db, tx, row.seq, "input", models or [])
 
@@ -133,7 +135,9 @@ class RunContent(RunLife):
         """
         _check_many(models)
         with self.stores.db.begin() as tx:
-            _write_models(self.stores.db, tx, the_run(tx, self.scope.project, run).seq, "output", models)
+            seq = the_run(tx, self.scope.project, run).seq
+            touch(tx, [seq])
+            _write_models(self.stores.db, tx, seq, "output", models)
 
     @operation("runs.datasets", permission="runs:read")
     def datasets(self, experiments: list[str]) -> list[DatasetSummary]:
@@ -176,6 +180,7 @@ def note_contents(
     """
     for item in datasets:
         _check_dataset(item)
+    touch(tx, [run.seq])
     _write_datasets(database, tx, run, datasets)
     _write_models(database, tx, run.seq, "input", models_read)
     _write_models(database, tx, run.seq, "output", models_made)

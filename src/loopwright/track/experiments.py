@@ -13,6 +13,7 @@ from loopwright.store import Stores
 from loopwright.track.lifecycle import check_title
 from loopwright.track.model import Experiment, ExperimentCounts, ExperimentPage, Lifecycle, View
 from loopwright.track.reading import experiment_by_id, find_experiment
+from loopwright.track.revisions import note_name, touch_found
 from loopwright.track.search.experiments import Question, search_experiments
 from loopwright.track.tables import experiment_tags, experiments, runs
 from loopwright.track.values import check_key, check_text
@@ -113,6 +114,7 @@ class ExperimentService:
             other = find_experiment(tx, self.scope.project, name)
             if other is not None and other.id != found.id:
                 raise _taken(name, other)
+            note_name(tx)
             self._change(tx, found.id, {"name": name})
             self._tell(tx, found, "experiment.renamed", {"to": name})
             return self._the(tx, found.id)
@@ -160,6 +162,7 @@ class ExperimentService:
                 return
             self._change(tx, found.id, {"deleted_at": now})
             mine = (runs.c.experiment_id == found.id) & runs.c.deleted_at.is_(None)
+            touch_found(tx, select(runs.c.seq).where(mine))
             count = tx.execute(update(runs).where(mine).values(deleted_at=now)).rowcount
             self._tell(tx, found, "experiment.deleted", {"runs": count})
 
@@ -177,6 +180,7 @@ class ExperimentService:
             with_it = experiments.select().with_only_columns(experiments.c.deleted_at)
             at = with_it.where(experiments.c.id == found.id).scalar_subquery()
             mine = (runs.c.experiment_id == found.id) & (runs.c.deleted_at == at)
+            touch_found(tx, select(runs.c.seq).where(mine))
             count = tx.execute(update(runs).where(mine).values(deleted_at=None)).rowcount
             self._change(tx, found.id, {"deleted_at": None})
             self._tell(tx, found, "experiment.restored", {"runs": count})

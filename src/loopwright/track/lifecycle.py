@@ -13,8 +13,9 @@ from loopwright.core import Conflict, Invalid, NotFound, Scope, check_name, is_i
 from loopwright.store import Database, Stores
 from loopwright.track.model import Run, RunStatus
 from loopwright.track.reading import ExperimentPlace, experiment_place, find_run, load_runs, the_run
+from loopwright.track.revisions import touch
 from loopwright.track.tables import experiments, runs
-from loopwright.track.writing import write_texts
+from loopwright.track.writing import write_first_texts, write_texts
 
 _MAX_NAME = 500
 _CHANGE = update(runs).where(runs.c.seq == bindparam("the_seq"))
@@ -58,7 +59,7 @@ def start_run(stores: Stores, scope: Scope, tx: Connection, wanted: NewRun) -> R
         write_texts(stores.db, tx, the_run(tx, scope.project, run_id).seq, wanted.params, wanted.tags)
         return load_runs(tx, [the_run(tx, scope.project, run_id)])[0]
     seq, run = _insert(stores, scope, tx, run_id, wanted)
-    write_texts(stores.db, tx, seq, wanted.params, wanted.tags)
+    write_first_texts(stores.db, tx, seq, wanted.params, wanted.tags)
     # Nothing else can hang on it yet, so it need not be read.
     return msgspec.structs.replace(
         run, params=dict(sorted(wanted.params.items())), tags=dict(sorted(wanted.tags.items()))
@@ -169,11 +170,14 @@ def check_run_words(name: str, kind: str) -> None:
 
 def insert_run(tx: Connection, row: Mapping[str, Any]) -> int:
     """Add a run; returns its number."""
-    return int(tx.execute(_INSERT, {"deleted_at": None, "ended_at": None, "error": "", **row}).scalar_one())
+    seq = int(tx.execute(_INSERT, {"deleted_at": None, "ended_at": None, "error": "", **row}).scalar_one())
+    touch(tx, [seq])
+    return seq
 
 
 def reopen_run(tx: Connection, row: Row[Any]) -> None:
     """Set a run that did not finish to running again."""
+    touch(tx, [row.seq])
     values = {"status": RunStatus.RUNNING, "ended_at": None, "error": ""}
     tx.execute(update(runs).where(runs.c.seq == row.seq).values(values))
 
@@ -186,6 +190,7 @@ def end_run(tx: Connection, row: Row[Any], status: RunStatus, error: str, now: d
     """
     if row.status == status:
         return False
+    touch(tx, [row.seq])
     values = {"status": status, "ended_at": now, "error": error}
     still_running = (runs.c.seq == row.seq) & (runs.c.status == RunStatus.RUNNING)
     if tx.execute(update(runs).where(still_running).values(values)).rowcount != 1:
@@ -224,6 +229,7 @@ def change_run(
     values = changed_run(row, name, status, ended_at, stores.clock.now())
     if not values:
         return
+    touch(tx, [row.seq])
     tx.execute(_CHANGE, {"the_seq": row.seq, **values})
     before = {key: str(getattr(row, key)) for key in values}
     evidence = {"before": before, "after": {key: str(value) for key, value in values.items()}}
@@ -252,6 +258,7 @@ def changed_run(
 def delete_run(stores: Stores, scope: Scope, tx: Connection, row: Row[Any]) -> None:
     """Mark a run deleted; nothing happens to one that is."""
     if row.deleted_at is None:
+        touch(tx, [row.seq])
         tx.execute(update(runs).where(runs.c.seq == row.seq).values(deleted_at=stores.clock.now()))
         stores.events.append(tx, "run.deleted", f"run:{row.id}", scope, {"name": row.name})
 
@@ -270,5 +277,6 @@ def restore_run(stores: Stores, scope: Scope, tx: Connection, row: Row[Any]) -> 
             f"the experiment {holder.name!r} of run {row.id} is deleted",
             next_step=f"loopwright experiments restore {holder.id} brings both back",
         )
+    touch(tx, [row.seq])
     tx.execute(update(runs).where(runs.c.seq == row.seq).values(deleted_at=None))
     stores.events.append(tx, "run.restored", f"run:{row.id}", scope, {"name": row.name})

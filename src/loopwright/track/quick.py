@@ -53,6 +53,9 @@ WITH held AS MATERIALIZED (
   SELECT placed.id, p.step, p.at_us, p.bits
   FROM unnest($11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[]) AS p (place, step, at_us, bits)
   JOIN placed ON placed.place = p.place ON CONFLICT DO NOTHING
+), touched AS (
+  INSERT INTO run_changes (run_seq, revision) SELECT seq, txid_current() FROM held ORDER BY seq
+  ON CONFLICT (run_seq) DO UPDATE SET revision = excluded.revision
 )
 SELECT place, tail_count FROM placed
 """  # noqa: S608 - made of constants

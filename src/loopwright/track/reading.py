@@ -162,7 +162,7 @@ def load_with_lasts(connection: Connection, rows: Sequence[Row[Any]]) -> tuple[l
     names = key_names(connection, {*params[1], *tags[1], *series[1]})
     lasts, params_of, tags_of = _lasts(series, names), _texts(params, names), _texts(tags, names)
     inputs = _inputs(connection, seqs)
-    titles = _experiment_names(connection, {row.experiment_id for row in rows})
+    titles = experiment_names(connection, {row.experiment_id for row in rows})
     return [
         Run(
             id=row.id,
@@ -256,7 +256,8 @@ def _inputs(connection: Connection, seqs: list[int]) -> dict[int, list[RunInput]
     return found
 
 
-def _experiment_names(connection: Connection, ids: set[str]) -> dict[str, str]:
+def experiment_names(connection: Connection, ids: set[str]) -> dict[str, str]:
+    """The names of experiments, deleted or not, by id."""
     found: dict[str, str] = {}
     for some in _chunks(sorted(ids)):
         found.update({row.id: row.name for row in connection.execute(_NAMES, {"ids": some})})

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import msgspec
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, select
 
 from loopwright.core import Invalid, check_path, operation, parse_ref
 from loopwright.track.active import ActiveRun
 from loopwright.track.artifacts import read_artifacts, store_source, the_artifact, write_artifacts
 from loopwright.track.comparisons import RunComparisons
-from loopwright.track.contents import RunContent, load_whole_runs
+from loopwright.track.contents import RunContent
 from loopwright.track.model import (
     Artifact,
     Experiment,
@@ -23,10 +23,10 @@ from loopwright.track.model import (
     RunPage,
     RunStatus,
     View,
-    WholeRun,
 )
 from loopwright.track.reading import any_run, load_experiments, load_runs, the_run
-from loopwright.track.search.query import Question, search_rows
+from loopwright.track.rendering import Render, rendered, renderings_of
+from loopwright.track.search.query import Question, search_found, search_rows
 from loopwright.track.tables import experiments
 from loopwright.track.vocabulary import KeysInUse, keys_in_use
 from loopwright.track.writing import write_inputs
@@ -118,11 +118,14 @@ class RunService(RunContent, RunComparisons):
     ) -> RunPage:
         """What `search` finds, with the token for the page after it, which is empty on the last page."""
         with self.stores.db.read() as connection:
-            rows, following = self._found(connection, filter, experiment, limit, after, order_by, experiments, view)
+            asked = self._asked(connection, filter, experiment, limit, after, order_by, experiments, view)
+            rows, following = search_rows(self.stores.db, connection, asked)
             return RunPage(load_runs(connection, rows), following)
 
-    def search_whole(
+    def search_rendered(
         self,
+        kind: str,
+        render: Render,
         filter: str = "",
         experiment: str = "",
         limit: int = 100,
@@ -130,13 +133,21 @@ class RunService(RunContent, RunComparisons):
         order_by: tuple[str, ...] = (),
         experiments: list[str] | None = None,
         view: View = View.ACTIVE,
-    ) -> tuple[list[WholeRun], str]:
-        """The same with what hangs on the runs, and the token. No operation: `contents` tells what hangs on them."""
-        with self.stores.db.read() as connection:
-            rows, following = self._found(connection, filter, experiment, limit, after, order_by, experiments, view)
-            return load_whole_runs(connection, rows), following
+    ) -> tuple[list[bytes], str]:
+        """The same runs as texts of a kind, such as a protocol's JSON, and the token. A text is made once for each
+        state of a run, and kept within the setting `search_memory_bytes`. No operation: a function is no value.
 
-    def _found(
+        Args:
+            kind: the name of what `render` makes.
+            render: makes the text of a run with what hangs on it, from nothing else.
+        """
+        kept = renderings_of(self.stores.db, self.stores.location.settings.search_memory_bytes)
+        with self.stores.db.read() as connection:
+            asked = self._asked(connection, filter, experiment, limit, after, order_by, experiments, view)
+            found, following = search_found(self.stores.db, connection, asked)
+            return rendered(kept, connection, kind, found, render), following
+
+    def _asked(
         self,
         connection: Connection,
         filter: str,
@@ -146,15 +157,14 @@ class RunService(RunContent, RunComparisons):
         order_by: tuple[str, ...],
         experiments: list[str] | None,
         view: View,
-    ) -> tuple[list[Row[Any]], str]:
+    ) -> Question:
         if not 0 < limit <= _MAX_PAGE:
             raise Invalid(f"a page of {limit} runs cannot be given", next_step=f"ask for 1 to {_MAX_PAGE:,}")
         ids = None if experiments is None else tuple(experiments)
         if experiment:
             found = self._experiment(connection, experiment).id
             ids = (found,) if ids is None or found in ids else ()
-        asked = Question(self.scope.project, filter, ids, View(view), tuple(order_by), limit, after)
-        return search_rows(self.stores.db, connection, asked)
+        return Question(self.scope.project, filter, ids, View(view), tuple(order_by), limit, after)
 
     @operation("runs.keys", permission="runs:read")
     def keys(self, experiment: str = "") -> KeysInUse:

@@ -86,6 +86,22 @@ runs = Table(
     Index("ix_runs_parent", "parent", "seq"),
 )
 
+# A number that changes with whatever a run's record shows (`loopwright.track.revisions`).
+run_changes = Table(
+    "run_changes",
+    metadata,
+    Column("run_seq", Number, primary_key=True, autoincrement=False),
+    Column("revision", BigInteger, nullable=False),
+    Index("ix_run_changes_revision", "revision", "run_seq"),
+)
+
+run_turns = Table(
+    "run_turns",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("number", BigInteger, nullable=False),
+)
+
 run_keys = Table(
     "run_keys",
     metadata,

@@ -11,6 +11,7 @@ from loopwright.core import Conflict, Invalid, NotFound
 from loopwright.store import Database
 from loopwright.track.keys import ByNumbers, find_keys, intern_keys
 from loopwright.track.model import RunInput
+from loopwright.track.revisions import touch
 from loopwright.track.search.matching import dataset_of
 from loopwright.track.tables import run_inputs, run_params, run_tags
 from loopwright.track.values import check_key, check_text, head_of
@@ -26,6 +27,18 @@ def write_texts(
         Conflict: a param has another value already.
     """
     seq = run if isinstance(run, int) else run.seq
+    touch(tx, [seq])
+    write_first_texts(database, tx, seq, params, tags)
+
+
+def write_first_texts(
+    database: Database, tx: Connection, seq: int, params: Mapping[str, str], tags: Mapping[str, str]
+) -> None:
+    """The same for a run that this transaction has added.
+
+    Raises:
+        Invalid, Conflict: as `write_texts`.
+    """
     for noun, texts in (("param", params), ("tag", tags)):
         for key, text in texts.items():
             check_text(noun, check_key(noun, key), text)
@@ -39,7 +52,7 @@ def put_texts(
     params: Mapping[int, Mapping[str, str]],
     tags: Mapping[int, Mapping[str, str]],
 ) -> None:
-    """Add params and set tags that have been checked, by run number.
+    """Add params and set tags that have been checked, by run number; the runs have been touched.
 
     Raises:
         Conflict: a param has another value already.
@@ -84,6 +97,7 @@ def write_inputs(database: Database, tx: Connection, seq: int, inputs: Sequence[
         Invalid: a text is longer than what is kept of it.
     """
     if inputs:
+        touch(tx, [seq])
         rows = [{"run_seq": seq, **_input(item)} for item in inputs]
         changed = ["name", "digest", "dataset", "context"]
         tx.execute(database.upsert(run_inputs, {}, ["run_seq", "ref"], changed), rows)
@@ -95,6 +109,7 @@ def remove_tag(database: Database, tx: Connection, run: Row[Any], key: str) -> N
     Raises:
         NotFound: the run has no such tag.
     """
+    touch(tx, [run.seq])
     key_id = find_keys(database, tx, [key]).get(key, 0)
     mine = (run_tags.c.run_seq == run.seq) & (run_tags.c.key_id == key_id)
     if tx.execute(run_tags.delete().where(mine)).rowcount != 1:

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Select, select
 from loopwright.store import Lapse, Lapsed, Stores
 from loopwright.track.files.tables import kept_files
 from loopwright.track.logged.tables import logged_metrics, logged_models, logged_params, logged_tags
+from loopwright.track.revisions import touch_found
 from loopwright.track.tables import run_models, runs
 
 _KIND = "logged_model"
@@ -63,6 +64,7 @@ def forget_models(tx: Connection, models: Select[Any]) -> None:
     """Remove the logged models whose ids a query gives, with their files, words and measurements."""
     owners = select("model:" + logged_models.c.id).where(logged_models.c.id.in_(models))
     tx.execute(kept_files.delete().where(kept_files.c.owner.in_(owners)))
+    touch_found(tx, select(run_models.c.run_seq).where(run_models.c.model.in_(models)))
     for table in (logged_params, logged_tags, logged_metrics, run_models):
         tx.execute(table.delete().where(table.c.model.in_(models)))
     tx.execute(logged_models.delete().where(logged_models.c.id.in_(models)))

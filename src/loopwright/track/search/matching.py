@@ -25,8 +25,9 @@ def matches(run: Run, items: Iterable[Comparison]) -> bool:
 
 
 def in_order(runs: Iterable[Run], keys: Sequence[SortKey]) -> list[Run]:
-    """The runs by these keys, where they are equal newest first; what has no value comes last, NaN just before it."""
-    found = sorted(runs, key=lambda run: (run.started_at, run.id), reverse=True)
+    """The runs by these keys, where they are equal newest first, then by id; what has no value comes last, NaN just
+    before it."""
+    found = sorted(sorted(runs, key=lambda run: run.id), key=lambda run: run.started_at, reverse=True)
     for key in reversed(keys):
         valued = [(_value(run, key.entity, key.key), run) for run in found]
         there = [(value, run) for value, run in valued if value is not None]

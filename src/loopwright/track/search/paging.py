@@ -1,9 +1,9 @@
 """The order of a search, and the page after a given place, by key and not by offset.
 
-The order ends in the run's start and number, newest first, so it is total. Runs with a value of the first key come
-first, then those whose metric is NaN, then those without one: these are phases, asked one after the other, so that
-within a phase an index gives the order. A place is the phase and the values of its sort columns in the last run of a
-page: pages neither repeat nor skip runs that stay as they are, whatever becomes of that run.
+The order ends in the run's start, newest first, and its id, as MLflow's does, so it is total. Runs with a value of the
+first key come first, then those whose metric is NaN, then those without one: these are phases, asked one after the
+other, so that within a phase an index gives the order. A place is the phase and the values of its sort columns in the
+last run of a page: pages neither repeat nor skip runs that stay as they are, whatever becomes of that run.
 """
 
 from __future__ import annotations
@@ -89,11 +89,11 @@ def known(order: Sequence[SortKey], key_ids: Mapping[str, int]) -> list[SortKey]
 
 
 def _tail(keys: Sequence[SortKey]) -> tuple[SortColumn, ...]:
-    """Newest first; a start that was asked for already need not be asked again."""
-    number = SortColumn(runs.c.seq, True)
+    """Newest first, then by id; a start that was asked for already need not be asked again."""
+    id = SortColumn(runs.c.id, False)
     if any(key.key == "started_at" and key.entity is Entity.ATTRIBUTE for key in keys):
-        return (number,)
-    return (SortColumn(type_coerce(runs.c.started_at, BigInteger), True), number)
+        return (id,)
+    return (SortColumn(type_coerce(runs.c.started_at, BigInteger), True), id)
 
 
 def _attribute_phases(key: SortKey, tail: tuple[SortColumn, ...], dialect: str) -> list[Phase]:

@@ -7,7 +7,7 @@ have to sort many of them; the rows of those that are on it are read afterwards.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from sqlalchemy import ColumnElement, Connection, Row, Select, select
@@ -40,8 +40,26 @@ class Question(msgspec.Struct, frozen=True):
     after: str = ""
 
 
+class Found(NamedTuple):
+    """A run on a page: its number, and its experiment's id."""
+
+    seq: int
+    experiment_id: str
+
+
 def search_rows(database: Database, connection: Connection, asked: Question) -> tuple[list[Row[Any]], str]:
     """The rows of a page of runs, and the token for the page after it, or an empty text.
+
+    Raises:
+        Invalid, NotFound: as `search_found`.
+    """
+    page, following = search_found(database, connection, asked)
+    rows = {row.seq: row for row in _ROWS.rows(connection, [found.seq for found in page])}
+    return [rows[found.seq] for found in page], following
+
+
+def search_found(database: Database, connection: Connection, asked: Question) -> tuple[list[Found], str]:
+    """Which runs are on a page, and the token for the page after it, or an empty text.
 
     Raises:
         Invalid: the filter, the order or the page token is malformed.
@@ -56,11 +74,11 @@ def search_rows(database: Database, connection: Connection, asked: Question) -> 
         if len(found) > asked.limit:
             break
     page = found[: asked.limit]
-    rows = {row.seq: row for row in _ROWS.rows(connection, [row.seq for _, row in page])}
-    return [rows[row.seq] for _, row in page], search.token(*page[-1]) if len(found) > len(page) else ""
+    return [Found(*row[:_HEAD]) for _, row in page], search.token(*page[-1]) if len(found) > len(page) else ""
 
 
 _ROWS = ByNumbers(select(runs), runs.c.seq)
+_HEAD = len(Found._fields)
 
 
 class _Search:
@@ -71,7 +89,7 @@ class _Search:
 
     def __init__(self, database: Database, connection: Connection, asked: Question) -> None:
         self._database, self._connection, self._asked = database, connection, asked
-        whole = ["runs", asked.project, asked.filter, asked.experiments, asked.view, asked.order_by]
+        whole = ["runs by id", asked.project, asked.filter, asked.experiments, asked.view, asked.order_by]
         self._tokens = Tokens(database, whole)
         comparisons, order = parse_filter(asked.filter), parse_order(asked.order_by)
         key_ids = find_keys(database, connection, keys_of(comparisons) | keys_of(order))
@@ -100,14 +118,14 @@ class _Search:
 
     def rows(self, phase: Phase, place: list[Any] | None, limit: int) -> Sequence[Row[Any]]:
         """The numbers and places of runs of one phase."""
-        query = self._narrowed(select(runs.c.seq, *phase.selected()), phase)
+        query = self._narrowed(select(runs.c.seq, runs.c.experiment_id, *phase.selected()), phase)
         if place is not None:
             query = query.where(phase.after(place))
         return self._connection.execute(query.order_by(*phase.clauses()).limit(limit)).all()
 
     def token(self, phase: Phase, last: Row[Any]) -> str:
         """The token for the page after a row."""
-        return self._tokens.write(self._connection, [phase.number, *last[1:]])
+        return self._tokens.write(self._connection, [phase.number, *last[_HEAD:]])
 
     def _is_possible(self, phase: Phase) -> bool:
         """Whether a run of this phase can match: what is compared must be there, or missing."""

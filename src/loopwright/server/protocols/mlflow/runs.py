@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from loopwright.core import Invalid, NotFound, is_id, new_id
 from loopwright.server.protocols.mlflow import wire
 from loopwright.server.protocols.mlflow.endpoint import Endpoint, Rooms, ask
@@ -81,7 +83,7 @@ class Info(Item, frozen=True):
 
 
 class Page(Item, frozen=True):
-    runs: list[RunItem]
+    runs: msgspec.Raw
     next_page_token: str = ""
 
 
@@ -148,10 +150,12 @@ async def search(call: Call, asked: Search) -> Page:
     if not 0 < asked.max_results <= MAX_PAGE:
         raise wire.invalid("max_results", asked.max_results, f"It must be between 1 and {MAX_PAGE}.")
     if not asked.experiment_ids:
-        return Page([])
+        return Page(msgspec.Raw(b"[]"))
 
     def work(rooms: Rooms) -> Page:
-        wholes, following = rooms.runs.search_whole(
+        texts, following = rooms.runs.search_rendered(
+            "mlflow",
+            _rendered,
             filter=_our_places(rooms, asked.filter),
             experiments=[found for given in asked.experiment_ids if (found := _experiment(rooms, given))],
             limit=min(asked.max_results, _OUR_PAGE),
@@ -159,9 +163,13 @@ async def search(call: Call, asked: Search) -> Page:
             order_by=tuple(asked.order_by),
             view=view_of(asked.run_view_type),
         )
-        return Page([run_item(whole) for whole in wholes], following)
+        return Page(msgspec.Raw(b"[%b]" % b",".join(texts)), following)
 
     return await ask(call, work)
+
+
+def _rendered(whole: WholeRun) -> bytes:
+    return msgspec.json.encode(run_item(whole))
 
 
 def status_of(given: str | int) -> RunStatus:

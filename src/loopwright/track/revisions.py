@@ -1,0 +1,115 @@
+"""The revision of a run: a number that no other state of it ever had, in `run_changes`.
+
+Every transaction that changes what a run's record shows calls `touch`, before it writes anything else. What was made
+from a record that was read in a snapshot holds for as long as the run has the revision that stood in that snapshot,
+whoever writes (`loopwright.track.rendering`); and who knows all runs as they stood in one snapshot finds what has
+changed since by the revisions that are later (`loopwright.track.search.columns`).
+
+On SQLite, whose writers are alone, revisions are counted. On PostgreSQL a revision is the number of the transaction, so
+that writers of different runs do not wait for each other: later than a snapshot are those from its oldest unfinished
+transaction on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+from sqlalchemy import Connection, Select
+
+RUNS, PURGES, NAMES = "runs", "purges", "names"
+"""What is counted in `run_turns`: revisions, on SQLite; removals of runs; changes of experiments' names."""
+
+_COUNT = (
+    "INSERT INTO run_turns (name, number) VALUES ('{name}', 1) "
+    "ON CONFLICT (name) DO UPDATE SET number = run_turns.number + 1 RETURNING number"
+)
+_TOUCH = {
+    "sqlite": "INSERT INTO run_changes (run_seq, revision) VALUES (?, ?) "
+    "ON CONFLICT (run_seq) DO UPDATE SET revision = excluded.revision",
+    # The run is held first, as everywhere: else two writers of it could wait for each other.
+    "postgresql": "WITH held AS MATERIALIZED "
+    "(SELECT seq FROM runs WHERE seq = ANY(%s) ORDER BY seq FOR NO KEY UPDATE) "
+    "INSERT INTO run_changes (run_seq, revision) SELECT seq, txid_current() FROM held ORDER BY seq "
+    "ON CONFLICT (run_seq) DO UPDATE SET revision = excluded.revision",
+}
+_SINCE = {
+    "sqlite": "SELECT name, number FROM run_turns",
+    "postgresql": "SELECT name, number FROM run_turns "
+    "UNION ALL SELECT 'runs', txid_snapshot_xmin(txid_current_snapshot())",
+}
+_CHANGED = {
+    "sqlite": "SELECT run_seq, revision FROM run_changes WHERE revision > ?",
+    "postgresql": "SELECT run_seq, revision FROM run_changes WHERE revision >= %s",
+}
+_REVISIONS = {
+    "sqlite": "SELECT run_seq, revision FROM run_changes WHERE run_seq IN (SELECT value FROM json_each(?))",
+    "postgresql": "SELECT run_seq, revision FROM run_changes WHERE run_seq = ANY(%s)",
+}
+
+
+class Moment(NamedTuple):
+    """How far a snapshot sees: changes of runs, removals, changes of experiments' names."""
+
+    runs: int
+    purges: int
+    names: int
+
+
+def touch(tx: Connection, seqs: Iterable[int]) -> None:
+    """Give runs a new revision, and hold them, in the order of their numbers, to the end of the transaction."""
+    numbers = sorted(set(seqs))
+    if not numbers:
+        return
+    if tx.dialect.name == "sqlite":
+        revision = _count(tx, RUNS)
+        tx.connection.cursor().executemany(_TOUCH["sqlite"], [(seq, revision) for seq in numbers])
+    else:
+        tx.exec_driver_sql(_TOUCH["postgresql"], (numbers,))
+
+
+def touch_found(tx: Connection, query: Select[Any]) -> None:
+    """Touch the runs whose numbers a query gives."""
+    touch(tx, tx.execute(query).scalars().all())
+
+
+def note_purge(tx: Connection) -> None:
+    """Tell that runs are removed."""
+    _count(tx, PURGES)
+
+
+def note_name(tx: Connection) -> None:
+    """Tell that an experiment has another name."""
+    _count(tx, NAMES)
+
+
+def moment(connection: Connection) -> Moment:
+    """How far this snapshot sees."""
+    found: dict[str, int] = dict(connection.exec_driver_sql(_SINCE[connection.dialect.name]).fetchall())
+    return Moment(found.get(RUNS, 0), found.get(PURGES, 0), found.get(NAMES, 0))
+
+
+def changed_since(connection: Connection, before: Moment) -> dict[int, int]:
+    """The revisions of the runs that have changed since, and perhaps of some that have not."""
+    rows = connection.exec_driver_sql(_CHANGED[connection.dialect.name], (before.runs,)).fetchall()
+    return dict(rows)
+
+
+def revisions_of(connection: Connection, seqs: Sequence[int]) -> dict[int, int]:
+    """The revisions of runs; one that nobody has touched is left out."""
+    is_sqlite = connection.dialect.name == "sqlite"
+    given: Any = msgspec.json.encode(list(seqs)).decode() if is_sqlite else list(seqs)
+    rows = connection.exec_driver_sql(_REVISIONS[connection.dialect.name], (given,)).fetchall()
+    return dict(rows)
+
+
+def _count(tx: Connection, name: str) -> int:
+    if tx.dialect.name == "sqlite":
+        [number] = tx.connection.cursor().execute(_COUNTS[name]).fetchone()
+    else:
+        number = tx.exec_driver_sql(_COUNTS[name]).scalar_one()
+    return int(number)
+
+
+_COUNTS = {name: _COUNT.format(name=name) for name in (RUNS, PURGES, NAMES)}
