@@ -132,7 +132,7 @@ class WatchedExchange(Exchange):
             watcher(self, status, len(body))
 
 
-class HttpConnection(Connection, asyncio.Protocol):  # type: ignore[misc,valid-type]
+class HttpConnection(Connection, asyncio.Protocol):  # type: ignore[misc,valid-type]  # the compiled one, if it is there
     """One client's connection. Callbacks of the parser have the names that httptools wants."""
 
     def __init__(self, server: HttpServer) -> None:
