@@ -23,9 +23,10 @@ class Block:
     Attributes:
         count: how many rows.
         kinds: per column, what its values are: `f` floats, `i` whole numbers, `b` truth values, `s` strings.
+        is_narrow: whether all values are known to be numbers within float32.
     """
 
-    __slots__ = ("_columns", "_matrix", "count", "kinds", "values")
+    __slots__ = ("_columns", "_matrix", "count", "is_narrow", "kinds", "values")
 
     def __init__(
         self,
@@ -35,13 +36,14 @@ class Block:
         values: list[float] | None = None,
         matrix: Array | None = None,
         columns: Sequence[Array | None] | None = None,
+        is_narrow: bool = False,
     ) -> None:
         """Args:
         count: how many rows.
         values, matrix, columns: one of them: all values row by row, a matrix [rows, inputs], or an array per column.
             The first two are for endpoints whose inputs are all floats.
         """
-        self.kinds, self.count = kinds, count
+        self.kinds, self.count, self.is_narrow = kinds, count, is_narrow
         self.values, self._matrix, self._columns = values, matrix, columns
 
     def __len__(self) -> int:

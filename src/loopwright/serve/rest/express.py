@@ -112,7 +112,7 @@ class Express:
         matrix = np.frombuffer(taken.values).reshape(taken.rows, -1)
         query = Query(
             self._name,
-            Block(self._endpoint.intake.kinds, taken.rows, matrix=matrix),
+            Block(self._endpoint.intake.kinds, taken.rows, matrix=matrix, is_narrow=True),
             partial(self._reply, taken),
             started_ns=started[0],
             gathered=Gathered(taken.counts, started),
