@@ -25,6 +25,7 @@ from loopwright.store import Stores, open_stores
 from loopwright.track import RunService, tables
 from loopwright.track.keys import intern_keys
 from loopwright.track.lifecycle import ensure_experiment
+from loopwright.track.revisions import touch
 from loopwright.track.values import to_bits
 from loopwright.workspace import MIGRATIONS
 
@@ -40,6 +41,7 @@ REPEATS = 15
 class Facts(msgspec.Struct):
     """What the plain scan needs of a run."""
 
+    number: int
     id: str
     started_us: int
     acc: float
@@ -128,6 +130,7 @@ def _insert_all(stores: Stores, made: list[dict[str, Any]]) -> None:
     with stores.db.begin() as tx:
         for table in (tables.runs, tables.run_params, tables.run_tags, tables.run_series):
             insert(tx, table.name, itertools.chain.from_iterable(item[table.name] for item in made))
+        touch(tx, [item["facts"].number for item in made])
 
 
 def settle(stores: Stores) -> None:
@@ -167,7 +170,7 @@ def _make(number: int, experiment: str, keys: dict[str, int]) -> dict[str, Any]:
     }  # fmt: skip
     params, metrics = drawn.params, drawn.metrics
     return {
-        "facts": Facts(drawn.id, drawn.started_us, metrics["acc"], params["lr"], params["p1"], metrics["m1"]),
+        "facts": Facts(number, drawn.id, drawn.started_us, metrics["acc"], params["lr"], params["p1"], metrics["m1"]),
         "runs": [row],
         "run_params": [_text(number, keys[key], value) for key, value in params.items()],
         "run_tags": [_text(number, keys[key], value) for key, value in drawn.tags.items()],

@@ -34,7 +34,10 @@ from loopwright.track.logged.collecting import forget_models
 from loopwright.track.logged.service import LoggedModelService
 from loopwright.track.logged.tables import logged_models
 from loopwright.track.rendering import Renderings, rendered
+from loopwright.track.search.held import HeldRuns
 from loopwright.track.search.query import Found, Question, search_found
+from loopwright.track.search.scanning import search_held
+from loopwright.track.search.words import Entity
 from loopwright.track.tables import runs as run_rows
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -149,15 +152,21 @@ def test_what_is_kept_stays_within_its_bound_and_the_newest_stays() -> None:
     kept = Renderings(100_000)
     names = {"e": "default"}
     for seq in range(1000):
-        kept.keep("test", seq, 1, "default", b"x" * 600)
+        kept.keep("test", Found(seq, 1, "e"), "default", b"x" * 600)
         assert kept.size_bytes <= 100_000
-    kept.keep("test", 5000, 1, "default", b"x" * 50_000)
-    found = kept.find("test", [Found(seq, "e") for seq in (5000, 0, 999)], dict.fromkeys(range(5001), 1), names)
+    kept.keep("test", Found(5000, 1, "e"), "default", b"x" * 50_000)
+    found = kept.find("test", [Found(seq, 1, "e") for seq in (5000, 0, 999)], names)
     assert found == [None, None, b"x" * 600]
-    assert kept.find("test", [Found(999, "e")], {999: 2}, names) == [None]
-    assert kept.find("other", [Found(999, "e")], {999: 1}, names) == [None]
+    assert kept.find("test", [Found(999, 2, "e")], names) == [None]
+    assert kept.find("other", [Found(999, 1, "e")], names) == [None]
 
 
+NAMES = {(Entity.METRIC, "acc"), (Entity.PARAM, "lr"), (Entity.TAG, "t1"), (Entity.ATTRIBUTE, "status")}
+ASKED = (
+    Question("default", "metrics.acc > 0.5 and params.lr = '0.1'", order_by=("metrics.acc DESC",), limit=5),
+    Question("default", "tags.t1 != '7' and status IN ('finished', 'killed')", view=View.ALL, limit=3),
+    Question("default", "metrics.acc <= 0.5", view=View.DELETED, order_by=("start_time ASC",)),
+)
 WRITER = (
     OPEN
     + """
@@ -170,12 +179,13 @@ sys.stdin.readline()
 for turn in range(int(sys.argv[6])):
     one = chance.choice(ids)
     try:
-        match chance.randrange(7):
+        match chance.randrange(9):
             case 0: runs.set_tags(one, {f"t{chance.randrange(3)}": str(turn)})
             case 1: runs.log_params(one, {f"p{chance.randrange(99)}": str(worker)})
             case 2: runs.log_inputs(one, [RunInput(f"dataset:d@{turn + 1}")])
             case 3: runs.update(one, status=chance.choice(list(RunStatus)))
-            case 4: (runs.delete if chance.randrange(2) else runs.restore)(one)
+            case 4: runs.start(run_id=f"{worker}{turn:031x}", params={"lr": "0.1"})
+            case 5: (runs.delete if chance.randrange(2) else runs.restore)(one)
             case _: runs.log_metrics(one, {"acc": chance.random(), f"m{worker}": 1.0}, turn)
     except LoopwrightError:
         pass
@@ -198,13 +208,19 @@ def test_two_processes_write_and_a_third_shows_what_stands_in_its_snapshot(
         writer.stdin.write("go\n")
         writer.stdin.flush()
     kept, asked, states = Renderings(1_000_000), Question("default", view=View.ALL, limit=100), set[Any]()
+    held, pages = HeldRuns(stores.db, 1_000_000), list(ASKED)
+    held.load(NAMES)
     while any(writer.poll() is None for writer in writers) or not states:
         with stores.db.read() as connection:
             found, _ = search_found(stores.db, connection, asked)
             texts = rendered(kept, connection, "test", found, text_of)
             assert texts == rendered(Renderings(0), connection, "test", found, text_of)
-        assert len(texts) == len(ids)
+        assert len(texts) >= len(ids)
         states.update(texts)
+        with stores.db.read() as connection:
+            page = search_held(held, stores.db, connection, pages[0])
+            assert page == search_found(stores.db, connection, pages[0])
+        pages.append(pages.pop(0))
     assert [writer.communicate(timeout=60)[0] for writer in writers] == ["done\n"] * 2
     assert len(states) > 30
     assert shown(runs) == stored(stores)

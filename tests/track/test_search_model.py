@@ -16,9 +16,12 @@ from tests.track.databases import fresh_stores
 
 from loopwright.core import Invalid, ManualClock, NotFound, Scope, new_id
 from loopwright.track import Run, RunInput, RunService, View
+from loopwright.track.search.held import held_runs_of
 from loopwright.track.search.language import parse_filter, parse_order
 from loopwright.track.search.matching import in_order as in_order_without_database
 from loopwright.track.search.matching import matches
+from loopwright.track.search.query import Question, search_found
+from loopwright.track.search.scanning import search_held
 from loopwright.track.search.words import Comparison, Entity, Operator, SortKey
 
 TEXTS = ["", "a", "A", "ab", "aB", "a%b", "a_b", "[a]", "a*b", "é", "\\", "x" * 120, "x" * 120 + "y", "\U0001f600", "Z"]
@@ -264,6 +267,51 @@ def test_pages_follow_each_other_in_the_models_order(
         assert len(page.runs) == size
         after = page.next if by_token else got[-1]
     assert got == in_order(matching, parse_order(order))
+
+
+HELD = {(Entity.ATTRIBUTE, "status"), (Entity.ATTRIBUTE, "kind"), (Entity.ATTRIBUTE, "name")}
+HELD |= {(Entity.METRIC, key) for key in ("k", "rare", "mixed", "never")}
+HELD |= {(entity, key) for entity in (Entity.PARAM, Entity.TAG) for key in (*KEYS, "mixed", "never")}
+HELD_ORDERS = ["metrics.k", "metrics.rare", "metrics.mixed", "metrics.never", "start_time"]
+held_tests = st.tuples(
+    st.sampled_from(
+        ["params.k", "params.`other key`", "params.mixed", "tags.k", "tags.never", "name", "kind", "status"]
+    ),
+    st.sampled_from(["=", "!=", "LIKE", "ILIKE"]),
+    patterns.map(quoted),
+).map(" ".join)
+
+
+@pytest.mark.slow
+@property_settings
+@given(
+    text=st.lists(st.one_of(number_tests, time_tests, presence_tests, held_tests), max_size=3).map(" and ".join),
+    order=st.lists(
+        st.tuples(st.sampled_from(HELD_ORDERS), st.sampled_from(["", " DESC"])),
+        max_size=3,
+        unique_by=lambda item: item[0],
+    ).map(lambda items: tuple(map("".join, items))),
+    size=st.integers(1, 25),
+    experiment=st.sampled_from([None, "even", "none"]),
+)
+def test_arrays_in_memory_give_the_pages_and_tokens_of_the_database(
+    filled: Filled, text: str, order: tuple[str, ...], size: int, experiment: str | None
+) -> None:
+    runs, everything = filled
+    database, after = runs.stores.db, ""
+    held = held_runs_of(database, 1_000_000)
+    held.load(HELD)
+    ids = {run.experiment: run.experiment_id for run in everything}
+    chosen = None if experiment is None else (ids.get(experiment, "0" * 32),)
+    while True:
+        asked = Question("default", text, chosen, order_by=order, limit=size, after=after)
+        with database.read() as connection:
+            found = search_held(held, database, connection, asked)
+            expected = search_found(database, connection, asked)
+        assert found == expected if "end_time" not in text else found is None
+        after = expected[1]
+        if not after:
+            break
 
 
 def test_a_search_stays_in_its_experiment(filled: Filled) -> None:

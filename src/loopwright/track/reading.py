@@ -98,6 +98,10 @@ def _the_one(table: Table, name: str) -> Select[Any]:
 # Made once: to make a statement costs more than to run it.
 _RUN, _EXPERIMENT, _NAMED = _the_one(runs, "id"), _the_one(experiments, "id"), _the_one(experiments, "name")
 _NAMES = select(experiments.c.id, experiments.c.name).where(experiments.c.id.in_(bindparam("ids", expanding=True)))
+_TITLE = {
+    "sqlite": "SELECT id, name FROM experiments WHERE id = ?",
+    "postgresql": "SELECT id, name FROM experiments WHERE id = %s",
+}
 _EXPERIMENT_TAGS = (
     select(experiment_tags)
     .where(experiment_tags.c.experiment_id.in_(bindparam("ids", expanding=True)))
@@ -259,6 +263,8 @@ def _inputs(connection: Connection, seqs: list[int]) -> dict[int, list[RunInput]
 def experiment_names(connection: Connection, ids: set[str]) -> dict[str, str]:
     """The names of experiments, deleted or not, by id."""
     found: dict[str, str] = {}
+    if len(ids) == 1:
+        return dict(connection.exec_driver_sql(_TITLE[connection.dialect.name], tuple(ids)).fetchall())
     for some in _chunks(sorted(ids)):
         found.update({row.id: row.name for row in connection.execute(_NAMES, {"ids": some})})
     return found

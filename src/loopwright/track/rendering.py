@@ -12,16 +12,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 
 from loopwright.store import Database
 from loopwright.track.contents import load_whole_runs
-from loopwright.track.keys import ByNumbers
 from loopwright.track.model import WholeRun
 from loopwright.track.reading import experiment_names
-from loopwright.track.revisions import revisions_of
-from loopwright.track.search.query import Found
-from loopwright.track.tables import runs
+from loopwright.track.search.query import Found, load_rows
 
 Render: TypeAlias = Callable[[WholeRun], bytes]
 _OVERHEAD = 400
@@ -48,37 +45,31 @@ class Renderings:
         """About what the texts take."""
         return self._size
 
-    def find(
-        self, kind: str, found: Sequence[Found], revisions: Mapping[int, int], experiments: Mapping[str, str]
-    ) -> list[bytes | None]:
-        """The text of each run that is kept as it stands now.
-
-        Args:
-            revisions: the runs' present revisions by number.
-            experiments: the experiments' present names by id, which are in the texts, too.
-        """
+    def find(self, kind: str, found: Sequence[Found], experiments: Mapping[str, str]) -> list[bytes | None]:
+        """The text of each run that is kept as it stands now; `experiments` are the present names by id, which are in
+        the texts, too."""
         texts: list[bytes | None] = []
         kept = self._kept
         with self._lock:
             for run in found:
                 held = kept.get(key := (kind, run.seq))
-                if held is None or held[0] != revisions.get(run.seq, 0) or held[1] != experiments[run.experiment_id]:
+                if held is None or held[0] != run.revision or held[1] != experiments[run.experiment_id]:
                     texts.append(None)
                 else:
                     kept.move_to_end(key)
                     texts.append(held[2])
         return texts
 
-    def keep(self, kind: str, seq: int, revision: int, experiment: str, text: bytes) -> None:
-        """Keep the text of a run as it stood at a revision, unless it is so large that it would push out too much."""
+    def keep(self, kind: str, run: Found, experiment: str, text: bytes) -> None:
+        """Keep the text of a run as it was found, unless it is so large that it would push out too much."""
         size = len(text) + _OVERHEAD
         if size > self._limit // 8:
             return
         with self._lock:
-            before = self._kept.pop((kind, seq), None)
+            before = self._kept.pop((kind, run.seq), None)
             if before is not None:
                 self._size -= len(before.text) + _OVERHEAD
-            self._kept[kind, seq] = _Kept(revision, experiment, text)
+            self._kept[kind, run.seq] = _Kept(run.revision, experiment, text)
             self._size += size
             while self._size > self._limit:
                 _, gone = self._kept.popitem(last=False)
@@ -108,17 +99,11 @@ def rendered(
         kind: whose words these are: one `render` for each.
     """
     experiments = experiment_names(connection, {run.experiment_id for run in found})
-    revisions = revisions_of(connection, [run.seq for run in found])
-    texts = kept.find(kind, found, revisions, experiments)
+    texts = kept.find(kind, found, experiments)
     missing = [place for place, text in enumerate(texts) if text is None]
     if missing:
-        rows = {row.seq: row for row in _ROWS.rows(connection, [found[place].seq for place in missing])}
-        wholes = load_whole_runs(connection, [rows[found[place].seq] for place in missing])
+        wholes = load_whole_runs(connection, load_rows(connection, [found[place] for place in missing]))
         for place, whole in zip(missing, wholes, strict=True):
             texts[place] = text = render(whole)
-            seq = found[place].seq
-            kept.keep(kind, seq, revisions.get(seq, 0), whole.run.experiment, text)
+            kept.keep(kind, found[place], whole.run.experiment, text)
     return [text for text in texts if text is not None]
-
-
-_ROWS = ByNumbers(select(runs), runs.c.seq)

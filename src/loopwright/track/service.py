@@ -26,7 +26,9 @@ from loopwright.track.model import (
 )
 from loopwright.track.reading import any_run, load_experiments, load_runs, the_run
 from loopwright.track.rendering import Render, rendered, renderings_of
-from loopwright.track.search.query import Question, search_found, search_rows
+from loopwright.track.search.held import held_runs_of
+from loopwright.track.search.query import Found, Question, load_rows, search_found
+from loopwright.track.search.scanning import search_held
 from loopwright.track.tables import experiments
 from loopwright.track.vocabulary import KeysInUse, keys_in_use
 from loopwright.track.writing import write_inputs
@@ -117,10 +119,10 @@ class RunService(RunContent, RunComparisons):
         view: View = View.ACTIVE,
     ) -> RunPage:
         """What `search` finds, with the token for the page after it, which is empty on the last page."""
+        asked = self._asked(filter, experiment, limit, after, order_by, experiments, view)
         with self.stores.db.read() as connection:
-            asked = self._asked(connection, filter, experiment, limit, after, order_by, experiments, view)
-            rows, following = search_rows(self.stores.db, connection, asked)
-            return RunPage(load_runs(connection, rows), following)
+            found, following = self._found(connection, asked)
+            return RunPage(load_runs(connection, load_rows(connection, found)), following)
 
     def search_rendered(
         self,
@@ -141,15 +143,24 @@ class RunService(RunContent, RunComparisons):
             kind: the name of what `render` makes.
             render: makes the text of a run with what hangs on it, from nothing else.
         """
-        kept = renderings_of(self.stores.db, self.stores.location.settings.search_memory_bytes)
+        asked = self._asked(filter, experiment, limit, after, order_by, experiments, view)
+        kept = renderings_of(self.stores.db, self._memory_bytes)
         with self.stores.db.read() as connection:
-            asked = self._asked(connection, filter, experiment, limit, after, order_by, experiments, view)
-            found, following = search_found(self.stores.db, connection, asked)
+            found, following = self._found(connection, asked)
             return rendered(kept, connection, kind, found, render), following
+
+    @property
+    def _memory_bytes(self) -> int:
+        """What each of the two may take: texts of runs, and arrays of what is compared."""
+        return self.stores.location.settings.search_memory_bytes // 2
+
+    def _found(self, connection: Connection, asked: Question) -> tuple[list[Found], str]:
+        held = held_runs_of(self.stores.db, self._memory_bytes)
+        found = search_held(held, self.stores.db, connection, asked)
+        return search_found(self.stores.db, connection, asked) if found is None else found
 
     def _asked(
         self,
-        connection: Connection,
         filter: str,
         experiment: str,
         limit: int,
@@ -162,7 +173,8 @@ class RunService(RunContent, RunComparisons):
             raise Invalid(f"a page of {limit} runs cannot be given", next_step=f"ask for 1 to {_MAX_PAGE:,}")
         ids = None if experiments is None else tuple(experiments)
         if experiment:
-            found = self._experiment(connection, experiment).id
+            with self.stores.db.read() as connection:
+                found = self._experiment(connection, experiment).id
             ids = (found,) if ids is None or found in ids else ()
         return Question(self.scope.project, filter, ids, View(view), tuple(order_by), limit, after)
 

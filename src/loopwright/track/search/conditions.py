@@ -41,7 +41,7 @@ def numeric(column: Any, operator: Operator, value: Any) -> ColumnElement[bool]:
 def timed(column: Any, operator: Operator, milliseconds: float) -> ColumnElement[bool]:
     """A time compared in whole milliseconds, in which clients see it, while it is kept in microseconds."""
     micros = type_coerce(column, BigInteger)
-    below, above = _micros(milliseconds, math.ceil), _micros(milliseconds, lambda value: math.floor(value) + 1)
+    below, above = micros_of(milliseconds)
     match operator:
         case Operator.EQ:
             return and_(micros >= below, micros < above)
@@ -55,6 +55,11 @@ def timed(column: Any, operator: Operator, milliseconds: float) -> ColumnElement
             return micros >= above
         case _:
             return micros >= below
+
+
+def micros_of(milliseconds: float) -> tuple[int, int]:
+    """The first microsecond that is not before a time, and the first one after it."""
+    return _micros(milliseconds, math.ceil), _micros(milliseconds, lambda value: math.floor(value) + 1)
 
 
 def _micros(milliseconds: float, rounded: Callable[[float], int]) -> int:

@@ -46,13 +46,13 @@ def dataset_of(item: RunInput) -> str:
 
 def _holds(run: Run, item: Comparison) -> bool:
     if item.entity is Entity.DATASET:
-        return any(_compares(value, item) for value in _dataset_words(run, item.key) if value)
+        return any(compares(value, item) for value in _dataset_words(run, item.key) if value)
     value = _value(run, item.entity, item.key)
     if item.operator in (Operator.IS_NULL, Operator.IS_NOT_NULL):
         return (value is None) == (item.operator is Operator.IS_NULL)
     if isinstance(value, datetime):
         value = (value - _EPOCH) // _MILLISECOND
-    return value is not None and _compares(value, item)
+    return value is not None and compares(value, item)
 
 
 def _value(run: Run, entity: Entity, key: str) -> Any:
@@ -80,7 +80,8 @@ def _context(item: RunInput) -> str:
     return item.context or item.name
 
 
-def _compares(value: Any, item: Comparison) -> bool:
+def compares(value: Any, item: Comparison) -> bool:
+    """Whether a comparison holds for a value that is there."""
     asked: Any = item.value
     match item.operator:
         case Operator.EQ:

@@ -18,6 +18,7 @@ from loopwright.core import NotFound, is_id
 from loopwright.store import Database
 from loopwright.track.keys import ByNumbers, find_keys
 from loopwright.track.model import View
+from loopwright.track.revisions import revisions_of
 from loopwright.track.search.compiler import KEYED, compile_test, holds_in, keys_of
 from loopwright.track.search.language import parse_filter, parse_order
 from loopwright.track.search.meeting import is_among, meet, read_ranges, size_of
@@ -41,21 +42,17 @@ class Question(msgspec.Struct, frozen=True):
 
 
 class Found(NamedTuple):
-    """A run on a page: its number, and its experiment's id."""
+    """A run on a page: its number, its revision, and its experiment's id."""
 
     seq: int
+    revision: int
     experiment_id: str
 
 
-def search_rows(database: Database, connection: Connection, asked: Question) -> tuple[list[Row[Any]], str]:
-    """The rows of a page of runs, and the token for the page after it, or an empty text.
-
-    Raises:
-        Invalid, NotFound: as `search_found`.
-    """
-    page, following = search_found(database, connection, asked)
-    rows = {row.seq: row for row in _ROWS.rows(connection, [found.seq for found in page])}
-    return [rows[found.seq] for found in page], following
+def load_rows(connection: Connection, found: Sequence[Found]) -> list[Row[Any]]:
+    """The rows of runs, in their order."""
+    rows = {row.seq: row for row in _ROWS.rows(connection, [run.seq for run in found])}
+    return [rows[run.seq] for run in found]
 
 
 def search_found(database: Database, connection: Connection, asked: Question) -> tuple[list[Found], str]:
@@ -74,11 +71,19 @@ def search_found(database: Database, connection: Connection, asked: Question) ->
         if len(found) > asked.limit:
             break
     page = found[: asked.limit]
-    return [Found(*row[:_HEAD]) for _, row in page], search.token(*page[-1]) if len(found) > len(page) else ""
+    revisions = revisions_of(connection, [row.seq for _, row in page])
+    runs_found = [Found(row.seq, revisions.get(row.seq, 0), row.experiment_id) for _, row in page]
+    return runs_found, search.token(*page[-1]) if len(found) > len(page) else ""
 
 
 _ROWS = ByNumbers(select(runs), runs.c.seq)
-_HEAD = len(Found._fields)
+_HEAD = 2  # what is read of a run beside its place
+
+
+def tokens_of(database: Database, asked: Question) -> Tokens:
+    """The page tokens of a question."""
+    whole = ["runs by id", asked.project, asked.filter, asked.experiments, asked.view, asked.order_by]
+    return Tokens(database, whole)
 
 
 class _Search:
@@ -89,8 +94,7 @@ class _Search:
 
     def __init__(self, database: Database, connection: Connection, asked: Question) -> None:
         self._database, self._connection, self._asked = database, connection, asked
-        whole = ["runs by id", asked.project, asked.filter, asked.experiments, asked.view, asked.order_by]
-        self._tokens = Tokens(database, whole)
+        self._tokens = tokens_of(database, asked)
         comparisons, order = parse_filter(asked.filter), parse_order(asked.order_by)
         key_ids = find_keys(database, connection, keys_of(comparisons) | keys_of(order))
         keys = known(order, key_ids)

@@ -15,6 +15,10 @@ SPANS_FILE = "traces.json"
 """The file of a trace that holds its spans."""
 
 
+INPUTS, OUTPUTS, KIND = "mlflow.spanInputs", "mlflow.spanOutputs", "mlflow.spanType"
+"""The attributes of a span that hold what went into it, what came out, and its kind."""
+
+
 class TraceState(StrEnum):
     UNKNOWN = "unknown"
     OK = "ok"
@@ -84,7 +88,8 @@ class NewTrace(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Trace(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of one request, but for its spans; those are in the file `traces.json` of `trace:<id>`."""
+    """What is known of one request, but for its spans: `spans` were sent one by one and are read with them; where that
+    is 0, they are in the file `traces.json` of `trace:<id>`."""
 
     id: str
     experiment_id: str
@@ -100,11 +105,67 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True):
     tags: dict[str, str] = {}
     metadata: dict[str, str] = {}
     assessments: tuple[Assessment, ...] = ()
+    spans: int = 0
 
     @property
     def name(self) -> str:
         """The name of its first span."""
         return self.tags.get(NAME_TAG, "")
+
+
+class SpanStatus(StrEnum):
+    UNSET = "unset"
+    OK = "ok"
+    ERROR = "error"
+
+
+class SpanEvent(msgspec.Struct, frozen=True):
+    """Something that happened at one moment of a span, such as an exception."""
+
+    name: str
+    at_ns: int
+    attributes: dict[str, Any] = {}
+
+
+class SpanLink(msgspec.Struct, frozen=True):
+    """A span of another trace that has to do with this one: ids in hex digits, 32 and 16."""
+
+    trace: str
+    span: str
+    attributes: dict[str, Any] = {}
+
+
+class Span(msgspec.Struct, frozen=True, kw_only=True):
+    """A part of a request. `trace` is `tr-` and 32 hex digits, `id` and `parent` are 16; times are Unix nanoseconds.
+
+    A span without a parent is the trace's root. One without an end is under way.
+    """
+
+    trace: str
+    id: str
+    name: str
+    started_ns: int
+    ended_ns: int | None = None
+    parent: str = ""
+    status: SpanStatus = SpanStatus.UNSET
+    message: str = ""
+    attributes: dict[str, Any] = {}
+    events: tuple[SpanEvent, ...] = ()
+    links: tuple[SpanLink, ...] = ()
+
+    @property
+    def kind(self) -> str:
+        """What it does, such as `LLM` or `TOOL`; empty where its maker does not say."""
+        found = self.attributes.get(KIND, "")
+        return found if isinstance(found, str) else ""
+
+
+class SpansKept(msgspec.Struct, frozen=True):
+    """How many spans are kept, how many are not, and why."""
+
+    kept: int
+    refused: int = 0
+    why: str = ""
 
 
 class TracePage(msgspec.Struct, frozen=True):

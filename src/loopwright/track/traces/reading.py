@@ -5,12 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, func, select
 
 from loopwright.core import NotFound
 from loopwright.track.owned_texts import read_texts
 from loopwright.track.traces.model import Assessment, AssessmentKind, Trace, TraceState
-from loopwright.track.traces.tables import trace_assessments, trace_metadata, trace_runs, trace_tags, traces
+from loopwright.track.traces.tables import (
+    trace_assessments,
+    trace_metadata,
+    trace_runs,
+    trace_spans,
+    trace_tags,
+    traces,
+)
 
 _CHUNK = 500
 
@@ -33,6 +40,7 @@ def load_traces(connection: Connection, rows: Sequence[Row[Any]]) -> list[Trace]
     ids = [row.id for row in rows]
     tags, metadata = read_texts(connection, trace_tags, ids), read_texts(connection, trace_metadata, ids)
     linked, assessments = _linked(connection, ids), _assessments(connection, ids)
+    spans = _spans(connection, ids)
     return [
         Trace(
             id=row.id,
@@ -49,6 +57,7 @@ def load_traces(connection: Connection, rows: Sequence[Row[Any]]) -> list[Trace]
             tags=tags.get(row.id, {}),
             metadata=metadata.get(row.id, {}),
             assessments=tuple(assessments.get(row.id, ())),
+            spans=spans.get(row.id, 0),
         )
         for row in rows
     ]
@@ -60,6 +69,14 @@ def _linked(connection: Connection, ids: Sequence[str]) -> dict[str, list[str]]:
         query = select(trace_runs).where(trace_runs.c.trace.in_(some)).order_by(trace_runs.c.run)
         for row in connection.execute(query):
             found.setdefault(row.trace, []).append(row.run)
+    return found
+
+
+def _spans(connection: Connection, ids: Sequence[str]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for some in _chunks(ids):
+        query = select(trace_spans.c.trace, func.count()).where(trace_spans.c.trace.in_(some))
+        found.update((id, count) for id, count in connection.execute(query.group_by(trace_spans.c.trace)))
     return found
 
 

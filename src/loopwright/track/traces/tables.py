@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Boolean, Column, Index, String, Table
+from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, String, Table
 
 from loopwright.store import Json, LongText, UtcTime, metadata, ordered
 from loopwright.track.owned_texts import texts_table
@@ -58,4 +58,21 @@ trace_assessments = Table(
     Column("created_at", UtcTime, nullable=False),
     Column("updated_at", UtcTime, nullable=False),
     Index("ix_trace_assessments_trace", "trace", "created_at"),
+)
+
+# What a span holds beside these columns is in `content`, whose bytes `size_bytes` counts.
+trace_spans = Table(
+    "trace_spans",
+    metadata,
+    Column("trace", String(64), primary_key=True),
+    Column("id", String(16), primary_key=True),
+    Column("parent", String(16), nullable=False),
+    Column("name", ordered(250), nullable=False),
+    Column("kind", ordered(64), nullable=False),
+    Column("status", ordered(16), nullable=False),
+    Column("started_ns", BigInteger, nullable=False),
+    Column("ended_ns", BigInteger),
+    Column("content", Json, nullable=False),
+    Column("size_bytes", Integer, nullable=False),
+    sqlite_with_rowid=False,
 )

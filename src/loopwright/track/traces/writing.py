@@ -12,7 +12,14 @@ from loopwright.core import Invalid
 from loopwright.track.files.model import OwnerKind, parse_owner
 from loopwright.track.files.tables import kept_files
 from loopwright.track.traces.model import NewTrace
-from loopwright.track.traces.tables import trace_assessments, trace_metadata, trace_runs, trace_tags, traces
+from loopwright.track.traces.tables import (
+    trace_assessments,
+    trace_metadata,
+    trace_runs,
+    trace_spans,
+    trace_tags,
+    traces,
+)
 from loopwright.track.values import MAX_TEXT, check_text
 
 _EPOCH, _LAST = datetime(1970, 1, 1, tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
@@ -60,6 +67,6 @@ def drop_traces(tx: Connection, ids: Sequence[str] | Select[Any]) -> int:
     chosen = select(traces.c.id).where(traces.c.id.in_(given))
     owners = select("trace:" + traces.c.id).where(traces.c.id.in_(given))
     tx.execute(kept_files.delete().where(kept_files.c.owner.in_(owners)))
-    for table in (trace_tags, trace_metadata, trace_runs, trace_assessments):
+    for table in (trace_tags, trace_metadata, trace_runs, trace_assessments, trace_spans):
         tx.execute(table.delete().where(table.c.trace.in_(chosen)))
     return tx.execute(traces.delete().where(traces.c.id.in_(given))).rowcount
