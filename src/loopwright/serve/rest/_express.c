@@ -50,11 +50,19 @@ typedef struct {
     int64_t started_ns;
 } Entry;
 
+typedef struct {
+    const char *start; /* text, behind which stands what the mark says; 0 behind the last */
+    Py_ssize_t size;
+    char mark;
+} Piece;
+
 struct LaneObject {
     PyObject_HEAD
     PyObject *wake;     /* is called when the first request of a turn is taken */
     PyObject *refusal;  /* the response to a request that there is no time for */
     PyObject *template; /* of a response's body */
+    Piece pieces[2 * MOST_TEXTS + 1]; /* of the template */
+    Py_ssize_t columns, text_size;
     Py_ssize_t width, most_rows;              /* values in a row; rows of a request */
     Py_ssize_t turn_requests;                 /* so many may wait, */
     int64_t turn_ns;                          /* or the first of them for so long; with both, more are refused */
@@ -344,6 +352,30 @@ static PyType_Spec connection_spec = {
 
 /* ------------------------------------------------------------------ lanes */
 
+/* Cut the template at its marks. */
+static int
+cut_template(LaneObject *self)
+{
+    const char *at = PyBytes_AS_STRING(self->template), *end = at + PyBytes_GET_SIZE(self->template);
+    const char *start = at;
+    Py_ssize_t count = 0;
+    self->columns = self->text_size = 0;
+    for (; at <= end; at++) {
+        char mark = at < end ? *at : 0;
+        if (at < end && mark != ROWS_MARK && mark != VALUES_MARK)
+            continue;
+        if (count > 2 * MOST_TEXTS || self->columns + (mark == VALUES_MARK) > MOST_TEXTS) {
+            PyErr_SetString(PyExc_ValueError, "the template has too many columns");
+            return -1;
+        }
+        self->pieces[count++] = (Piece){start, at - start, mark};
+        self->text_size += at - start;
+        self->columns += mark == VALUES_MARK;
+        start = at + 1;
+    }
+    return 0;
+}
+
 static int
 lane_init(LaneObject *self, PyObject *args, PyObject *named)
 {
@@ -361,6 +393,8 @@ lane_init(LaneObject *self, PyObject *args, PyObject *named)
     Py_XSETREF(self->template, Py_NewRef(template));
     Py_XSETREF(self->refusal, Py_NewRef(refusal));
     self->turn_ns = (int64_t)(turn_s * 1e9);
+    if (cut_template(self) < 0)
+        return -1;
     self->is_open = 1;
     return 0;
 }
@@ -497,59 +531,62 @@ next_values(Column *column, Py_ssize_t rows)
     return 0;
 }
 
+/* A number that is not negative, in digits, at the end of 20 bytes; where it begins. */
+static char *
+written(char *end, Py_ssize_t number)
+{
+    do
+        *--end = (char)('0' + number % 10);
+    while (number /= 10);
+    return end;
+}
+
 /* The response for some rows, whose values are the next ones of each column. */
 static PyObject *
-response_of(PyObject *template, Column *columns, Py_ssize_t count, Py_ssize_t rows)
+response_of(LaneObject *lane, Column *columns, Py_ssize_t rows)
 {
-    char head[128], number[24];
-    const char *at = PyBytes_AS_STRING(template), *end = at + PyBytes_GET_SIZE(template);
-    Py_ssize_t body = 0, column = 0;
-    int digits = snprintf(number, sizeof number, "%zd", rows), size;
+    static const char head[] = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: ";
+    char counted[20], length[20], *digits = written(counted + 20, rows), *size;
+    Py_ssize_t body = lane->text_size, column = 0;
     PyObject *response;
     char *out;
-    for (column = 0; column < count; column++)
+    for (column = 0; column < lane->columns; column++) {
         if (next_values(&columns[column], rows) < 0) {
             PyErr_SetString(PyExc_ValueError, "a column has too few values");
             return NULL;
         }
-    column = 0;
-    for (const char *sign = at; sign < end; sign++) {
-        if (*sign == ROWS_MARK)
-            body += digits;
-        else if (*sign == VALUES_MARK) {
-            if (column >= count) {
-                PyErr_SetString(PyExc_ValueError, "the template has more columns than there are");
-                return NULL;
-            }
-            body += columns[column++].size;
-        } else
-            body++;
+        body += columns[column].size;
     }
-    size = snprintf(head, sizeof head, "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %zd\r\n\r\n",
-                    body);
-    response = PyBytes_FromStringAndSize(NULL, size + body);
+    for (Piece *piece = lane->pieces; piece->mark; piece++)
+        if (piece->mark == ROWS_MARK)
+            body += counted + 20 - digits;
+    size = written(length + 20, body);
+    response = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)sizeof head - 1 + (length + 20 - size) + 4 + body);
     if (response == NULL)
         return NULL;
     out = PyBytes_AS_STRING(response);
-    memcpy(out, head, (size_t)size);
-    out += size;
+#define PUT(from, count) (memcpy(out, from, (size_t)(count)), out += (count))
+    PUT(head, sizeof head - 1);
+    PUT(size, length + 20 - size);
+    PUT("\r\n\r\n", 4);
     column = 0;
-    for (; at < end; at++) {
-        if (*at == ROWS_MARK) {
-            memcpy(out, number, (size_t)digits);
-            out += digits;
-        } else if (*at == VALUES_MARK) {
-            memcpy(out, columns[column].values, (size_t)columns[column].size);
-            out += columns[column++].size;
+    for (Piece *piece = lane->pieces;; piece++) {
+        PUT(piece->start, piece->size);
+        if (piece->mark == ROWS_MARK)
+            PUT(digits, counted + 20 - digits);
+        else if (piece->mark == VALUES_MARK) {
+            PUT(columns[column].values, columns[column].size);
+            column++;
         } else
-            *out++ = *at;
+            break;
     }
+#undef PUT
     return response;
 }
 
 /* Write a response to each connection: the given one, or that of its rows. Each is answered, whatever fails. */
 static void
-give_answers(TakenObject *self, PyObject *same, Column *columns, Py_ssize_t count, double now)
+give_answers(TakenObject *self, PyObject *same, Column *columns, double now)
 {
     Entry *entries = self->entries;
     Py_ssize_t entry_count = self->count;
@@ -558,7 +595,7 @@ give_answers(TakenObject *self, PyObject *same, Column *columns, Py_ssize_t coun
     for (Py_ssize_t at = 0; at < entry_count; at++) {
         ConnectionObject *connection = entries[at].connection;
         PyObject *response =
-            same != NULL ? Py_NewRef(same) : response_of(self->lane->template, columns, count, entries[at].rows);
+            same != NULL ? Py_NewRef(same) : response_of(self->lane, columns, entries[at].rows);
         if (response == NULL || write_to(connection, response) < 0)
             PyErr_WriteUnraisable((PyObject *)self);
         if (answered(connection, now) < 0)
@@ -579,8 +616,8 @@ taken_respond(TakenObject *self, PyObject *args)
     if (!PyArg_ParseTuple(args, "O!d", &PyTuple_Type, &texts, &now))
         return NULL;
     count = PyTuple_GET_SIZE(texts);
-    if (count > MOST_TEXTS) {
-        PyErr_SetString(PyExc_ValueError, "too many columns");
+    if (count != self->lane->columns) {
+        PyErr_Format(PyExc_ValueError, "%zd columns for a template of %zd", count, self->lane->columns);
         return NULL;
     }
     for (Py_ssize_t at = 0; at < count; at++) {
@@ -599,7 +636,7 @@ taken_respond(TakenObject *self, PyObject *args)
             return NULL;
         }
     }
-    give_answers(self, NULL, columns, count, now);
+    give_answers(self, NULL, columns, now);
     Py_RETURN_NONE;
 }
 
@@ -610,7 +647,7 @@ taken_refuse(TakenObject *self, PyObject *args)
     double now;
     if (!PyArg_ParseTuple(args, "Sd", &response, &now))
         return NULL;
-    give_answers(self, response, NULL, 0, now);
+    give_answers(self, response, NULL, now);
     Py_RETURN_NONE;
 }
 

@@ -1,23 +1,21 @@
 """What the workers of one address tell each other in shared memory: who lives, and how many connections each has.
 
 A page of a file that all of them map: a note costs a store into memory, and needs no lock since each worker writes its
-own line alone.
+own line alone, a number at a time and each number whole: a reader sees it as it was before or after, never between.
 """
 
 from __future__ import annotations
 
 import mmap
 import os
-import struct
 import time
 from pathlib import Path
 
 import msgspec
 
-_LINE = struct.Struct("<qqqq")  # pid, last beat (ns, monotonic), connections, model under way
 _LINE_BYTES = 64  # a cache line each, so that no two workers write to the same one
-_NUMBER = struct.Struct("<q")
-_BEAT_AT, _CONNECTIONS_AT, _RUNNING_AT = 8, 16, 24
+_LINE_NUMBERS = _LINE_BYTES // 8
+_PID, _BEAT, _CONNECTIONS, _RUNNING = range(4)
 
 
 class Line(msgspec.Struct, frozen=True):
@@ -58,32 +56,41 @@ class Board:
             self._page = mmap.mmap(descriptor, size)
         finally:
             os.close(descriptor)
+        # Not struct, which clears the place of a number before it writes it: a reader could meet a beat of 0, and take
+        # a worker that is well for one that hangs. An aligned number of a view is stored at once.
+        self._numbers = memoryview(self._page).cast("q")
 
     def read(self, place: int) -> Line:
         """One worker's line."""
-        return Line(*_LINE.unpack_from(self._page, place * _LINE_BYTES))
+        start = place * _LINE_NUMBERS
+        return Line(*self._numbers[start : start + 4])
 
     def take(self, place: int, pid: int) -> None:
         """Begin a line: this process has the place from now on."""
-        _LINE.pack_into(self._page, place * _LINE_BYTES, pid, time.monotonic_ns(), 0, 0)
+        self.note_connections(place, 0)
+        self.note_running(place, 0)
+        self.beat(place)
+        self._numbers[place * _LINE_NUMBERS + _PID] = pid
 
     def clear(self, place: int, pid: int) -> None:
         """Give a place up, if that process has it still."""
         if self.read(place).pid == pid:
-            _LINE.pack_into(self._page, place * _LINE_BYTES, 0, 0, 0, 0)
+            for which in (_PID, _BEAT, _CONNECTIONS, _RUNNING):
+                self._numbers[place * _LINE_NUMBERS + which] = 0
 
     def beat(self, place: int) -> None:
         """Note that the event loop has had a turn."""
-        _NUMBER.pack_into(self._page, place * _LINE_BYTES + _BEAT_AT, time.monotonic_ns())
+        self._numbers[place * _LINE_NUMBERS + _BEAT] = time.monotonic_ns()
 
     def note_connections(self, place: int, count: int) -> None:
         """Note how many connections the worker holds."""
-        _NUMBER.pack_into(self._page, place * _LINE_BYTES + _CONNECTIONS_AT, count)
+        self._numbers[place * _LINE_NUMBERS + _CONNECTIONS] = count
 
     def note_running(self, place: int, number: int) -> None:
         """Note which model runs on the event loop now; 0 when it is done."""
-        _NUMBER.pack_into(self._page, place * _LINE_BYTES + _RUNNING_AT, number)
+        self._numbers[place * _LINE_NUMBERS + _RUNNING] = number
 
     def close(self) -> None:
         """Let go of the page."""
+        self._numbers.release()
         self._page.close()

@@ -28,6 +28,7 @@ from loopwright.serve.workers.listening import listen, reserve
 from loopwright.serve.workers.member import BOARD, Membership
 from loopwright.serve.workers.peers import fold_gone, write_restarts
 from loopwright.serve.workers.running import Blame, forget_names, name_of
+from loopwright.serve.workers.silence import Silence
 
 _LOOK_S = 0.05
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 15.0
@@ -235,7 +236,7 @@ class _Place:
         self.ready = threading.Event()
         self.failure: LoopwrightError | None = None
         self.restarts = 0
-        self._replacing = threading.Lock()
+        self._replacing, self._silence = threading.Lock(), Silence(2 * _LOOK_S)
         self.thread = threading.Thread(target=self._keep, name=f"loopwright-worker-{number}", daemon=True)
 
     def replace(self) -> None:
@@ -311,10 +312,11 @@ class _Place:
         """Kill a process whose event loop has had no turn for long; what to tell of it."""
         line = self._workers.board.read(self._number)
         process = self.process
-        if process is None or line.pid != process.pid or line.silent_s < self._plan.hang_s:
+        silent_s = self._silence.look(line.pid, line.beat_ns, time.monotonic())
+        if process is None or line.pid != process.pid or silent_s < self._plan.hang_s:
             return ""
         process.kill()
-        return f"did nothing for {line.silent_s:.0f} s and was killed"
+        return f"did nothing for {silent_s:.0f} s and was killed"
 
 
 def _reserved(settings: ProcessSettings, listener: socket.socket) -> socket.socket | None:
