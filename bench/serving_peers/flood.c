@@ -5,13 +5,16 @@ An open loop: requests are due RATE times a second whatever the server does, and
 has been free for longest. A latency counts from the moment at which the request was due; those that found no free
 connection within a second are counted as unsent. REQUESTS holds whole HTTP requests, each behind its length (4 bytes,
 little-endian). Prints one JSON object: answers with 200, with 503, others, percentiles in milliseconds, and in which
-share of its turns something was due and no connection was free: then the server holds it up. */
+share of its turns something was due and no connection was free: then the server holds it up. What has no answer is
+told by its cause: another status, a connection that the server closed under a request, or silence: nothing within five
+seconds of the end. */
 
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <arpa/inet.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,7 +28,7 @@ share of its turns something was due and no connection was free: then the server
 #define BUCKETS 4000000 /* of a microsecond */
 
 struct connection {
-    int fd;
+    int fd, asked;
     uint64_t due_ns;
     size_t have;
     char answer[ANSWER];
@@ -34,7 +37,7 @@ struct connection {
 static struct connection *all;
 static int *idle, idle_first, idle_count, connections;
 static uint32_t *taken[2];
-static uint64_t counted[2], errors, unsent;
+static uint64_t counted[2], others, closed, unsent;
 
 static uint64_t now_ns(void) {
     struct timespec t;
@@ -48,6 +51,7 @@ static void fail(const char *what) {
 }
 
 static void free_again(int which) {
+    all[which].asked = 0;
     idle[(idle_first + idle_count++) % connections] = which;
 }
 
@@ -73,7 +77,7 @@ static size_t whole(const char *answer, size_t have) {
 static void count(struct connection *c, uint64_t now) {
     int status = atoi(c->answer + 9), kind = status == 503;
     if (status != 200 && status != 503) {
-        if (!errors++) fprintf(stderr, "%.*s\n", (int)(c->have < 300 ? c->have : 300), c->answer);
+        if (!others++) fprintf(stderr, "%.*s\n", (int)(c->have < 300 ? c->have : 300), c->answer);
         return;
     }
     uint64_t us = (now - c->due_ns) / 1000;
@@ -93,6 +97,7 @@ int main(int argc, char **argv) {
     int port = atoi(argv[1]);
     double rate = atof(argv[3]), seconds = atof(argv[4]);
     connections = atoi(argv[5]);
+    signal(SIGPIPE, SIG_IGN);
     char *bodies[4096];
     uint32_t lengths[4096];
     int kinds = 0;
@@ -137,8 +142,10 @@ int main(int argc, char **argv) {
             due++;
             c->due_ns = when;
             c->have = 0;
-            if (write(c->fd, bodies[kind], lengths[kind]) != (ssize_t)lengths[kind]) fail("write");
-            sent++;
+            c->asked = 1;
+            ssize_t put = write(c->fd, bodies[kind], lengths[kind]);
+            if (put != (ssize_t)lengths[kind] && errno != EPIPE && errno != ECONNRESET) fail("write");
+            sent++; /* on a connection that was just closed, too: that is seen when it is read */
         }
         int ready = epoll_wait(poller, events, 1024, rate > 500 ? 0 : 1);
         for (int n = 0; n < ready; n++) {
@@ -146,13 +153,14 @@ int main(int argc, char **argv) {
             struct connection *c = &all[which];
             ssize_t got = read(c->fd, c->answer + c->have, ANSWER - c->have);
             if (got < 0 && errno == EAGAIN) continue;
-            if (got <= 0) { /* a server may end a connection; the request has no answer */
-                errors++;
+            if (got <= 0) { /* a server may end a connection; a request that was under way has no answer */
+                int was_asked = c->asked;
+                closed += was_asked;
                 close(c->fd);
                 c->fd = open_one(port);
                 struct epoll_event event = {.events = EPOLLIN, .data.u32 = which};
                 epoll_ctl(poller, EPOLL_CTL_ADD, c->fd, &event);
-                free_again(which);
+                if (was_asked) free_again(which);
                 continue;
             }
             c->have += got;
@@ -162,11 +170,12 @@ int main(int argc, char **argv) {
             }
         }
     }
-    errors += connections - idle_count; /* no answer within five seconds of the end */
-    printf("{\"offered\": %.1f, \"sent\": %lu, \"accepted\": %lu, \"refused\": %lu, \"errors\": %lu, "
+    uint64_t silent = connections - idle_count;
+    printf("{\"offered\": %.1f, \"sent\": %lu, \"accepted\": %lu, \"refused\": %lu, \"others\": %lu, "
+           "\"closed\": %lu, \"silent\": %lu, "
            "\"accepted_p99_ms\": %.3f, \"refused_p50_ms\": %.3f, \"refused_p99_ms\": %.3f, \"unsent\": %lu, "
            "\"full\": %.3f}\n",
-           (sent + unsent) / seconds, sent, counted[0], counted[1], errors, percentile(0, 0.99), percentile(1, 0.5),
-           percentile(1, 0.99), unsent, (double)full / turns);
+           (sent + unsent) / seconds, sent, counted[0], counted[1], others, closed, silent, percentile(0, 0.99),
+           percentile(1, 0.5), percentile(1, 0.99), unsent, (double)full / turns);
     return 0;
 }

@@ -155,15 +155,18 @@ def build_flood(folder: Path) -> Path:
 class Flood(msgspec.Struct):
     """What an open-loop load saw: latencies in ms from the moment at which a request was due.
 
-    `unsent` requests found no free connection within a second; `full` is the share of the generator's turns in which
-    something was due and none was free.
+    `others` had another status than 200 and 503, `closed` lost their connection, `silent` had no answer five seconds
+    after the end. `unsent` requests found no free connection within a second; `full` is the share of the generator's
+    turns in which something was due and none was free.
     """
 
     offered: float
     sent: int
     accepted: int
     refused: int
-    errors: int
+    others: int
+    closed: int
+    silent: int
     accepted_p99_ms: float
     refused_p50_ms: float
     refused_p99_ms: float

@@ -190,9 +190,17 @@ def flood(program: Path, server: Running, same: Same, rate: float, seconds: int)
     if done.returncode:
         raise RuntimeError(f"the open-loop generator fails: {done.stderr[-300:]}")
     seen = msgspec.convert(json.loads(done.stdout), Flood)
-    if seen.errors:
-        raise RuntimeError(f"{seen.errors} of {seen.sent} requests had neither 200 nor 503: {done.stderr[:300]}")
+    if seen.others or seen.closed or seen.silent:
+        raise RuntimeError(f"of {seen.sent} requests {_lost(seen, server)}: {done.stderr[:300]}")
     return seen, memory
+
+
+def _lost(seen: Flood, server: Running) -> str:
+    """What became of those that had no answer, and what the server has told of itself meanwhile."""
+    told = f"{seen.others} had another status, {seen.closed} lost their connection, {seen.silent} were not answered"
+    lines = (server.folder / "server.log").read_text(errors="replace").splitlines()
+    of_workers = [line for line in lines if line.startswith("worker ")]
+    return f"{told}; the server says: {of_workers[-5:] or 'nothing'}"
 
 
 @contextlib.contextmanager
