@@ -362,7 +362,7 @@ def made_request(kind: str, number: int) -> tuple[bytes, int, float | None]:
 def test_answers_come_in_the_order_of_requests_however_they_arrive(
     tmp_path: Path, weighing: Bundle, plans: list[list[str]], data: st.DataObject
 ) -> None:
-    made = Plane(tmp_path, Limits(slice_requests=2))
+    made = Plane(tmp_path, Limits(gathered_requests=2))
     made.serve((CHAMPION, weighing))
     wanted = [[made_request(kind, number) for number, kind in enumerate(plan)] for plan in plans]
 

@@ -51,6 +51,7 @@ class Limits(msgspec.Struct, frozen=True):
             behind are refused before they are parsed, so that those before are answered in good time.
         slice_requests: how many requests to a model are answered before those that have come meanwhile are looked at,
             be it to refuse them.
+        gathered_requests: the same for requests that a front has gathered into one query, which cost less each.
     """
 
     queue_rows: int = 16_384
@@ -63,6 +64,7 @@ class Limits(msgspec.Struct, frozen=True):
     turn_s: float = 0.005
     turn_requests: int = 256
     slice_requests: int = 64
+    gathered_requests: int = 1_024
 
 
 Run = Callable[[LoadedVariant, list[Part]], None]

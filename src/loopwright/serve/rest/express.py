@@ -101,7 +101,7 @@ class Express:
         if shed := self.lane.take_shed():
             self._desk.count_turned_away(shed)
         limits = self._plane.limits
-        taken = self.lane.take(limits.slice_requests, limits.batch_rows)
+        taken = self.lane.take(limits.gathered_requests, limits.batch_rows)
         if self.lane.waiting:
             self._plane.expect(self._gather)
         self._submit(taken)
