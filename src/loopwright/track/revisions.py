@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 import msgspec
 from sqlalchemy import Connection, Select
 
-RUNS, PURGES, NAMES = "runs", "purges", "names"
-"""What is counted in `run_turns`: revisions, on SQLite; removals of runs; changes of experiments' names."""
+RUNS, PURGES = "runs", "purges"
+"""What is counted in `run_turns`: revisions, on SQLite; and removals of runs."""
 
 _COUNT = (
     "INSERT INTO run_turns (name, number) VALUES ('{name}', 1) "
@@ -37,7 +37,8 @@ _TOUCH = {
 _SINCE = {
     "sqlite": "SELECT name, number FROM run_turns",
     "postgresql": "SELECT name, number FROM run_turns "
-    "UNION ALL SELECT 'runs', txid_snapshot_xmin(txid_current_snapshot())",
+    "UNION ALL SELECT 'runs', txid_snapshot_xmin(txid_current_snapshot()) "
+    "UNION ALL SELECT 'end', txid_snapshot_xmax(txid_current_snapshot())",
 }
 _CHANGED = {
     "sqlite": "SELECT run_seq, revision FROM run_changes WHERE revision > ?",
@@ -50,11 +51,16 @@ _REVISIONS = {
 
 
 class Moment(NamedTuple):
-    """How far a snapshot sees: changes of runs, removals, changes of experiments' names."""
+    """How far a snapshot sees: it has every change of runs up to `runs`, and none from `end` on; and how many times
+    runs were removed."""
 
     runs: int
+    end: int
     purges: int
-    names: int
+
+    def sees_as(self, before: Moment) -> bool:
+        """Whether nothing can have changed since a moment before."""
+        return self.purges == before.purges and before.runs == before.end == self.end
 
 
 def touch(tx: Connection, seqs: Iterable[int]) -> None:
@@ -79,15 +85,11 @@ def note_purge(tx: Connection) -> None:
     _count(tx, PURGES)
 
 
-def note_name(tx: Connection) -> None:
-    """Tell that an experiment has another name."""
-    _count(tx, NAMES)
-
-
 def moment(connection: Connection) -> Moment:
     """How far this snapshot sees."""
     found: dict[str, int] = dict(connection.exec_driver_sql(_SINCE[connection.dialect.name]).fetchall())
-    return Moment(found.get(RUNS, 0), found.get(PURGES, 0), found.get(NAMES, 0))
+    runs = found.get(RUNS, 0)
+    return Moment(runs, found.get("end", runs), found.get(PURGES, 0))
 
 
 def changed_since(connection: Connection, before: Moment) -> dict[int, int]:
@@ -112,4 +114,4 @@ def _count(tx: Connection, name: str) -> int:
     return int(number)
 
 
-_COUNTS = {name: _COUNT.format(name=name) for name in (RUNS, PURGES, NAMES)}
+_COUNTS = {name: _COUNT.format(name=name) for name in (RUNS, PURGES)}

@@ -210,7 +210,7 @@ class HeldRuns:
         if now.purges != self.moment.purges or now.runs < self.moment.runs:
             self._drop()
             return False
-        if now != self.moment or self._database.dialect != "sqlite":
+        if not now.sees_as(self.moment):
             changed = self._unseen(changed_since(connection, self.moment))
             if len(changed) > max(_MOST_CHANGES, len(self.seqs) // 4):
                 self._drop()
