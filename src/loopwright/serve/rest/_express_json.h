@@ -1,9 +1,10 @@
 /* The one form of request that the express lane takes, read without an object for each value:
-
        {"inputs": [{"name": "...", "shape": [rows, width], "datatype": "FP32", "data": [1.5, ...]}]}
 
    Members may come in any order. Whatever else stands there (another member, an escape, a byte beyond ASCII, a value
    that is no number within float32) is left to the reader that takes everything, and says what is wrong. */
+
+#pragma once
 
 #include <float.h>
 #include <math.h>

@@ -1,0 +1,129 @@
+/* What the parts of the express lane know of each other. */
+
+#pragma once
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <structmember.h>
+#include <time.h>
+
+#include "_express_json.h"
+
+#define MOST_TEXTS 64
+#define MOST_BYTES (256 << 10) /* of a body: longer ones are better off elsewhere */
+#define MOST_HELD 16 /* pieces that a client may send behind requests in a lane, before it is read no more */
+#define ROWS_MARK 1   /* in a template: the number of rows */
+#define VALUES_MARK 2 /* in a template: the values of the next column */
+
+static PyObject *str_lane, *str_length, *str_write, *str_received, *str_released, *str_pause;
+static PyTypeObject *LaneType, *TakenType;
+
+static int64_t
+now_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+typedef struct LaneObject LaneObject;
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *transport; /* None once it is lost */
+    PyObject *waiting;   /* a deque: exchanges under way outside of the lane */
+    PyObject *known;     /* a dict: heads by their bytes */
+    PyObject *held;      /* bytes that came while the lane had requests before them; NULL if there are none */
+    LaneObject *lane;    /* which has requests of this connection; NULL if none has */
+    Py_ssize_t under_way;
+    char in_request, refused, last, closing;
+    double since;
+} ConnectionObject;
+
+typedef struct {
+    ConnectionObject *connection;
+    Py_ssize_t rows;
+    int64_t started_ns;
+} Entry;
+
+typedef struct {
+    const char *start; /* text, behind which stands what the mark says; 0 behind the last */
+    Py_ssize_t size;
+    char mark;
+} Piece;
+
+struct LaneObject {
+    PyObject_HEAD
+    PyObject *wake;     /* is called when the first request of a turn is taken */
+    PyObject *refusal;  /* the response to a request that there is no time for */
+    PyObject *template; /* of a response's body */
+    Piece pieces[2 * MOST_TEXTS + 1]; /* of the template */
+    Py_ssize_t columns, text_size;
+    Py_ssize_t width, most_rows;              /* values in a row; rows of a request */
+    Py_ssize_t turn_requests;                 /* so many may wait, */
+    int64_t turn_ns;                          /* or the first of them for so long; with both, more are refused */
+    Py_ssize_t count, room, filled, values_room;
+    Entry *entries;
+    double *values;
+    Py_ssize_t shed;
+    char is_open;
+};
+
+typedef struct {
+    PyObject_HEAD
+    LaneObject *lane;
+    Entry *entries;
+    Py_ssize_t count, rows;
+    PyObject *values; /* bytes: doubles, row by row */
+} TakenObject;
+
+static int
+write_to(ConnectionObject *connection, PyObject *response)
+{
+    PyObject *arguments[] = {connection->transport, response}, *done;
+    if (connection->transport == NULL || connection->transport == Py_None)
+        return 0;
+    done = PyObject_VectorcallMethod(str_write, arguments, 2, NULL);
+    if (done == NULL)
+        return -1;
+    Py_DECREF(done);
+    return 0;
+}
+
+/* A request of the connection is answered: what was held back until then has its turn. */
+static int
+answered(ConnectionObject *connection, double now)
+{
+    PyObject *done;
+    int is_open = connection->lane != NULL && connection->lane->is_open;
+    connection->since = now;
+    if (--connection->under_way > 0)
+        return 0;
+    Py_CLEAR(connection->lane);
+    if (is_open && connection->held == NULL)
+        return 0;
+    done = PyObject_CallMethodNoArgs((PyObject *)connection, str_released);
+    if (done == NULL)
+        return -1;
+    Py_DECREF(done);
+    return 0;
+}
+
+static int
+make_room(void **items, Py_ssize_t *room, Py_ssize_t wanted, size_t size)
+{
+    void *grown;
+    Py_ssize_t more = *room ? *room : 1024;
+    if (wanted <= *room)
+        return 0;
+    while (more < wanted)
+        more *= 2;
+    grown = PyMem_Realloc(*items, (size_t)more * size);
+    if (grown == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    *items = grown;
+    *room = more;
+    return 0;
+}
