@@ -20,9 +20,9 @@ VENV ?= $(if $(filter-out python3,$(notdir $(PYTHON))),.venv-$(notdir $(PYTHON))
 BIN := $(VENV)/bin
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
 
-# Tests share two cores with whatever else runs there; tests of one group stay on one worker.
+# Tests share two cores with whatever else runs there; those that share something stay on one worker (tests/sharing.py).
 WORKERS ?= 2
-PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope
 QUICK := not slow and not postgres and not redis and not s3 and not browser and not fault
 TESTS ?= tests
 # Two workers with two OpenMP threads each would wait for each other on two cores.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,7 +22,7 @@ from tests.examples import FEWER  # noqa: E402  (after the path is set)
 from loopwright.core import Clock, Location, Settings  # noqa: E402  (after the path is set)
 from loopwright.store import Stores, open_stores  # noqa: E402
 
-pytest_plugins = ["tests.servers", "tests.servers_postgres"]
+pytest_plugins = ["tests.sharing", "tests.servers", "tests.servers_postgres"]
 if importlib.util.find_spec("tests.servers_bytes") is not None:
     pytest_plugins.append("tests.servers_bytes")
 
@@ -37,6 +39,17 @@ def pytest_configure(config: pytest.Config) -> None:
     """A run without slow tests tries costly properties on fewer examples."""
     if "not slow" in config.option.markexpr:
         os.environ[FEWER] = "1"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, Any, Any]:
+    """What collecting loads stays to the end: the collector of garbage need not walk it, now or during the tests."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_unconfigure() -> None:

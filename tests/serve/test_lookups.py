@@ -43,7 +43,6 @@ from loopwright.serve.feedback import FeedbackIntake
 from loopwright.store import Cursor, JournalReader, online_place_of
 from loopwright.workspace import Workspace, open_workspace
 
-pytestmark = pytest.mark.xdist_group("lookups")
 NOW = datetime.now(UTC).replace(microsecond=0)
 HOUR = timedelta(hours=1)
 AIRPORTS = [f"A{number}" for number in range(20)]

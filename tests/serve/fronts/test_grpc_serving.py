@@ -13,7 +13,7 @@ import pytest
 from loopwright.serve import InferenceProcess
 from loopwright.serve.grpc.protos import messages
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("fronts")]
+pytestmark = pytest.mark.slow
 
 TYPES = messages("serving.proto")
 SERVICES = {"Predict": "PredictionService", "GetModelMetadata": "PredictionService", "GetModelStatus": "ModelService"}

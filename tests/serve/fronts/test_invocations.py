@@ -13,7 +13,7 @@ import polars as pl
 import pytest
 from tests.serve.fronts.conftest import probabilities
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("fronts")]
+pytestmark = pytest.mark.slow
 
 PLUS = {"x-amzn-sagemaker-custom-attributes": "endpoint=plus"}
 TRIPS = {"x-amzn-sagemaker-target-model": "trips"}

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("fronts")]
+pytestmark = pytest.mark.slow
 
 
 def test_rows_and_columns_are_answered_with_ids_and_who_answered(

@@ -11,7 +11,7 @@ from openapi_spec_validator import validate
 from loopwright.serve.rest.contract import Contract
 from loopwright.serve.rest.openapi import describe
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("fronts")]
+pytestmark = pytest.mark.slow
 
 
 def test_the_description_is_valid_and_names_what_is_served(web: httpx.Client) -> None:

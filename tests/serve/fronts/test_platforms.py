@@ -18,7 +18,7 @@ from loopwright.core import Invalid
 from loopwright.serve import ServedEndpoint, Variant
 from loopwright.serve.rest import Contract, contract_from
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("fronts")]
+pytestmark = pytest.mark.slow
 
 VERTEX = "/v1/projects/p/locations/l/endpoints"
 

@@ -24,7 +24,7 @@ from loopwright.models import Bundle, build_bundle
 from loopwright.serve import InferenceProcess, ServedEndpoint, Variant, read_predictions
 from loopwright.serve.arguments import ProcessSettings
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("fronts")]
+pytestmark = pytest.mark.slow
 
 SHAPE = (3, 12, 8)
 Rows = dict[str, np.ndarray[Any, Any]]

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from loopwright.serve import InferenceProcess
 from loopwright.serve.grpc.protos import messages
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("fronts")]
+pytestmark = pytest.mark.slow
 
 PATHS = [
     "/endpoints/trips/predict",

@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 from tests.serve.fronts.conftest import probabilities
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("fronts")]
+pytestmark = pytest.mark.slow
 
 
 def test_rows_and_columns_are_answered_as_the_original_model_does(

@@ -20,7 +20,7 @@ from tritonclient.utils import InferenceServerException
 from loopwright.serve import InferenceProcess
 from loopwright.serve.grpc.protos import messages
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("fronts")]
+pytestmark = pytest.mark.slow
 
 DATATYPES = {
     pl.Float64: ("FP64", np.float64),
