@@ -128,9 +128,21 @@ def test_an_archive_that_is_too_large_is_refused(tmp_path: Path) -> None:
         unpack(io.BytesIO(zipped({"a": os.urandom(600), "b": os.urandom(600)})), tmp_path, max_bytes=1000)
 
 
-@pytest.mark.parametrize("data", [b"", b"PK\x03\x04", zipped({"a": os.urandom(5000)})[:-400]])
+def with_a_place_before_its_beginning() -> bytes:
+    """The list of files says to lie one byte further on than it does, so the first file begins at -1."""
+    data = bytearray(zipped({"a": b"x" * 100}))
+    end = data.rindex(b"PK\x05\x06")
+    data[end + 16] += 1
+    return bytes(data)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"PK\x03\x04", zipped({"a": os.urandom(5000)})[:-400], with_a_place_before_its_beginning()],
+    ids=["empty", "begun", "cut", "shifted"],
+)
 def test_a_broken_archive_is_told_so(data: bytes, tmp_path: Path) -> None:
-    with pytest.raises(Corrupt, match="damaged, or no zip"):
+    with pytest.raises(Corrupt, match="is damaged"):
         unpack(io.BytesIO(data), tmp_path)
 
 
