@@ -70,11 +70,7 @@ def unpack(source: Path | BinaryIO, folder: Path, max_bytes: int = MAX_BYTES) ->
                     _copy(stream, target, info)
     except zipfile.BadZipFile as error:
         raise Corrupt(f"the archive is damaged, or no zip: {error}", next_step="fetch or export it again") from error
-    except (
-        zlib.error,
-        EOFError,
-        ValueError,
-    ) as error:  # ValueError: a place before its beginning, a name in no encoding
+    except (zlib.error, EOFError, ValueError) as error:  # the last: a place before the beginning, a name in no code
         raise Corrupt(f"a file in the archive is damaged: {error}", next_step="fetch or export it again") from error
     except NotImplementedError as error:
         raise Invalid(f"the archive is compressed in a way that is not read: {error}") from error
