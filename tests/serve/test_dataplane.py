@@ -324,6 +324,37 @@ def test_a_candidate_that_needs_a_new_input_refuses_only_rows_that_lack_it(
     assert all(a.outputs["value"] == [1.0] for a in answers if isinstance(a, Answer))
 
 
+def test_a_fault_in_one_turn_costs_nobody_else_an_answer_and_the_next_turn_comes(
+    make_plane: MakePlane, plus: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A front that raises, a run that cannot even begin, a reply that fails, shadows out of order: each is reported."""
+    made = make_plane()
+    endpoint = made.serve((variant("champion"), plus(1)), (variant("shadow", 2, shadow=True), plus(2)))
+
+    def broken(*_: Any) -> Any:
+        raise RuntimeError("a fault of ours")
+
+    async def work() -> None:
+        made.plane.expect(broken)
+        one = await asyncio.wait_for(ask(made, endpoint, [1.0]), 5)
+        assert isinstance(one, Answer)
+        assert one.outputs == {"value": [2.0]}
+        bad = Query("e", endpoint.intake.rows([("x", [1.0])]), broken)
+        made.plane.submit(bad, endpoint)
+        with monkeypatch.context() as patch:
+            patch.setattr(made.plane._shadows, "offer", broken)
+            two = await asyncio.wait_for(asyncio.gather(*(ask(made, endpoint, [2.0]) for _ in range(3))), 5)
+        assert [answer.outputs for answer in two if isinstance(answer, Answer)] == [{"value": [3.0]}] * 3
+        with monkeypatch.context() as patch:
+            patch.setattr("loopwright.serve.dataplane.Batch", broken)
+            assert isinstance(await asyncio.wait_for(ask(made, endpoint, [1.0]), 5), ModelFailed)
+        assert isinstance(await asyncio.wait_for(ask(made, endpoint, [4.0]), 5), Answer)
+
+    run(work())
+    assert made.metrics.queued_rows == 0
+    assert capsys.readouterr().err.count("RuntimeError: a fault of ours") == 6
+
+
 def test_an_unknown_endpoint_is_named_with_those_that_are_served(make_plane: MakePlane, plus: Any) -> None:
     made = make_plane()
     made.serve((variant("champion"), plus(1)))

@@ -236,13 +236,16 @@ class DataPlane:
         return lane
 
     def _lane(self, name: str, most_rows: int, batch_rows: int) -> Lane:
-        return Lane(name, lambda loaded, parts: self._answer(loaded, parts), self._settle, most_rows, batch_rows)
+        return Lane(name, self._answer_or_fail, self._settle, most_rows, batch_rows)
 
     def _flush(self) -> None:
         """Answer what has arrived; of very much the first, and the others in the next turns."""
         gatherers, self._gatherers = self._gatherers, []
         for gather in gatherers:
-            gather()
+            try:
+                gather()
+            except Exception as error:  # noqa: BLE001  (a fault of a front; without this turn nobody had another)
+                traceback.print_exception(error, file=sys.stderr)
         turn, self._turn = self._turn, {}
         self._scheduled = False
         if self._gatherers:
@@ -254,7 +257,7 @@ class DataPlane:
         for loaded, parts in turn.items():
             for batch in in_batches(parts[:most] if over else parts, self.limits.batch_rows):
                 if some := self._in_time(batch):
-                    self._answer(loaded, some)
+                    self._answer_or_fail(loaded, some)
                 finished.extend(settled(batch))
         if finished:
             self._finish(finished)
@@ -279,6 +282,14 @@ class DataPlane:
             if 0 < part.query.deadline_ns <= now_ns:
                 part.failure = _too_late()
         return [part for part in parts if part.failure is None]
+
+    def _answer_or_fail(self, loaded: LoadedVariant, parts: list[Part]) -> None:
+        """Run the model. Whatever goes wrong around it, those who wait are told, and the others have their turn."""
+        try:
+            self._answer(loaded, parts)
+        except Exception as error:  # noqa: BLE001  (reported in full, and told)
+            for part in parts:
+                part.failure = part.failure or _failure(error)
 
     def _answer(self, loaded: LoadedVariant, parts: list[Part]) -> None:
         """Run the model once on the rows of all parts; where that fails, on either half of the parts, and so on."""
@@ -344,9 +355,12 @@ class DataPlane:
                 query.reply(query.failure)
                 continue
             answer = Answer(query)
-            query.reply(answer)
-            if query.parts[0].endpoint.shadows:
-                self._shadows.offer(answer)
+            try:
+                query.reply(answer)
+                if query.parts[0].endpoint.shadows:
+                    self._shadows.offer(answer)
+            except Exception as error:  # noqa: BLE001  (others of this turn wait for their replies)
+                traceback.print_exception(error, file=sys.stderr)
         self.metrics.runs.answered()
 
     def _log_answers(self, queries: list[Query]) -> bool:

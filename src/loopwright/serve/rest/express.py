@@ -121,7 +121,7 @@ class Express:
         query.received_at_us = now_us - (now_ns - started[0]) // 1000
         try:
             self._plane.submit(query, self._endpoint)
-        except LoopwrightError as error:
+        except Exception as error:  # noqa: BLE001  (answered; else its connections would wait for ever)
             self._refuse(taken, error)
 
     def _ask_each(self, taken: Taken) -> None:
