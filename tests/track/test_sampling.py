@@ -65,7 +65,7 @@ def test_a_sample_is_taken_from_all_points(
     span: tuple[int, int],
 ) -> None:
     sizes = {"metrics.BLOCK_FROM": 3, "blocks.BLOCK_POINTS": 16, "compaction.BLOCK_POINTS": 16, "compaction._SMALL": 8}
-    for name, size in {**sizes, "sampling._BLOCKS_AT_ONCE": 2, "sampling._RUNS_AT_ONCE": 1}.items():
+    for name, size in {**sizes, "sampling._BLOCKS_AT_ONCE": 2, "together._RUNS_AT_ONCE": 1}.items():
         monkeypatch.setattr(f"loopwright.track.{name}", size)
     run, bare = runs.start().id, runs.start().id
     for number, batch in enumerate([*batches, single]):

@@ -11,12 +11,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import func, select
 from tests.track.points import Point, columns, points_of
+from tests.track.test_plans import statements
 
 from loopwright.core import Conflict, Invalid, NotFound, Scope
 from loopwright.store import Stores
 from loopwright.track import Delivery, MetricPoint, RunService, deliver, tables
 from loopwright.track.keys import intern_keys
 from loopwright.track.values import from_bits, from_micros, to_bits
+
+AT = datetime(2026, 1, 1, tzinfo=UTC)
 
 KEYS = ("loss", "auc", "lr")
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -208,6 +211,21 @@ def test_histories_of_many_runs_come_in_their_order(runs: RunService) -> None:
     assert [item.floats() for item in found] == [[1.0, 1.0], [], [0.0, 0.0]]
     with pytest.raises(NotFound, match="there is no run"):
         runs.histories([ids[0], "0" * 32], "m")
+
+
+def test_histories_are_those_of_each_run_by_as_many_questions_for_few_runs_as_for_more(runs: RunService) -> None:
+    ids = [runs.start().id for _ in range(9)]
+    for number, run in enumerate(ids):
+        runs.log_batch(run, [MetricPoint("m", number + step / 7, step, AT) for step in range(number * 200)])  # packed
+        runs.log_batch(run, [MetricPoint(f"k{key}", 1.0, 150, AT) for key in range(200)])
+        runs.log_batch(run, [MetricPoint(f"k{key}", 2.0, 151, AT) for key in range(200)] + [MetricPoint("m", 9, 5, AT)])
+        runs.log_metrics(run, {"m": float(number)}, 160, AT)  # a row of the tail
+    for span in ((None, None), (100, 170), (5, 5)):
+        assert runs.histories([*ids, f"run:{ids[0]}"], "m", *span) == [
+            runs.history(run, "m", *span) for run in [*ids, ids[0]]
+        ]
+    few, more = (statements(runs.stores, lambda some=some: runs.histories(some, "m")) for some in (ids[:2], ids))
+    assert len(few) == len(more)
 
 
 def test_a_batch_stores_all_that_it_holds_or_nothing(runs: RunService) -> None:

@@ -24,8 +24,9 @@ from loopwright.track.histories import (
 )
 from loopwright.track.metrics import prepare
 from loopwright.track.model import Curve, MetricHistory, MetricPoint, Value
-from loopwright.track.reading import any_run
+from loopwright.track.reading import any_run, any_runs
 from loopwright.track.sampling import read_samples
+from loopwright.track.together import read_wholes
 from loopwright.track.values import to_micros
 
 _MAX_RUNS = 1_000
@@ -134,8 +135,9 @@ class RunMetrics:
         _bound("runs", runs, _MAX_RUNS)
         lowest, highest = _range(first_step, last_step)
         with self.stores.db.read() as connection:
-            rows = [any_run(connection, self.scope.project, run) for run in runs]
-            return [self._whole(connection, row, key, lowest, highest) for row in rows]
+            rows = any_runs(connection, self.scope.project, runs)
+            found = read_wholes(self.stores.db, connection, [row.seq for row in rows], key, (lowest, highest))
+            return [history_of(row.id, key, found.get(row.seq, _NO_POINTS)) for row in rows]
 
     def samples(
         self, runs: list[str], key: str, most: int, first_step: int | None = None, last_step: int | None = None
@@ -149,7 +151,7 @@ class RunMetrics:
         """
         _bound("runs", runs, _MAX_RUNS)
         with self.stores.db.read() as connection:
-            rows = [any_run(connection, self.scope.project, run) for run in runs]
+            rows = any_runs(connection, self.scope.project, runs)
             numbers, span = [row.seq for row in rows], _range(first_step, last_step)
             found = read_samples(self.stores.db, connection, numbers, key, most, span)
         return [history_of(row.id, key, found.get(row.seq, _NO_POINTS)) for row in rows]

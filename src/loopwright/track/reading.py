@@ -73,6 +73,18 @@ def any_run(connection: Connection, project: str, run_id: str) -> Row[Any]:
     return row
 
 
+def any_runs(connection: Connection, project: str, ids: Sequence[str]) -> list[Row[Any]]:
+    """The rows of runs of this project, deleted or not, in the order of their ids, each as `any_run` takes it.
+
+    Raises:
+        NotFound, Conflict: as `any_run`.
+    """
+    found: dict[str, Row[Any]] = {}
+    for some in _chunks(list(dict.fromkeys(id.removeprefix("run:") for id in ids))):
+        found.update({row.id: row for row in connection.execute(_RUNS, {"ids": some, "project": project})})
+    return [found.get(id.removeprefix("run:")) or any_run(connection, project, id) for id in ids]
+
+
 def _find(connection: Connection, project: str, run_id: str) -> Row[Any] | None:
     wanted = {"id": run_id.removeprefix("run:"), "project": project}
     return connection.execute(_RUN, wanted).one_or_none()
@@ -97,6 +109,9 @@ def _the_one(table: Table, name: str) -> Select[Any]:
 
 # Made once: to make a statement costs more than to run it.
 _RUN, _EXPERIMENT, _NAMED = _the_one(runs, "id"), _the_one(experiments, "id"), _the_one(experiments, "name")
+_RUNS = select(runs).where(
+    runs.c.id.in_(bindparam("ids", expanding=True)), unindexed(runs.c.project) == bindparam("project")
+)
 _NAMES = select(experiments.c.id, experiments.c.name).where(experiments.c.id.in_(bindparam("ids", expanding=True)))
 _TITLE = {
     "sqlite": "SELECT id, name FROM experiments WHERE id = ?",

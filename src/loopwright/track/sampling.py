@@ -6,22 +6,18 @@ are read one by one, and only the sampled points of them are kept; whatever over
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
-import msgspec
 import numpy as np
-from sqlalchemy import Connection, bindparam, select
+from sqlalchemy import Connection
 
 from loopwright.store import Database
-from loopwright.track.columns import Columns, Ints, from_rows, joined, together
+from loopwright.track.columns import Columns, Ints, joined, together
 from loopwright.track.compaction import Extent
-from loopwright.track.frames import Frame
 from loopwright.track.histories import clipped, read_blocks
-from loopwright.track.keys import ByNumbers, find_keys
-from loopwright.track.tables import run_blocks, run_frames, run_points, run_series
+from loopwright.track.together import Stored, find_stored
 
 _BLOCKS_AT_ONCE = 64
-_RUNS_AT_ONCE = 16
 
 
 def read_samples(
@@ -29,69 +25,11 @@ def read_samples(
 ) -> dict[int, Columns]:
     """At most so many points of a metric in each run that has it, by the run's number: between two steps, both
     included, in order. Where there is room for only one, the last one is taken."""
-    key_id = find_keys(database, connection, [key]).get(key)
-    found: dict[int, Columns] = {}
-    if key_id is None:
-        return found
-    for start in range(0, len(runs), _RUNS_AT_ONCE):
-        for stored in _stored(connection, runs[start : start + _RUNS_AT_ONCE], key_id, span):
-            found[stored.run] = _sample(connection, stored, most, span)
-    return found
+    stored = find_stored(database, connection, runs, key, span)
+    return {item.run: _sample(connection, item, most, span) for some in stored for item in some}
 
 
-class _Stored(msgspec.Struct, frozen=True, eq=False):
-    """Where the points of a metric of a run are: blocks, in the order of their first steps, and loose points."""
-
-    run: int
-    blocks: list[Extent]
-    loose: Columns
-
-
-def _stored(connection: Connection, runs: Sequence[int], key_id: int, span: tuple[int, int]) -> Iterator[_Stored]:
-    within = {"lowest": span[0], "highest": span[1]}
-    series = dict(_SERIES.rows(connection, runs, key_id=key_id))
-    blocks: dict[int, list[Extent]] = {}
-    for number, *extent in _EXTENTS.rows(connection, series.values(), **within):
-        blocks.setdefault(number, []).append(Extent(*extent))
-    tails: dict[int, list[list[int]]] = {}
-    for number, *point in _TAILS.rows(connection, series.values(), **within):
-        tails.setdefault(number, []).append(point)
-    framed = _framed(connection, list(series), key_id)
-    for run, number in series.items():
-        loose = joined([from_rows(tails.get(number, [])), *framed.get(run, [])])
-        ordered = sorted(blocks.get(number, []), key=lambda block: (block.first_step, block.last_step, block.id))
-        yield _Stored(run, ordered, clipped(loose, *span))
-
-
-def _framed(connection: Connection, runs: Sequence[int], key_id: int) -> Mapping[int, list[Columns]]:
-    found: dict[int, list[Columns]] = {}
-    for run, data in _FRAMES.rows(connection, runs):
-        part = Frame(data).of(key_id)
-        if part is not None:
-            found.setdefault(run, []).append(part)
-    return found
-
-
-_SERIES = ByNumbers(
-    select(run_series.c.run_seq, run_series.c.id).where(run_series.c.key_id == bindparam("key_id")),
-    run_series.c.run_seq,
-)
-_EXTENTS = ByNumbers(
-    select(
-        run_blocks.c.series_id, run_blocks.c.id, run_blocks.c.first_step, run_blocks.c.last_step, run_blocks.c.count
-    ).where(run_blocks.c.last_step >= bindparam("lowest"), run_blocks.c.first_step <= bindparam("highest")),
-    run_blocks.c.series_id,
-)
-_TAILS = ByNumbers(
-    select(run_points.c.series_id, run_points.c.step, run_points.c.at, run_points.c.bits).where(
-        run_points.c.step >= bindparam("lowest"), run_points.c.step <= bindparam("highest")
-    ),
-    run_points.c.series_id,
-)
-_FRAMES = ByNumbers(select(run_frames.c.run_seq, run_frames.c.points), run_frames.c.run_seq)
-
-
-def _sample(connection: Connection, stored: _Stored, most: int, span: tuple[int, int]) -> Columns:
+def _sample(connection: Connection, stored: Stored, most: int, span: tuple[int, int]) -> Columns:
     apart = _standing_apart(stored.blocks, stored.loose, *span)
     mixed = [block.id for block in stored.blocks if block not in apart]
     loose = stored.loose
