@@ -85,16 +85,23 @@ if TYPE_CHECKING:
     from loopwright.track.spool.spools import Spool
     from loopwright.track.spool.sweeping import deliver_dead, left_behind
     from loopwright.track.traces.model import (
+        SPANS_FILE,
         Assessment,
         AssessmentChange,
         AssessmentKind,
         NewAssessment,
         NewTrace,
+        Span,
+        SpanEvent,
+        SpanLink,
+        SpansKept,
+        SpanStatus,
         Trace,
         TracePage,
         TraceState,
     )
     from loopwright.track.traces.service import RequestTraceService
+    from loopwright.track.traces.spans import is_tag
     from loopwright.track.vocabulary import KeysInUse
 
 _HOMES = {
@@ -169,21 +176,29 @@ _HOMES = {
     "spool.spools": ("Spool",),
     "spool.sweeping": ("deliver_dead", "left_behind"),
     "traces.model": (
+        "SPANS_FILE",
         "Assessment",
         "AssessmentChange",
         "AssessmentKind",
         "NewAssessment",
         "NewTrace",
+        "Span",
+        "SpanEvent",
+        "SpanLink",
+        "SpansKept",
+        "SpanStatus",
         "Trace",
         "TracePage",
         "TraceState",
     ),
     "traces.service": ("RequestTraceService",),
+    "traces.spans": ("is_tag",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "AUTOLOG",
+    "SPANS_FILE",
     "About",
     "ActiveRun",
     "AdoptedExperiment",
@@ -249,6 +264,11 @@ __all__ = [
     "RunPage",
     "RunService",
     "RunStatus",
+    "Span",
+    "SpanEvent",
+    "SpanLink",
+    "SpanStatus",
+    "SpansKept",
     "Spool",
     "SpoolBatch",
     "SpoolTarget",
@@ -271,6 +291,7 @@ __all__ = [
     "deliver",
     "deliver_dead",
     "files_to_keep",
+    "is_tag",
     "keep_file",
     "left_behind",
     "mixed",

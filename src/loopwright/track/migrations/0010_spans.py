@@ -15,7 +15,7 @@ depends_on = None
 
 
 def ordered(length: int) -> String:
-    return String(length).with_variant(postgresql.VARCHAR(length, collation="C"), "postgresql")  # type: ignore[return-value]  # a variant is a String
+    return String(length).with_variant(postgresql.VARCHAR(length, collation="C"), "postgresql")
 
 
 def upgrade() -> None:

@@ -19,6 +19,10 @@ INPUTS, OUTPUTS, KIND = "mlflow.spanInputs", "mlflow.spanOutputs", "mlflow.spanT
 """The attributes of a span that hold what went into it, what came out, and its kind."""
 
 
+TAG_PREFIX = "mlflow.traceTag."
+"""What an attribute of a root begins with that is a tag of its trace."""
+
+
 class TraceState(StrEnum):
     UNKNOWN = "unknown"
     OK = "ok"

@@ -17,6 +17,7 @@ from loopwright.track.traces.held import refuse_held
 from loopwright.track.traces.model import NewTrace, Trace, TracePage
 from loopwright.track.traces.reading import load_traces, the_trace
 from loopwright.track.traces.searching import places, search_traces
+from loopwright.track.traces.spans import Spanning
 from loopwright.track.traces.tables import trace_metadata, trace_runs, trace_tags, traces
 from loopwright.track.traces.writing import drop_traces, trace_row
 
@@ -24,8 +25,8 @@ _MAX_AT_ONCE = 1000
 _MAX_LINKS = 100
 
 
-class RequestTraceService(Assessing):
-    """Traces of one project, and what is thought of them."""
+class RequestTraceService(Assessing, Spanning):
+    """Traces of one project, their spans, and what is thought of them."""
 
     def __init__(self, stores: Stores, scope: Scope) -> None:
         self.stores, self.scope = stores, scope

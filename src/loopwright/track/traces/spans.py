@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select, update
 
 from loopwright.core import Conflict, Invalid, Scope, operation
 from loopwright.store import Stores
@@ -20,6 +20,7 @@ from loopwright.track.traces.model import (
     INPUTS,
     NAME_TAG,
     OUTPUTS,
+    TAG_PREFIX,
     NewTrace,
     Span,
     SpansKept,
@@ -29,7 +30,7 @@ from loopwright.track.traces.model import (
 from loopwright.track.traces.reading import the_trace
 from loopwright.track.traces.tables import trace_runs, trace_spans, trace_tags, traces
 from loopwright.track.traces.writing import trace_row
-from loopwright.track.values import check_text
+from loopwright.track.values import check_key, check_text
 
 MAX_SPANS = 10_000
 """Spans of one call, and spans of one trace."""
@@ -37,7 +38,7 @@ MAX_SPANS = 10_000
 _MAX_SPAN_BYTES = 4 << 20
 _MAX_TRACE_BYTES = 64 << 20
 _MAX_PREVIEW = 1000
-_TRACE, _SPAN = re.compile(r"tr-[0-9a-f]{32}"), re.compile(r"(?!0{16})[0-9a-f]{16}")
+_TRACE, _SPAN = re.compile(r"tr-[0-9a-f]{32}"), re.compile(r"[0-9a-f]{16}")
 _OPEN = (str(TraceState.RUNNING), str(TraceState.UNKNOWN))
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST_NS = 253_402_300_799_999_999_999
@@ -84,19 +85,21 @@ class Spanning:
             for id in ids:
                 self.stores.db.lock(tx, f"trace {id}")
             held = self._held(tx, ids)
-            fitting = fit(rows, _used(tx, ids, rows))
+            if again := [{"t": trace, "s": span} for trace, span in rows if trace in held]:
+                mine = (_columns.trace == bindparam("t"), _columns.id == bindparam("s"))
+                tx.execute(delete(trace_spans).where(*mine), again)
+            fitting = fit(rows, _used(tx, sorted(held)))
             groups: dict[str, list[Span]] = {}
             for key in fitting:
                 groups.setdefault(key[0], []).append(last[key])
             self._tell(tx, place, groups, held)
             _tag(self.stores, tx, groups, tags or {})
             if run and groups:
-                link = [{"trace": id, "run": any_run(tx, self.scope.project, run).id} for id in groups]
+                linked = any_run(tx, self.scope.project, run).id
+                link = [{"trace": id, "run": linked} for id in groups]
                 tx.execute(self.stores.db.upsert(trace_runs, {}, ["trace", "run"], ["run"]), link)
             if fitting:
-                changed = [name for name in _columns.keys() if name not in ("trace", "id")]
-                kept = [rows[key] for key in fitting]
-                tx.execute(self.stores.db.upsert(trace_spans, {}, ["trace", "id"], changed), kept)
+                tx.execute(insert(trace_spans), [rows[key] for key in fitting])
         refused = len(rows) - len(fitting)
         why = f"a trace holds up to {MAX_SPANS:,} spans and 64 MiB, a span up to 4 MiB" if refused else ""
         return SpansKept(len(fitting), refused, why)
@@ -142,10 +145,10 @@ def span_row(span: Span) -> dict[str, Any]:
     Raises:
         Invalid: an id or a time is malformed.
     """
-    if not _TRACE.fullmatch(span.trace) or set(span.trace[3:]) == {"0"}:
-        raise Invalid(f"{span.trace[:80]!r} is no id of a trace", next_step="it is 'tr-' and 32 hex digits, not all 0")
+    if not _TRACE.fullmatch(span.trace):
+        raise Invalid(f"{span.trace[:80]!r} is no id of a trace", next_step="it is 'tr-' and 32 hex digits")
     if not _SPAN.fullmatch(span.id) or (span.parent and not _SPAN.fullmatch(span.parent)):
-        raise Invalid(f"{span.id[:40]!r} or its parent is no id of a span", next_step="it is 16 hex digits, not all 0")
+        raise Invalid(f"{span.id[:40]!r} or its parent is no id of a span", next_step="it is 16 hex digits")
     for at in (span.started_ns, span.ended_ns or 0, *(event.at_ns for event in span.events)):
         if not 0 <= at < min(_LAST_NS, 1 << 63):
             raise Invalid(f"a span cannot begin or end at {at}", next_step="give Unix nanoseconds")
@@ -233,29 +236,38 @@ def _preview(root: Span | None, attribute: str) -> str:
     return text.replace("\0", "")[:_MAX_PREVIEW]
 
 
+def is_tag(key: str, text: str) -> bool:
+    """Whether a text can be a tag under this key."""
+    try:
+        check_text("tag", check_key("tag", key), text)
+    except Invalid:
+        return False
+    return True
+
+
 def _tag(stores: Stores, tx: Connection, groups: Mapping[str, Sequence[Span]], tags: Mapping[str, str]) -> None:
-    """Tag each trace with what it is given and with its root's name, where it has no such tag."""
+    """Tag each trace with what it is given and with what its root says, where it has no such tag."""
     there = read_texts(tx, trace_tags, list(groups))
     for id, spans in groups.items():
-        root = next((span for span in spans if not span.parent), None)
-        wanted = dict(tags) | ({NAME_TAG: root.name} if root is not None and root.name else {})
+        wanted = {**tags, **_tags_of(next((span for span in spans if not span.parent), None))}
         known = there.get(id, {})
         write_texts(stores.db, tx, trace_tags, id, "tag", {key: wanted[key] for key in wanted if key not in known})
 
 
-def _used(tx: Connection, ids: Sequence[str], rows: Mapping[tuple[str, str], object]) -> dict[str, tuple[int, int]]:
-    """What these traces hold beside the spans that are sent now."""
+def _tags_of(root: Span | None) -> dict[str, str]:
+    if root is None:
+        return {}
+    given = {key[len(TAG_PREFIX) :]: value for key, value in root.attributes.items() if key.startswith(TAG_PREFIX)}
+    found = {NAME_TAG: root.name, **{key: value for key, value in given.items() if isinstance(value, str)}}
+    return {key: text for key, text in found.items() if text and is_tag(key, text)}
+
+
+def _used(tx: Connection, ids: Sequence[str]) -> dict[str, tuple[int, int]]:
+    """How many spans, and bytes of them, these traces hold."""
     found: dict[str, tuple[int, int]] = {}
     for some in _chunks(ids):
         query = select(_columns.trace, func.count(), func.sum(_columns.size_bytes)).where(_columns.trace.in_(some))
         found.update((id, (count, int(size))) for id, count, size in tx.execute(query.group_by(_columns.trace)))
-    if found:
-        sent = sorted(span for trace, span in rows if trace in found)
-        for some in _chunks(sent):
-            query = select(_columns.trace, _columns.id, _columns.size_bytes)
-            for trace, id, size in tx.execute(query.where(_columns.trace.in_(list(found)[:CHUNK]), _columns.id.in_(some))):
-                if (trace, id) in rows:
-                    found[trace] = (found[trace][0] - 1, found[trace][1] - size)
     return found
 
 

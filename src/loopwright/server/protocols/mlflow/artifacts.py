@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
+from blake3 import blake3
 from starlette.responses import Response
 
 from loopwright.core import Conflict, Invalid, NotFound, Ref
@@ -14,8 +16,10 @@ from loopwright.server.protocols.mlflow.endpoint import Endpoint, Rooms, ask
 from loopwright.server.protocols.mlflow.errors import Unsupported, mlflow_error
 from loopwright.server.protocols.mlflow.places import Place, place_of, safe, the_place
 from loopwright.server.protocols.mlflow.records import Item, run_info
+from loopwright.server.protocols.mlflow.span_items import spans_file
 from loopwright.server.route import Call, Family, RouteSpec
 from loopwright.server.transfer import ANY_TYPE, Outgoing, Transfers, send
+from loopwright.track import SPANS_FILE
 
 if TYPE_CHECKING:
     from loopwright.track import Entry
@@ -116,10 +120,29 @@ def _find(rooms: Rooms, place: Place) -> Outgoing:
     try:
         file, stream = rooms.artifacts.open(place.owner, place.path)
     except NotFound:
+        if place.owner.startswith("trace:") and place.path == SPANS_FILE:
+            return _spans(rooms, place.owner.partition(":")[2])
         if rooms.artifacts.list(place.owner, place.path):
             raise Invalid(f"Artifact path refers to a directory, not a file: '{place.path}'") from None
         raise
     return Outgoing(name, file.digest, file.size_bytes, stream)
+
+
+def _spans(rooms: Rooms, trace: str) -> Outgoing:
+    """The file of spans that came one by one, for clients that read no others."""
+    found = rooms.traces.spans(trace)
+    if not found:
+        raise NotFound(f"the trace {trace} has no spans yet", next_step="wait until its client has sent them")
+    data = spans_file(found)
+    return Outgoing(SPANS_FILE, blake3(data).hexdigest(), len(data), io.BytesIO(data))
+
+
+async def download_of_trace(call: Call) -> Response:
+    """The spans of a trace, as pages ask for them."""
+    trace, path = (call.request.query_params.get(name, "") for name in ("request_id", "path"))
+    if not trace:
+        raise Invalid('Request must include the "request_id" query parameter.')
+    return await send_place(call, Place(f"attachments/{safe(path)}" if path else SPANS_FILE, owner=f"trace:{trace}"))
 
 
 async def download(call: Call) -> Response:
@@ -219,6 +242,7 @@ def file_routes(prefix: str, transfers: Transfers) -> list[RouteSpec]:
         "/get-artifact": download_of_run,
         f"{API}/get-artifact": download_of_run,
         model_file: download_of_model,
+        f"{API}/get-trace-artifact": download_of_trace,
     }
     versions = ("/model-versions/get-artifact", f"{API}/model-versions/get-artifact")
     return [

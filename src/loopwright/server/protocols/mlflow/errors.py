@@ -40,6 +40,12 @@ class Unsupported(Invalid):
     code, http_status = "not_implemented", 501
 
 
+class Unprocessable(Invalid):
+    """A request that can be read, of which a part cannot be taken."""
+
+    code, http_status = "unprocessable", 422
+
+
 _CODES: tuple[tuple[type[LoopwrightError], str, int], ...] = (
     (AlreadyExists, "RESOURCE_ALREADY_EXISTS", 400),
     (Unsupported, "NOT_IMPLEMENTED", 501),
@@ -47,6 +53,7 @@ _CODES: tuple[tuple[type[LoopwrightError], str, int], ...] = (
     (WrongMethod, "BAD_REQUEST", 405),
     (WrongType, "BAD_REQUEST", 415),
     (BodyTooLarge, "BAD_REQUEST", 413),
+    (Unprocessable, "INVALID_PARAMETER_VALUE", 422),
     (Invalid, "INVALID_PARAMETER_VALUE", 400),
     (Unauthorized, "UNAUTHENTICATED", 401),
     (Forbidden, "PERMISSION_DENIED", 403),

@@ -28,6 +28,7 @@ from loopwright.server.protocols.mlflow import (
 from loopwright.server.protocols.mlflow.endpoint import Endpoint
 from loopwright.server.protocols.mlflow.errors import mlflow_error
 from loopwright.server.protocols.mlflow.explaining import explained
+from loopwright.server.protocols.mlflow.otlp import otlp_route
 from loopwright.server.protocols.mlflow.turns import Intake
 from loopwright.server.route import JSON, Call, Family, Realm, RouteSpec
 from loopwright.server.transfer import Transfers
@@ -66,7 +67,9 @@ def mlflow_routes(intake: Intake) -> list[RouteSpec]:
     transfers = Transfers()
     files = [artifacts.file_routes(prefix, transfers) for prefix in PREFIXES]
     parts = [multipart.part_route(prefix, transfers) for prefix in PREFIXES]
-    return [*routes_of(endpoints), *chain(*files), *parts]
+    spans = [otlp_route(prefix) for prefix in PREFIXES]
+    health = _route(PREFIXES[1], system.HEALTH)
+    return [*routes_of(endpoints), health, *chain(*files), *parts, *spans]
 
 
 def _route(prefix: str, endpoint: Endpoint) -> RouteSpec:

@@ -10,8 +10,9 @@ from loopwright.server.protocols.mlflow import wire
 from loopwright.server.protocols.mlflow.endpoint import Endpoint
 from loopwright.server.route import Call
 
-PROTOCOL_VERSION = "3.3.2"
-"""The version of MLflow that this server passes for: from 3.4 on, clients send spans to `/v1/traces`."""
+PROTOCOL_VERSION = "3.6.0"
+"""The version of MLflow that this server passes for: from 3.4 on, clients send spans to `/v1/traces`, from 3.6 on they
+read them with the traces."""
 
 
 class ServerInfo(wire.Request, frozen=True):
@@ -32,10 +33,18 @@ async def version(_call: Call, _request: wire.Nothing) -> Response:
     return PlainTextResponse(PROTOCOL_VERSION)
 
 
+async def health(_call: Call, _request: wire.Nothing) -> Response:
+    """That the server answers, as plain text."""
+    return PlainTextResponse("OK")
+
+
 async def server_info(_call: Call, _request: wire.Nothing) -> ServerInfo:
     """What clients from 3.5 on go by."""
     return ServerInfo()
 
+
+HEALTH = Endpoint("GET", "/health", PUBLIC, wire.Nothing, health)
+"""Below a project only; the server's own answers at the root."""
 
 ENDPOINTS = (
     Endpoint("GET", "/version", PUBLIC, wire.Nothing, version),

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
-from loopwright.core import Invalid
+from loopwright.core import Invalid, NotFound
 from loopwright.server.protocols.mlflow import wire
 from loopwright.server.protocols.mlflow.assessments import AssessmentItem, assessment_item, new_assessment
 from loopwright.server.protocols.mlflow.endpoint import Endpoint, Rooms, ask
 from loopwright.server.protocols.mlflow.experiments import find
 from loopwright.server.protocols.mlflow.records import DEFAULT_ID, OUR_DEFAULT, Item, moment, our_id
+from loopwright.server.protocols.mlflow.span_items import messages, spans_file
 from loopwright.server.route import Call
-from loopwright.track import NewTrace, TraceState
+from loopwright.track import SPANS_FILE, NewTrace, TraceState
 
 if TYPE_CHECKING:
     from loopwright.track import Trace
@@ -30,6 +31,8 @@ _STATES = {
 }
 _NAMES = {state: name for name, state in _STATES.items()}
 _NUMBERS = {str(number): state for number, state in enumerate(_STATES.values())}
+_MAX_BYTES = 64 << 20
+_LAST_MS = 253_402_300_799_998
 _DURATION = re.compile(r"(\d{1,15})(?:\.(\d{1,9}))?s")
 
 
@@ -107,6 +110,21 @@ class Answer(Item, frozen=True):
     trace: One
 
 
+class WholeTrace(msgspec.Struct, frozen=True):
+    """A trace with its spans, in OpenTelemetry's words."""
+
+    trace_info: TraceItem
+    spans: list[dict[str, Any]] = []
+
+
+class Whole(msgspec.Struct, frozen=True):
+    trace: WholeTrace
+
+
+class Wholes(msgspec.Struct, frozen=True):
+    traces: list[WholeTrace] = []
+
+
 class Page(Item, frozen=True):
     traces: list[TraceItem] = []
     next_page_token: str = ""
@@ -135,7 +153,7 @@ def trace_item(trace: Trace, default_experiment: str) -> TraceItem:
         execution_duration=None if length is None else f"{length // 1000}.{length % 1000:03}s",
         state=_NAMES[trace.state],
         trace_metadata=trace.metadata,
-        tags={**trace.tags, LOCATION: place},
+        tags={**trace.tags, LOCATION: place, **({SPANS_LOCATION: "TRACKING_STORE"} if trace.spans else {})},
         assessments=[assessment_item(item) for item in trace.assessments],
     )
 
@@ -220,6 +238,48 @@ async def get_many(call: Call, asked: ByIds) -> Infos:
     return await ask(call, look)
 
 
+async def get_whole(call: Call, asked: ById) -> Whole:
+    """One trace with its spans."""
+    return await ask(call, lambda rooms: Whole(_whole(rooms, rooms.traces.get(asked.trace_id))))
+
+
+async def get_wholes(call: Call, asked: ByIds) -> Wholes:
+    """Those traces that are there, with their spans."""
+
+    def look(rooms: Rooms) -> Wholes:
+        found = rooms.traces.get_many(asked.trace_ids)
+        if asked.experiment_ids is not None:
+            among = _ids(asked.experiment_ids, _default(rooms))
+            found = [trace for trace in found if trace.experiment_id in among]
+        return Wholes([_whole(rooms, trace) for trace in found])
+
+    return await ask(call, look)
+
+
+def spans_data(rooms: Rooms, trace: Trace) -> bytes:
+    """The file `traces.json` of a trace: made of the spans that came one by one, else as its client sent it.
+
+    Raises:
+        NotFound: neither came.
+        Invalid: the file is over 64 MiB.
+    """
+    if trace.spans:
+        return spans_file(rooms.traces.spans(trace.id))
+    file, stream = rooms.artifacts.open(f"trace:{trace.id}", SPANS_FILE)
+    with stream:
+        if file.size_bytes > _MAX_BYTES:
+            raise Invalid(f"the spans of {trace.id} are over {_MAX_BYTES} bytes", next_step="download its traces.json")
+        return stream.read()
+
+
+def _whole(rooms: Rooms, trace: Trace) -> WholeTrace:
+    item = trace_item(trace, _default(rooms))
+    try:
+        return WholeTrace(item, messages(spans_data(rooms, trace), trace.id))
+    except NotFound:
+        return WholeTrace(item)
+
+
 async def search(call: Call, asked: Search) -> Page:
     """A page of traces, without their spans."""
     places = [_experiment(item) for item in asked.locations]
@@ -261,7 +321,7 @@ async def delete(call: Call, asked: Delete) -> Deleted:
         if asked.max_timestamp_millis is None:
             return Deleted(rooms.traces.delete(experiment, asked.request_ids))
         # The whole millisecond belongs to it, as clients see no less.
-        before = moment("max_timestamp_millis", asked.max_timestamp_millis + 1) - datetime.resolution
+        before = moment("max_timestamp_millis", min(asked.max_timestamp_millis, _LAST_MS) + 1) - datetime.resolution
         if asked.max_traces is not None:
             return Deleted(rooms.traces.delete_before(experiment, before, asked.max_traces))
         count = gone = rooms.traces.delete_before(experiment, before)
@@ -282,6 +342,8 @@ ENDPOINTS = (
     Endpoint("POST", BASE, "runs:write", Start, start),
     Endpoint("POST", f"{BASE}/search", "runs:read", Search, search),
     Endpoint("POST", f"{BASE}/batchGetInfos", "runs:read", ByIds, get_many),
+    Endpoint("GET", f"{BASE}/get", "runs:read", ById, get_whole),
+    Endpoint("GET", f"{BASE}/batchGet", "runs:read", ByIds, get_wholes),
     Endpoint("GET", f"{BASE}/{{trace_id}}", "runs:read", ById, get),
     *(
         endpoint
