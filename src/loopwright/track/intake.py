@@ -19,6 +19,7 @@ from loopwright.track.columns import Columns, Mixed, columns_of
 from loopwright.track.metrics import Points, prepare, prepare_timed
 from loopwright.track.model import MetricPoint, TimedPoint
 from loopwright.track.quick import QuickWriter
+from loopwright.track.singles import store_singles
 from loopwright.track.values import check_key, to_micros
 
 MAX_WAITING_POINTS = 1_000_000
@@ -116,6 +117,8 @@ class MetricIntake:
         if self._waiting or self._closing or self._is_sync_due() or os.getpid() != self._process:
             return None
         try:
+            if store_singles(self._stores.db, batches):
+                return [None] * len(batches)
             with self._stores.db.begin_at_once() as tx:
                 return None if tx is None else write_batches(self._stores.db, tx, batches)
         except Exception:  # noqa: BLE001 - nothing was stored, and the thread, which tries again, tells why

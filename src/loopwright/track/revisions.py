@@ -5,9 +5,10 @@ from a record that was read in a snapshot holds for as long as the run has the r
 whoever writes (`loopwright.track.rendering`); and who knows all runs as they stood in one snapshot finds what has
 changed since by the revisions that are later (`loopwright.track.search.columns`).
 
-On SQLite, whose writers are alone, revisions are counted. On PostgreSQL a revision is the number of the transaction, so
-that writers of different runs do not wait for each other: later than a snapshot are those from its oldest unfinished
-transaction on.
+On SQLite, whose writers are alone, the next revision is one more than the highest: a counter of its own would be one
+more page in every commit. Where runs are removed, the highest is noted, so that no number comes twice. On PostgreSQL a
+revision is the number of the transaction, so that writers of different runs do not wait for each other: later than a
+snapshot are those from its oldest unfinished transaction on.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ import msgspec
 from sqlalchemy import Connection, Select
 
 RUNS, PURGES = "runs", "purges"
-"""What is counted in `run_turns`: revisions, on SQLite; and removals of runs."""
+"""What stands in `run_turns`: on SQLite, a revision above which the next one is; and how often runs were removed."""
 
-_COUNT = (
-    "INSERT INTO run_turns (name, number) VALUES ('{name}', 1) "
-    "ON CONFLICT (name) DO UPDATE SET number = run_turns.number + 1 RETURNING number"
+_COUNT_PURGE = (
+    "INSERT INTO run_turns (name, number) VALUES ('purges', 1) "
+    "ON CONFLICT (name) DO UPDATE SET number = run_turns.number + 1"
 )
 _TOUCH = {
     "sqlite": "INSERT INTO run_changes (run_seq, revision) VALUES (?, ?) "
@@ -34,8 +35,19 @@ _TOUCH = {
     "INSERT INTO run_changes (run_seq, revision) SELECT seq, txid_current() FROM held ORDER BY seq "
     "ON CONFLICT (run_seq) DO UPDATE SET revision = excluded.revision",
 }
+_HIGHEST = (
+    "(SELECT max(coalesce((SELECT max(revision) FROM run_changes), 0), "
+    "coalesce((SELECT number FROM run_turns WHERE name = 'runs'), 0)))"
+)
+_NEXT = f"SELECT 1 + {_HIGHEST}"
+TOUCH_AGAIN = f"UPDATE run_changes SET revision = 1 + {_HIGHEST} WHERE run_seq = ?"  # noqa: S608 - made of constants
+"""A new revision for a run that has one, on SQLite; it changes no row where the run has none."""
+_NOTE_HIGHEST = (
+    f"INSERT INTO run_turns (name, number) VALUES ('runs', {_HIGHEST}) "  # noqa: S608 - made of constants
+    "ON CONFLICT (name) DO UPDATE SET number = excluded.number"
+)
 _SINCE = {
-    "sqlite": "SELECT name, number FROM run_turns",
+    "sqlite": f"SELECT name, number FROM run_turns WHERE name <> 'runs' UNION ALL SELECT 'runs', {_HIGHEST}",  # noqa: S608 - made of constants
     "postgresql": "SELECT name, number FROM run_turns "
     "UNION ALL SELECT 'runs', txid_snapshot_xmin(txid_current_snapshot()) "
     "UNION ALL SELECT 'end', txid_snapshot_xmax(txid_current_snapshot())",
@@ -69,8 +81,9 @@ def touch(tx: Connection, seqs: Iterable[int]) -> None:
     if not numbers:
         return
     if tx.dialect.name == "sqlite":
-        revision = _count(tx, RUNS)
-        tx.connection.cursor().executemany(_TOUCH["sqlite"], [(seq, revision) for seq in numbers])
+        cursor = tx.connection.cursor()
+        [revision] = cursor.execute(_NEXT).fetchone()
+        cursor.executemany(_TOUCH["sqlite"], [(seq, revision) for seq in numbers])
     else:
         tx.exec_driver_sql(_TOUCH["postgresql"], (numbers,))
 
@@ -81,8 +94,10 @@ def touch_found(tx: Connection, query: Select[Any]) -> None:
 
 
 def note_purge(tx: Connection) -> None:
-    """Tell that runs are removed."""
-    _count(tx, PURGES)
+    """Tell that runs are removed; call it before they are."""
+    if tx.dialect.name == "sqlite":
+        tx.exec_driver_sql(_NOTE_HIGHEST)
+    tx.exec_driver_sql(_COUNT_PURGE)
 
 
 def moment(connection: Connection) -> Moment:
@@ -104,14 +119,3 @@ def revisions_of(connection: Connection, seqs: Sequence[int]) -> dict[int, int]:
     given: Any = msgspec.json.encode(list(seqs)).decode() if is_sqlite else list(seqs)
     rows = connection.exec_driver_sql(_REVISIONS[connection.dialect.name], (given,)).fetchall()
     return dict(rows)
-
-
-def _count(tx: Connection, name: str) -> int:
-    if tx.dialect.name == "sqlite":
-        [number] = tx.connection.cursor().execute(_COUNTS[name]).fetchone()
-    else:
-        number = tx.exec_driver_sql(_COUNTS[name]).scalar_one()
-    return int(number)
-
-
-_COUNTS = {name: _COUNT.format(name=name) for name in (RUNS, PURGES)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, Literal
@@ -100,6 +100,30 @@ class Database:
         try:
             with translated(self.place), self._swift.begin() as connection:
                 yield connection
+        finally:
+            self._local.writing = False
+            self._turn.release()
+
+    def run_at_once(self, work: Callable[[sqlite3.Cursor], bool]) -> bool:
+        """The same for a few statements straight at SQLite's driver, where even a context would cost more than they do.
+
+        Args:
+            work: says whether what it did is to be committed; it may be called from one thread at a time only.
+
+        Returns:
+            Whether it was committed; False where nothing was stored.
+
+        Raises:
+            sqlite3.Error: the database does not take it; nothing was stored.
+            RuntimeError: as `begin`.
+        """
+        if self.writing:
+            raise RuntimeError("run_at_once() inside begin(): pass the open transaction on instead")
+        if self.dialect != "sqlite" or not self._turn.acquire(blocking=False):
+            return False
+        self._local.writing = True
+        try:
+            return self._swift.run(work)
         finally:
             self._local.writing = False
             self._turn.release()
