@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -15,7 +16,8 @@ from hypothesis import strategies as st
 from tests.track.databases import fresh_stores
 
 from loopwright.core import Invalid, ManualClock, NotFound, Scope, new_id
-from loopwright.track import Run, RunInput, RunService, View
+from loopwright.track import ExperimentService, Run, RunInput, RunService, View
+from loopwright.track.search.counting import STATUS
 from loopwright.track.search.held import held_runs_of
 from loopwright.track.search.language import parse_filter, parse_order
 from loopwright.track.search.matching import in_order as in_order_without_database
@@ -312,6 +314,21 @@ def test_arrays_in_memory_give_the_pages_and_tokens_of_the_database(
         after = expected[1]
         if not after:
             break
+
+
+def test_the_runs_of_experiments_are_counted_in_memory_as_in_the_database(filled: Filled) -> None:
+    runs, everything = filled
+    gone = runs.start("even", "gone").id
+    runs.delete(gone)
+    held_runs_of(runs.stores.db, 1_000_000).load({STATUS})
+    service = ExperimentService(runs.stores, Scope())
+    with runs.stores.db.read() as connection:
+        expected = service._counted(connection)
+    assert service.counts() == expected
+    for counts in expected:
+        mine = [run for run in everything if run.experiment_id == counts.experiment_id]
+        assert counts.by_status == dict(sorted(Counter(run.status.value for run in mine).items()))
+        assert counts.newest == max(run.started_at for run in mine)
 
 
 def test_a_search_stays_in_its_experiment(filled: Filled) -> None:

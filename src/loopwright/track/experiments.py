@@ -6,17 +6,21 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, case, func, select, update
 
 from loopwright.core import Conflict, NotFound, Scope, new_id, operation
 from loopwright.store import Stores
 from loopwright.track.lifecycle import check_title
-from loopwright.track.model import Experiment, ExperimentCounts, ExperimentPage, Lifecycle, View
+from loopwright.track.model import Experiment, ExperimentCounts, ExperimentPage, Lifecycle, RunStatus, View
 from loopwright.track.reading import experiment_by_id, find_experiment
 from loopwright.track.revisions import touch_found
+from loopwright.track.search.counting import STATUS, count_held
 from loopwright.track.search.experiments import Question, search_experiments
-from loopwright.track.tables import experiment_tags, experiments, runs
+from loopwright.track.search.held import held_runs_of
+from loopwright.track.tables import experiment_tags, experiments, runs, unindexed
 from loopwright.track.values import check_key, check_text
+
+_STATUSES = sorted(status.value for status in RunStatus)
 
 
 class ExperimentService:
@@ -86,18 +90,24 @@ class ExperimentService:
     @operation("experiments.counts", permission="runs:read")
     def counts(self) -> list[ExperimentCounts]:
         """How many runs each experiment has, for those that have any; deleted runs are left out."""
-        columns, project = runs.c, self.scope.project
-        query = (
-            select(columns.experiment_id, columns.status, func.count().label("many"), func.max(columns.started_at))
-            .where(columns.project == project, columns.deleted_at.is_(None))
-            .group_by(columns.experiment_id, columns.status)
-        )
-        found: dict[str, ExperimentCounts] = {}
+        held = held_runs_of(self.stores.db, self.stores.location.settings.search_memory_bytes // 2)
         with self.stores.db.read() as connection:
-            for id, status, many, newest in connection.execute(query.order_by(columns.experiment_id, columns.status)):
-                held = found.get(id, ExperimentCounts(id, {}, newest))
-                found[id] = ExperimentCounts(id, {**held.by_status, status: many}, max(held.newest, newest))
-        return list(found.values())
+            with held.reading(connection, {STATUS}) as ready:
+                if ready:
+                    return count_held(held, self.scope.project)
+            return self._counted(connection)
+
+    def _counted(self, connection: Connection) -> list[ExperimentCounts]:
+        columns = runs.c
+        # A group for each status, too, would have to be sorted together; those of an experiment lie so in an index.
+        each = [func.sum(case((columns.status == status, 1), else_=0)) for status in _STATUSES]
+        mine = (unindexed(columns.project) == self.scope.project) & columns.deleted_at.is_(None)
+        query = select(columns.experiment_id, func.max(columns.started_at), *each).where(mine)
+        query = query.group_by(columns.experiment_id).order_by(columns.experiment_id)
+        return [
+            ExperimentCounts(id, {status: int(n) for status, n in zip(_STATUSES, many, strict=True) if n}, newest)
+            for id, newest, *many in connection.execute(query)
+        ]
 
     @operation("experiments.rename", permission="runs:write", effect="write")
     def rename(self, experiment: str, name: str) -> Experiment:
