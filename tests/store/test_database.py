@@ -251,10 +251,23 @@ def test_only_a_relaxed_change_does_not_wait_for_the_disk(stores_sqlite: Stores)
     assert keys(stores_sqlite) == {"0", "1", "2", "3"}
 
 
-def test_a_relaxed_change_works_on_both_databases(stores: Stores) -> None:
-    with stores.db.begin(relaxed=True) as tx:
-        put(tx, "kept")
-    assert keys(stores) == {"kept"}
+@pytest.mark.postgres
+def test_no_other_transaction_inherits_that_a_relaxed_one_does_not_wait(stores_postgres: Stores) -> None:
+    levels, connections = [], set()
+    for number, relaxed in enumerate((False, True, True, False)):
+        with stores_postgres.db.begin(relaxed=relaxed) as tx:
+            levels.append(tx.exec_driver_sql("SHOW synchronous_commit").scalar_one())
+            connections.add(tx.exec_driver_sql("SELECT pg_backend_pid()").scalar_one())
+            put(tx, str(number))
+    with pytest.raises(ValueError), stores_postgres.db.begin(relaxed=True):
+        raise ValueError
+    with stores_postgres.db.begin() as tx:
+        levels.append(tx.exec_driver_sql("SHOW synchronous_commit").scalar_one())
+    with stores_postgres.db.read() as connection:
+        levels.append(connection.exec_driver_sql("SHOW synchronous_commit").scalar_one())
+    assert levels == ["on", "off", "off", "on", "on", "on"]
+    assert len(connections) == 1
+    assert keys(stores_postgres) == {"0", "1", "2", "3"}
 
 
 @pytest.mark.postgres

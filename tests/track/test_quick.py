@@ -14,6 +14,7 @@ from sqlalchemy import text
 
 from loopwright.core import Scope
 from loopwright.store import Stores
+from loopwright.store.db.link import Link
 from loopwright.track import Batch, MetricIntake, QuickWriter, RunService, TimedPoint
 from loopwright.track.compaction import TAIL_LIMIT
 
@@ -101,6 +102,30 @@ def test_the_quick_way_does_all_or_nothing(stores_postgres: Stores, intake: Metr
         ((), {}, {"t": ""}),
     )
     assert not any(quick.takes(intake.batch("default", run, *given)) for given in unfit)
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize(("sync_every_s", "expected"), [(60, [b"on", b"off", b"off"]), (0, [b"on", b"on", b"on"])])
+def test_the_quick_way_waits_for_the_disk_now_and_then(
+    stores_postgres: Stores, monkeypatch: pytest.MonkeyPatch, sync_every_s: float, expected: list[bytes]
+) -> None:
+    run, intake = RunService(stores_postgres, Scope()).start().id, MetricIntake(stores_postgres)
+    for step in range(2):
+        intake.submit("default", run, [TimedPoint("m", 0.5, step, 0)]).result(20)
+    answer, levels = Link.answer, []
+
+    def noted(link: Link) -> Any:
+        found = answer(link)
+        levels.extend(row[2] for row in found or [])
+        return found
+
+    monkeypatch.setattr(Link, "answer", noted)
+    quick = QuickWriter(stores_postgres.db, sync_every_s=sync_every_s)
+    quick.open()
+    for step in range(2, 5):
+        assert stored(quick, [intake.batch("default", run, [TimedPoint("m", 0.5, step, 0)], {}, {})])
+    assert levels == expected
+    intake.close()
 
 
 def test_what_cannot_be_stored_at_once_is_left_alone(stores_sqlite: Stores, tmp_path: Path) -> None:

@@ -45,8 +45,8 @@ class MetricIntake:
 
     A future is done when its item is durable, or has the error for which nothing of it was stored. One thread,
     started by the first item, stores everything that waits in one transaction; while it does, the next group gathers.
-    On SQLite one group a second waits for the disk: kill -9 takes nothing that was acknowledged, a power cut may take
-    the end of a burst.
+    One group a second waits for the disk: kill -9 takes nothing that was acknowledged; a power cut, of the database's
+    machine where that is PostgreSQL, may take the end of a burst.
     What waits is bounded: beyond it, `submit` waits, and after `patience_s` fails. Belongs to the process that made
     it, as its stores do: in a child after fork, `submit` fails at once and `close` does nothing.
     """
@@ -62,7 +62,7 @@ class MetricIntake:
         """Args:
         max_waiting_points: what may wait, an item counting for one more than its points.
         patience_s: how long `submit` waits for room.
-        sync_every_s: how often a group waits for the disk on SQLite; with 0 each does.
+        sync_every_s: how often a group waits for the database's disk; with 0 each does.
         """
         self._stores, self._max_waiting, self._patience_s = stores, max_waiting_points, patience_s
         self._process = os.getpid()
@@ -128,7 +128,7 @@ class MetricIntake:
         """What stores small groups on PostgreSQL without a thread, once there is a connection for it: the thread makes
         that when it has stored something after this was first asked for. None on SQLite."""
         if self._quick is None and self._stores.db.dialect != "sqlite":
-            self._quick = QuickWriter(self._stores.db)
+            self._quick = QuickWriter(self._stores.db, sync_every_s=self._sync_every_s)
         return self._quick
 
     def close(self) -> None:

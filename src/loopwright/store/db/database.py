@@ -60,8 +60,8 @@ class Database:
         that it read, guard it with `lock()`, a unique constraint, or a compare-and-set on a revision.
 
         Args:
-            relaxed: on SQLite, do not wait for the disk. What was committed survives kill -9 all the same; a power
-                cut may undo it, with all that was relaxed since the last transaction that was not.
+            relaxed: do not wait for the database's disk. What was committed survives kill -9 of this process all the
+                same; a power cut may undo it, with all that was relaxed since the last transaction that was not.
 
         Raises:
             Unavailable: locked, unreachable, full or read-only.

@@ -2,7 +2,8 @@
 
 SQLite runs in WAL mode with `synchronous=FULL`: a commit that returned survives kill -9 of the process and a power
 cut. The price is one fsync per transaction. Predictions go through a journal instead; metrics are committed in groups,
-of which those in the same second share one fsync (`Database.begin(relaxed=True)`).
+of which those in the same second share one fsync (`Database.begin(relaxed=True)`). PostgreSQL waits for its disk as
+it is set up to, but for these.
 """
 
 from __future__ import annotations
@@ -121,6 +122,12 @@ def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
+def _begin_postgresql(connection: Connection) -> None:
+    if connection.get_execution_options().get(RELAXED, False):
+        # For this transaction only: whoever has the connection next waits as the database is set up to.
+        connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
+
+
 def _postgresql_engine(url: URL) -> Engine:
     try:
         engine = create_engine(
@@ -141,6 +148,7 @@ def _postgresql_engine(url: URL) -> Engine:
         except engine.dialect.loaded_dbapi.Error as error:
             raise DisconnectionError("the connection was lost") from error
 
+    event.listen(engine, "begin", _begin_postgresql)
     event.listen(engine, "checkout", try_rested)
     event.listen(engine, "connect", _note_use)
     event.listen(engine, "checkin", _note_use)

@@ -56,7 +56,7 @@ class Link:
         found: int = self._libpq.socket
         return found
 
-    def send(self, values: Sequence[bytes]) -> None:
+    def send(self, values: Sequence[bytes | None]) -> None:
         """Run the statement: call `is_sent` until it is, and `answer` until there is one. Before, nothing else may be
         sent.
 
