@@ -53,8 +53,9 @@ _SINCE = {
     "UNION ALL SELECT 'end', txid_snapshot_xmax(txid_current_snapshot())",
 }
 _CHANGED = {
-    "sqlite": "SELECT run_seq, revision FROM run_changes WHERE revision > ?",
-    "postgresql": "SELECT run_seq, revision FROM run_changes WHERE revision >= %s",
+    "sqlite": "SELECT run_seq, revision FROM run_changes WHERE revision > ? AND revision <= ?",
+    # The upper bound leaves out revisions that another server's transactions gave before the database moved here.
+    "postgresql": "SELECT run_seq, revision FROM run_changes WHERE revision >= %s AND revision < %s",
 }
 _REVISIONS = {
     "sqlite": "SELECT run_seq, revision FROM run_changes WHERE run_seq IN (SELECT value FROM json_each(?))",
@@ -107,9 +108,9 @@ def moment(connection: Connection) -> Moment:
     return Moment(runs, found.get("end", runs), found.get(PURGES, 0))
 
 
-def changed_since(connection: Connection, before: Moment) -> dict[int, int]:
-    """The revisions of the runs that have changed since, and perhaps of some that have not."""
-    rows = connection.exec_driver_sql(_CHANGED[connection.dialect.name], (before.runs,)).fetchall()
+def changed_since(connection: Connection, before: Moment, now: Moment) -> dict[int, int]:
+    """The revisions of the runs that have changed between two moments, and perhaps of some that have not."""
+    rows = connection.exec_driver_sql(_CHANGED[connection.dialect.name], (before.runs, now.end)).fetchall()
     return dict(rows)
 
 

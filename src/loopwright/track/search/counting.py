@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from loopwright.track.model import ExperimentCounts
-from loopwright.track.search.held import HeldRuns, Name, Texts
+from loopwright.track.search.arrays import Name, Texts
+from loopwright.track.search.held import HeldRuns
 from loopwright.track.search.words import Entity
 from loopwright.track.values import from_micros
 

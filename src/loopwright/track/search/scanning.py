@@ -17,8 +17,9 @@ from loopwright.core import is_id
 from loopwright.store import Database
 from loopwright.track.keys import find_keys
 from loopwright.track.model import View
+from loopwright.track.search.arrays import ATTRIBUTES, Array, Name, Numbers, Texts
 from loopwright.track.search.conditions import micros_of
-from loopwright.track.search.held import ATTRIBUTES, Array, HeldRuns, Name, Numbers, Texts
+from loopwright.track.search.held import HeldRuns
 from loopwright.track.search.language import parse_filter, parse_order
 from loopwright.track.search.matching import compares
 from loopwright.track.search.paging import MISSING, NAN, VALUE
