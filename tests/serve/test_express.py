@@ -452,16 +452,23 @@ def test_clients_that_leave_and_a_server_that_ends_lose_nobody_else(make_plane: 
     made.serve((CHAMPION, weighing))
 
     async def work(house: House) -> Any:
-        (leaving, gone), (connection, wire), (half, half_wire) = [await house.primed() for _ in range(3)]
+        (leaving, gone), (connection, wire), (half, half_wire), (last, last_wire) = [
+            await house.primed() for _ in range(4)
+        ]
         for one in (leaving, connection, half):
             one.data_received(ask([[1.0, 0.5]]) + ask([[2.0, 0.5]], id="held back"))
+        last.data_received(ask([[1.0, 0.5]]))
         leaving.connection_lost(None)
         assert half.eof_received(), "its answers are still to be sent"
-        house.server.draining = True
+        draining = asyncio.create_task(house.server.drain(5))
         await house.settle()
-        return gone.sent, [len(one.answers()) for one in (wire, half_wire)], wire.is_closed, made.plane.idle
+        closed = [one.is_closed for one in (wire, half_wire, last_wire)]
+        for one in (connection, half, last):
+            one.connection_lost(None)
+        await draining
+        return gone.sent, [len(one.answers()) for one in (wire, half_wire, last_wire)], closed, made.plane.idle
 
-    assert at_home(work, made) == (b"", [2, 2], True, True)
+    assert at_home(work, made) == (b"", [2, 2, 1], [True] * 3, True)
 
 
 @pytest.mark.slow

@@ -44,6 +44,12 @@ class Heads:
         self.by_bytes: dict[bytes, Head] = {}
         self.known = self.by_bytes.get
 
+    def close_lanes(self) -> None:
+        """Have no lane take a request any more: from now on each goes the usual way."""
+        for head in self.by_bytes.values():
+            if head.lane is not None:
+                head.lane.is_open, head.lane = False, None
+
     def learn(self, data: bytes) -> Head | None:
         """The head in bytes that end with its empty line; None if the connection's parser should have them."""
         head = self._parsed(data)

@@ -407,6 +407,7 @@ class HttpServer:
     async def drain(self, timeout_s: float) -> None:
         """Accept nothing new, let answers under way leave, then close everything."""
         self.draining = True
+        self.heads.close_lanes()
         if self._server is not None:
             self._server.close()
         for connection in list(self._connections):

@@ -98,8 +98,13 @@ class V2Models:
         plane = self._desk.plane
         chosen = [self._endpoint(values)] if "model" in values else list(plane.endpoints.values())
         version = values.get("version", "")
-        stats = [item for endpoint in chosen for item in statistics_of(endpoint, plane.metrics, version)]
-        exchange.respond(200, _encode({"model_stats": stats}))
+
+        async def told() -> bytes:
+            runs = await plane.metrics.all_runs()
+            stats = [item for endpoint in chosen for item in statistics_of(endpoint, runs, version)]
+            return _encode({"model_stats": stats})
+
+        self._desk.later(exchange, told(), v2.refusal)
 
     def _index(self, exchange: Exchange, _values: Values) -> None:
         try:
