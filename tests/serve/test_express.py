@@ -455,12 +455,12 @@ def test_clients_that_leave_and_a_server_that_ends_lose_nobody_else(make_plane: 
         (leaving, gone), (connection, wire), (half, half_wire), (last, last_wire) = [
             await house.primed() for _ in range(4)
         ]
+        draining = asyncio.create_task(house.server.drain(5))  # begins while all have requests in the lane
         for one in (leaving, connection, half):
             one.data_received(ask([[1.0, 0.5]]) + ask([[2.0, 0.5]], id="held back"))
         last.data_received(ask([[1.0, 0.5]]))
         leaving.connection_lost(None)
         assert half.eof_received(), "its answers are still to be sent"
-        draining = asyncio.create_task(house.server.drain(5))
         await house.settle()
         closed = [one.is_closed for one in (wire, half_wire, last_wire)]
         for one in (connection, half, last):
