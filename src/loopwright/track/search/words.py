@@ -15,6 +15,9 @@ class Entity(StrEnum):
     METADATA = "metadata"
     ATTRIBUTE = "attributes"
     DATASET = "dataset"
+    SPAN = "span"
+    FEEDBACK = "feedback"
+    EXPECTATION = "expectation"
 
 
 class Operator(StrEnum):
@@ -36,6 +39,9 @@ TEXT_OPERATORS = frozenset(
     {Operator.EQ, Operator.NE, Operator.LIKE, Operator.ILIKE, Operator.IN, Operator.NOT_IN},
 )
 NUMBER_OPERATORS = frozenset({Operator.EQ, Operator.NE, Operator.LT, Operator.LE, Operator.GT, Operator.GE})
+EXACT_OPERATORS = frozenset(
+    {Operator.EQ, Operator.NE, Operator.IN, Operator.NOT_IN, Operator.IS_NULL, Operator.IS_NOT_NULL}
+)
 PRESENCE = frozenset({Operator.IS_NULL, Operator.IS_NOT_NULL})
 
 
@@ -78,6 +84,8 @@ class Vocabulary(msgspec.Struct, frozen=True):
 
     def operators(self, entity: Entity, key: str) -> frozenset[Operator]:
         """How this can be compared."""
+        if entity in (Entity.FEEDBACK, Entity.EXPECTATION):
+            return EXACT_OPERATORS
         found = NUMBER_OPERATORS if self.is_number(entity, key) else TEXT_OPERATORS
         keyed = entity in (Entity.METRIC, Entity.PARAM, Entity.TAG, Entity.METADATA)
         return found | PRESENCE if keyed or (entity is Entity.ATTRIBUTE and key in self.may_miss) else found

@@ -6,20 +6,29 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Row, and_, exists, not_, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, and_, exists, func, not_, or_, select, type_coerce
 
 from loopwright.core import Invalid, is_id
-from loopwright.store import Database, Keyset
+from loopwright.store import Database, Keyset, LongText
 from loopwright.track.search.conditions import headed, numeric, textual, timed
 from loopwright.track.search.language import parse_filter, parse_order
 from loopwright.track.search.words import Comparison, Entity, Operator, SortKey, Vocabulary
 from loopwright.track.tables import experiments
 from loopwright.track.traces.model import NAME_TAG, TraceState
-from loopwright.track.traces.tables import trace_metadata, trace_runs, trace_tags, traces
+from loopwright.track.traces.tables import (
+    trace_assessments,
+    trace_metadata,
+    trace_runs,
+    trace_spans,
+    trace_tags,
+    traces,
+)
 
 _MAX_PAGE = 1000
 _MAX_EXPERIMENTS = 1000
 _STATES = {"in_progress": TraceState.RUNNING, "state_unspecified": TraceState.UNKNOWN}
+
+_SPAN_COLUMNS = {"name": "name", "type": "kind", "status": "status", "content": "content"}
 
 TRACES = Vocabulary(
     noun="traces",
@@ -27,6 +36,9 @@ TRACES = Vocabulary(
         **dict.fromkeys(("tag", "tags"), Entity.TAG),
         **dict.fromkeys(("metadata", "request_metadata"), Entity.METADATA),
         **dict.fromkeys(("attribute", "attributes", "trace"), Entity.ATTRIBUTE),
+        "span": Entity.SPAN,
+        "feedback": Entity.FEEDBACK,
+        "expectation": Entity.EXPECTATION,
     },
     texts={
         **dict.fromkeys(("id", "trace_id", "request_id"), "id"),
@@ -34,6 +46,7 @@ TRACES = Vocabulary(
         **dict.fromkeys(("run", "run_id"), "run"),
         **dict.fromkeys(("client_request", "client_request_id"), "client_request"),
         "name": "name",
+        "text": "text",
         "experiment_id": "experiment_id",
     },
     times={
@@ -62,12 +75,26 @@ def search_traces(
     """
     if not 0 < limit <= _MAX_PAGE:
         raise Invalid(f"a page of {limit} traces cannot be given", next_step=f"ask for 1 to {_MAX_PAGE:,}")
+    order = _keyset(parse_order(tuple(order_by), TRACES))
+    query = select(traces).where(*_matches(database, project, among, filter))
+    return order.page(connection, query, limit, after, [list(among), filter, list(order_by)])
+
+
+def count_traces(database: Database, connection: Connection, project: str, among: Sequence[str], filter: str) -> int:
+    """How many traces match.
+
+    Raises:
+        Invalid: the filter is malformed.
+    """
+    query = select(func.count()).select_from(traces).where(*_matches(database, project, among, filter))
+    return connection.execute(query).scalar_one()
+
+
+def _matches(database: Database, project: str, among: Sequence[str], filter: str) -> list[ColumnElement[bool]]:
     if len(among) > _MAX_EXPERIMENTS:
         raise Invalid(f"{len(among):,} experiments are too many", next_step=f"name up to {_MAX_EXPERIMENTS:,}")
-    order = _keyset(parse_order(tuple(order_by), TRACES))
     wanted = [_condition(item, database.dialect) for item in parse_filter(filter, TRACES)]
-    query = select(traces).where(traces.c.project == project, traces.c.experiment_id.in_(list(among)), *wanted)
-    return order.page(connection, query, limit, after, [list(among), filter, list(order_by)])
+    return [traces.c.project == project, traces.c.experiment_id.in_(list(among)), *wanted]
 
 
 def places(connection: Connection, project: str, named: Sequence[str] | None) -> Sequence[str]:
@@ -86,6 +113,10 @@ def places(connection: Connection, project: str, named: Sequence[str] | None) ->
 def _condition(item: Comparison, dialect: str) -> ColumnElement[bool]:
     if item.entity is Entity.TAG or item.entity is Entity.METADATA:
         return _keyed(item, dialect)
+    if item.entity is Entity.FEEDBACK or item.entity is Entity.EXPECTATION:
+        return _assessed(item)
+    if item.entity is Entity.SPAN or item.key == "text":
+        return _spanned(item, dialect)
     if item.key == "name":
         return _keyed(Comparison(Entity.TAG, NAME_TAG, item.operator, item.value), dialect)
     if item.key == "run":
@@ -98,6 +129,51 @@ def _condition(item: Comparison, dialect: str) -> ColumnElement[bool]:
         return textual(column, _our_state(item) if item.key == "state" else item, dialect)
     compare = timed if item.key == "started_at" else numeric
     return compare(column, item.operator, item.value)
+
+
+def _spanned(item: Comparison, dialect: str) -> ColumnElement[bool]:
+    """What is true of one of a trace's spans, of those that were sent one by one."""
+    key = "content" if item.key == "text" else item.key
+    if key not in _SPAN_COLUMNS:
+        raise Invalid(f"spans have no {key[:60]!r} to search by", next_step=f"use one of {', '.join(_SPAN_COLUMNS)}")
+    column = type_coerce(trace_spans.c[_SPAN_COLUMNS[key]], LongText)
+    asked = _lowered(item) if key == "status" else item
+    return exists(
+        select(trace_spans.c.trace).where(trace_spans.c.trace == traces.c.id, textual(column, asked, dialect))
+    )
+
+
+def _assessed(item: Comparison) -> ColumnElement[bool]:
+    """What is true of one of a trace's assessments that count."""
+    held = trace_assessments.c
+    mine = (held.trace == traces.c.id, held.kind == str(item.entity), held.name == item.key, held.valid)
+    if item.value is None:
+        found = exists(select(held.id).where(*mine))
+        return not_(found) if item.operator is Operator.IS_NULL else found
+    texts = item.value if isinstance(item.value, tuple) else (str(item.value),)
+    wanted = held.content.in_([content for text in texts for content in _contents(text)])
+    differ = item.operator in (Operator.NE, Operator.NOT_IN)
+    return exists(select(held.id).where(*mine, not_(wanted) if differ else wanted))
+
+
+def _contents(text: str) -> list[dict[str, Any]]:
+    """What an assessment holds whose value is written so: the text, or what it is in JSON (`true`, `0.5`)."""
+    found: list[dict[str, Any]] = [{"value": text}]
+    try:
+        value = msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        return found
+    if isinstance(value, bool | int | float):
+        found.append({"value": value})
+        found += [{"value": float(value)}] if isinstance(value, int) and not isinstance(value, bool) else []
+    return found
+
+
+def _lowered(item: Comparison) -> Comparison:
+    value = item.value
+    return msgspec.structs.replace(
+        item, value=tuple(text.lower() for text in value) if isinstance(value, tuple) else str(value).lower()
+    )
 
 
 def _our_state(item: Comparison) -> Comparison:
@@ -121,6 +197,10 @@ def _keyed(item: Comparison, dialect: str) -> ColumnElement[bool]:
 
 def _column(key: SortKey) -> Any:
     """What a key of an order sorts by; None where a trace has no such thing."""
+    if key.entity in (Entity.SPAN, Entity.FEEDBACK, Entity.EXPECTATION) or (
+        key.entity is Entity.ATTRIBUTE and key.key == "text"
+    ):
+        raise Invalid(f"cannot order traces by {key.entity}.{key.key[:60]}", next_step="order by an attribute or a tag")
     if key.entity is Entity.ATTRIBUTE and key.key != "name":
         return traces.c[key.key]
     table = trace_metadata if key.entity is Entity.METADATA else trace_tags

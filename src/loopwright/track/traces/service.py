@@ -16,7 +16,7 @@ from loopwright.track.traces.assessments import Assessing, add_assessments
 from loopwright.track.traces.held import refuse_held
 from loopwright.track.traces.model import NewTrace, Trace, TracePage
 from loopwright.track.traces.reading import load_traces, the_trace
-from loopwright.track.traces.searching import places, search_traces
+from loopwright.track.traces.searching import count_traces, places, search_traces
 from loopwright.track.traces.spans import Spanning
 from loopwright.track.traces.tables import trace_metadata, trace_runs, trace_tags, traces
 from loopwright.track.traces.writing import drop_traces, trace_row
@@ -113,6 +113,17 @@ class RequestTraceService(Assessing, Spanning):
                 self.stores.db, connection, self.scope.project, among, filter, order_by or [], limit, after
             )
             return TracePage(load_traces(connection, rows), following)
+
+    @operation("traces.count", permission="runs:read")
+    def count(self, experiments: list[str] | None = None, filter: str = "") -> int:
+        """How many traces of these experiments match a filter.
+
+        Raises:
+            Invalid: the filter is malformed.
+        """
+        with self.stores.db.read() as connection:
+            among = places(connection, self.scope.project, experiments)
+            return count_traces(self.stores.db, connection, self.scope.project, among, filter)
 
     @operation("traces.set_tags", permission="runs:write", effect="write")
     def set_tags(self, trace: str, tags: dict[str, str]) -> Trace:

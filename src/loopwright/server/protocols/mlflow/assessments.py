@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
 from typing import Any
 
@@ -113,6 +114,9 @@ def _content(item: AssessmentItem) -> tuple[AssessmentKind, dict[str, Any]]:
     kind, content = found[0]
     if item.error is not None and kind is AssessmentKind.FEEDBACK:
         content = {"error": item.error, **content}
+    if kind is AssessmentKind.EXPECTATION and isinstance(content.get("value"), dict | list):
+        text = json.dumps(content["value"], ensure_ascii=False)
+        content = {"serialized_value": {"serialization_format": "JSON_FORMAT", "value": text}}
     return kind, content
 
 

@@ -11,9 +11,11 @@ from loopwright.core import Conflict, NotFound
 from loopwright.server.protocols.mlflow import (
     artifacts,
     assessments,
+    correlating,
     experiments,
     histories,
     inputs,
+    legacy_traces,
     log,
     logged,
     multipart,
@@ -61,6 +63,8 @@ def mlflow_routes(intake: Intake) -> list[RouteSpec]:
         *versions.ENDPOINTS,
         *logged.ENDPOINTS,
         *traces.ENDPOINTS,
+        *legacy_traces.ENDPOINTS,
+        *correlating.ENDPOINTS,
         *assessments.ENDPOINTS,
         *webhooks.ENDPOINTS,
     ]

@@ -294,6 +294,11 @@ async def search(call: Call, asked: Search) -> Page:
     return await ask(call, look)
 
 
+def ids_of(rooms: Rooms, experiments: list[str]) -> list[str]:
+    """Our ids of experiments."""
+    return _ids(experiments, _default(rooms))
+
+
 def _ids(experiments: list[str], default: str) -> list[str]:
     return [default if our_id(item) == OUR_DEFAULT else item for item in experiments]
 
