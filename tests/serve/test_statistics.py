@@ -31,7 +31,7 @@ def test_requests_runs_and_their_times_add_up(make_plane: Callable[..., Plane], 
 
     answers = asyncio.run(ask())
     assert [isinstance(answer, ModelFailed) for answer in answers] == [False, False, True, False]
-    [told] = statistics_of(endpoint, made.metrics)
+    [told] = statistics_of(endpoint, made.metrics.version_runs())
     assert (told["version"], told["inference_count"], told["execution_count"]) == ("3", 4, 2)  # [0, 1, 2] and [2]
     stats = told["inference_stats"]
     assert (stats["success"]["count"], stats["fail"]["count"]) == (3, 1)
@@ -48,14 +48,14 @@ def test_many_sizes_of_runs_are_told_in_few_lines() -> None:
     for rows in range(1, 5_000):
         stats.ran(Ran("e", "1", 1, rows, 0, 1, 2, 3))
     stats.answered()
-    told = stats.of("e", "1")["batch_stats"]
+    told = stats.versions["e", "1"].told()["batch_stats"]
     assert [item["batch_size"] for item in told] == [*range(1, 65), 128, 256, 512, 1024, 2048, 4096, 8192]
     assert sum(item["compute_infer"]["count"] for item in told) == 4_999
 
 
 def test_a_version_that_answered_nothing_has_zeros(make_plane: Callable[..., Plane], tmp_path: Path) -> None:
     made = make_plane()
-    [told] = statistics_of(made.serve((CHAMPION, adding_bundle(1.0, tmp_path / "plus"))), made.metrics)
+    [told] = statistics_of(made.serve((CHAMPION, adding_bundle(1.0, tmp_path / "plus"))), made.metrics.version_runs())
     assert (told["execution_count"], told["inference_stats"]["success"], told["batch_stats"]) == (
         0,
         {"count": 0, "ns": 0},

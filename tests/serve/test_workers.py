@@ -12,14 +12,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import grpc
 import httpx
 import psutil
 import pytest
+from google.protobuf import json_format
 from tests.serve.conftest import Served, adding_bundle
 from tests.serve.test_process import endpoint, is_running, logged, wait_for
 
 from loopwright.core import Invalid, Unavailable
 from loopwright.serve import InferenceClient, ProcessSettings, Variant, WorkerPlan, Workers, bytes_of, listen
+from loopwright.serve.grpc.protos import messages
 from loopwright.serve.workers.supervisor import cause_of, pause_before
 
 pytestmark = pytest.mark.fault
@@ -93,6 +96,39 @@ def test_one_scrape_tells_the_sum_of_all_workers_at_once(start: Start) -> None:
         assert figure(workers, "loopwright_request_seconds_count") == 6
     assert figure(workers, "loopwright_worker_up") == 2
     assert figure(workers, "loopwright_serving_revision") == 1
+    for client in clients:
+        client.close()
+
+
+def test_statistics_tell_the_sum_of_all_workers_whoever_is_asked_and_whoever_was_killed(start: Start) -> None:
+    workers = start(2, settings={"grpc_port": 0})
+    clients = [InferenceClient(workers.url) for _ in range(6)]
+    for client in clients:
+        client.infer("e", {"x": [1.0, 2.0, 3.0]})
+
+    def told() -> set[tuple[int, int, int, int]]:
+        """What each of several connections is told: rows, runs, requests, runs of three rows."""
+        found = [httpx.get(f"{workers.url}/v2/models/e/versions/1/stats").json() for _ in range(6)]
+        with grpc.insecure_channel(workers.grpc) as channel:
+            ask = channel.unary_unary("/inference.GRPCInferenceService/ModelStatistics")
+            answer = messages("inference.proto")["ModelStatisticsResponse"].FromString(ask(b"", timeout=20))
+            found.append(json_format.MessageToDict(answer, preserving_proto_field_name=True))
+        stats = [one["model_stats"][0] for one in found]
+        return {
+            (
+                int(one["inference_count"]),
+                int(one["execution_count"]),
+                int(one["inference_stats"]["success"]["count"]),
+                int(one["batch_stats"][0]["compute_infer"]["count"]),
+            )
+            for one in stats
+        }
+
+    assert told() == {(18, 6, 6, 6)}
+    victim = workers.pids[0]
+    os.kill(victim, signal.SIGKILL)
+    wait_for(lambda: victim not in workers.pids and len(workers.pids) == 2 and figure_up(workers) == 2)
+    assert told() == {(18, 6, 6, 6)}
     for client in clients:
         client.close()
 

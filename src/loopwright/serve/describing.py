@@ -7,7 +7,7 @@ from typing import Any
 from loopwright.core import DType
 from loopwright.models import DATATYPES
 from loopwright.serve.loaded import LoadedEndpoint
-from loopwright.serve.metrics import Metrics
+from loopwright.serve.statistics import Runs, VersionRuns
 
 PLATFORM = "onnxruntime_onnx"
 CONFIG_TYPES = {
@@ -72,24 +72,16 @@ def config_of(endpoint: LoadedEndpoint) -> dict[str, Any]:
     }
 
 
-def statistics_of(endpoint: LoadedEndpoint, metrics: Metrics, version: str = "") -> list[dict[str, Any]]:
-    """What each version of an endpoint has answered since the process started; of one version if it is named.
+def statistics_of(endpoint: LoadedEndpoint, runs: Runs, version: str = "") -> list[dict[str, Any]]:
+    """What each version of an endpoint has answered; of one version if it is named.
 
     Rows (`inference_count`) are those of shadows, too, of which nobody waits for the answer. A request that was refused
     before a version was chosen for it, as it could not be read or fitted no input, is none of a version's: `/metrics`
     has it.
     """
-    name = endpoint.spec.name
-    found = []
-    for number in [version] if version else versions_of(endpoint):
-        rows = sum(
-            count
-            for (whose, _, of_version, outcome), count in metrics.predictions.items()
-            if whose == name and of_version == number and outcome == "ok"
-        )
-        told = metrics.runs.of(name, number)
-        found.append({"name": name, "version": number, "inference_count": rows, **told})
-    return found
+    name, none = endpoint.spec.name, VersionRuns()
+    numbers = [version] if version else versions_of(endpoint)
+    return [{"name": name, "version": number, **runs.get((name, number), none).told()} for number in numbers]
 
 
 def signature_of(endpoint: LoadedEndpoint) -> dict[str, Any]:

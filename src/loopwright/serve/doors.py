@@ -43,8 +43,9 @@ class Doors:
             plane.metrics.more.append(self._access_log.figures)
         self._tracing = _tracing_of(settings, plane, self._server)
         if settings.member is not None:
-            self._member = Member(settings.member, app.own_figures, lambda: self._server.connections)
-            app.figures = self._member.figures
+            runs = plane.metrics.version_runs
+            self._member = Member(settings.member, app.own_figures, lambda: self._server.connections, runs)
+            app.figures, plane.metrics.runs.of_all = self._member.figures, self._member.runs
             plane.wrap_runs(self._member.around)
         plane.metrics.more.append(lambda: worker_figures(plane.endpoints.values()))
 

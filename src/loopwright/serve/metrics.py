@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from loopwright.serve.statistics import RunStatistics
+from loopwright.serve.statistics import Runs, RunStatistics, VersionRuns, join_runs
 
 LATENCY_BUCKETS_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 BATCH_BUCKETS_ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
@@ -76,6 +76,18 @@ class Metrics:
         self.load_failures = 0
         self.started_at = time.time()
         self.more: list[Callable[[], list[Figure]]] = []
+
+    def version_runs(self) -> Runs:
+        """What each version has answered in this process; rows are those of shadows, too, which have no runs here."""
+        rows: Runs = {}
+        for (endpoint, _, version, outcome), count in self.predictions.items():
+            if outcome == "ok":
+                rows.setdefault((endpoint, version), VersionRuns()).rows += count
+        return join_runs([self.runs.versions, rows])
+
+    async def all_runs(self) -> Runs:
+        """What each version has answered in all workers of this address, those that have ended included."""
+        return await self.runs.of_all() if self.runs.of_all is not None else self.version_runs()
 
     def render(self) -> str:
         """All of it in Prometheus' text format."""

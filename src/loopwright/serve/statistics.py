@@ -10,7 +10,10 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, NamedTuple
+
+import msgspec
 
 _EXACT_ROWS = 64
 
@@ -34,21 +37,30 @@ class Ran(NamedTuple):
     ended_ns: int
 
 
-class _Times:
+class Times(msgspec.Struct, array_like=True):
     """How often, and nanoseconds in all: of the three pieces of a run."""
 
-    __slots__ = ("count", "infer_ns", "input_ns", "output_ns")
-
-    def __init__(self) -> None:
-        self.count = self.input_ns = self.infer_ns = self.output_ns = 0
+    count: int = 0
+    input_ns: int = 0
+    infer_ns: int = 0
+    output_ns: int = 0
 
     def add(self, times: int, ran: Ran, output_ns: int) -> None:
+        """Count a run."""
         self.count += times
         self.input_ns += times * (ran.merged_ns - ran.began_ns)
         self.infer_ns += times * (ran.ended_ns - ran.merged_ns)
         self.output_ns += times * output_ns
 
+    def join(self, other: Times) -> None:
+        """Count what another has counted."""
+        self.count += other.count
+        self.input_ns += other.input_ns
+        self.infer_ns += other.infer_ns
+        self.output_ns += other.output_ns
+
     def told(self) -> dict[str, Any]:
+        """As Triton has it."""
         pieces = (
             ("compute_input", self.input_ns),
             ("compute_infer", self.infer_ns),
@@ -57,15 +69,79 @@ class _Times:
         return {name: {"count": self.count, "ns": ns} for name, ns in pieces}
 
 
-class _Version:
-    """The runs of one version."""
+class VersionRuns(msgspec.Struct, array_like=True):
+    """The runs of one version.
 
-    __slots__ = ("by_rows", "failed", "failed_ns", "last_ms", "queue_ns", "runs", "success_ns", "times")
+    Attributes:
+        rows: how many it has answered, those of shadows among them.
+        last_ms: when the last run was, in milliseconds since 1970.
+        by_rows: the runs by their size.
+    """
 
-    def __init__(self) -> None:
-        self.runs = self.success_ns = self.queue_ns = self.failed = self.failed_ns = self.last_ms = 0
-        self.times = _Times()
-        self.by_rows: dict[int, _Times] = defaultdict(_Times)
+    runs: int = 0
+    rows: int = 0
+    success_ns: int = 0
+    queue_ns: int = 0
+    failed: int = 0
+    failed_ns: int = 0
+    last_ms: int = 0
+    times: Times = msgspec.field(default_factory=Times)
+    by_rows: dict[int, Times] = msgspec.field(default_factory=lambda: defaultdict(Times))
+
+    def join(self, other: VersionRuns) -> None:
+        """Count what another process has counted."""
+        for name in ("runs", "rows", "success_ns", "queue_ns", "failed", "failed_ns"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.last_ms = max(self.last_ms, other.last_ms)
+        self.times.join(other.times)
+        for rows, times in other.by_rows.items():
+            self.by_rows[rows].join(times)
+
+    def told(self) -> dict[str, Any]:
+        """As Triton's `ModelStatistics` has it, without the name and the version."""
+        count = self.times.count
+        none = {"count": 0, "ns": 0}
+        return {
+            "inference_count": self.rows,
+            "last_inference": self.last_ms,
+            "execution_count": self.runs,
+            "inference_stats": {
+                "success": {"count": count, "ns": self.success_ns},
+                "fail": {"count": self.failed, "ns": self.failed_ns},
+                "queue": {"count": count, "ns": self.queue_ns},
+                **self.times.told(),
+                "cache_hit": none,
+                "cache_miss": none,
+            },
+            "batch_stats": [{"batch_size": rows, **times.told()} for rows, times in sorted(self.by_rows.items())],
+        }
+
+
+Runs = dict[tuple[str, str], VersionRuns]
+"""By endpoint and version."""
+
+
+def write_runs(runs: Runs) -> str:
+    """Runs in one line, for other processes."""
+    return msgspec.json.encode([(*key, found) for key, found in runs.items()]).decode()
+
+
+def read_runs(line: str) -> Runs:
+    """What `write_runs` wrote; none where it is damaged."""
+    try:
+        found = msgspec.json.decode(line, type=list[tuple[str, str, VersionRuns]])
+    except msgspec.MsgspecError:
+        return {}
+    return {(endpoint, version): runs for endpoint, version, runs in found}
+
+
+def join_runs(several: Iterable[Runs]) -> Runs:
+    """The runs of several processes together."""
+    found: Runs = defaultdict(VersionRuns)
+    for runs in several:
+        for key, mine in runs.items():
+            found[key].join(mine)
+    return found
 
 
 class RunStatistics:
@@ -73,7 +149,8 @@ class RunStatistics:
     any thread."""
 
     def __init__(self) -> None:
-        self._versions: dict[tuple[str, str], _Version] = defaultdict(_Version)
+        self.versions: Runs = defaultdict(VersionRuns)
+        self.of_all: Callable[[], Awaitable[Runs]] | None = None  # those of all workers, where there are others
         self._fresh: list[Ran] = []
         self.ran = self._fresh.append
 
@@ -82,7 +159,7 @@ class RunStatistics:
         now_ns = time.monotonic_ns()
         while self._fresh:
             ran = self._fresh.pop()
-            mine = self._versions[ran.endpoint, ran.version]
+            mine = self.versions[ran.endpoint, ran.version]
             requests, output_ns = ran.requests, now_ns - ran.ended_ns
             mine.runs += 1
             mine.success_ns += requests * now_ns - ran.arrived_ns
@@ -93,28 +170,9 @@ class RunStatistics:
 
     def failed(self, endpoint: str, version: str, started_ns: int) -> None:
         """A request that this version should have answered was refused, or the model failed."""
-        mine = self._versions[endpoint, version]
+        mine = self.versions[endpoint, version]
         mine.failed += 1
         mine.failed_ns += time.monotonic_ns() - started_ns
-
-    def of(self, endpoint: str, version: str) -> dict[str, Any]:
-        """What is told of one version, as Triton's `ModelStatistics` has it, without its name and its rows."""
-        mine = self._versions.get((endpoint, version)) or _Version()
-        count = mine.times.count
-        none = {"count": 0, "ns": 0}
-        return {
-            "last_inference": mine.last_ms,
-            "execution_count": mine.runs,
-            "inference_stats": {
-                "success": {"count": count, "ns": mine.success_ns},
-                "fail": {"count": mine.failed, "ns": mine.failed_ns},
-                "queue": {"count": count, "ns": mine.queue_ns},
-                **mine.times.told(),
-                "cache_hit": none,
-                "cache_miss": none,
-            },
-            "batch_stats": [{"batch_size": rows, **times.told()} for rows, times in sorted(mine.by_rows.items())],
-        }
 
 
 def _size(rows: int) -> int:

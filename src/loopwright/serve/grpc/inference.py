@@ -142,11 +142,15 @@ class Inference:
         """ModelConfig."""
         return self._types["ModelConfigResponse"](config=config_of(self._endpoint(request)))
 
-    def statistics(self, request: Any) -> Any:
+    async def statistics(self, request: Any) -> Any:
         """ModelStatistics: of all models if none is named."""
-        chosen = [self._endpoint(request)] if request.name else list(self._plane.endpoints.values())
-        metrics, version = self._plane.metrics, request.version
-        stats = [item for endpoint in chosen for item in statistics_of(endpoint, metrics, version)]
+        runs = await self._plane.metrics.all_runs()
+        try:
+            chosen = [self._endpoint(request)] if request.name else list(self._plane.endpoints.values())
+        except Loading as loading:
+            await loading.wait()
+            chosen = [self._endpoint(request)]
+        stats = [item for endpoint in chosen for item in statistics_of(endpoint, runs, request.version)]
         return self._types["ModelStatisticsResponse"](model_stats=stats)
 
     def _endpoint(self, request: Any) -> LoadedEndpoint:

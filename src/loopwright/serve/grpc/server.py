@@ -202,12 +202,12 @@ def _inference(plane: DataPlane, service: Inference) -> dict[bytes, Method]:
         "ServerMetadata": service.server_metadata,
         "ModelMetadata": service.metadata,
         "ModelConfig": service.config,
-        "ModelStatistics": service.statistics,
         "RepositoryIndex": service.index,
     }
     found = {name: Method(simple(types[f"{name}Request"], behaviour)) for name, behaviour in at_once.items()}
     found["ModelInfer"] = Method(service.infer)
     found["ModelStreamInfer"] = Method(None, service.stream)
+    found["ModelStatistics"] = Method(awaited(plane, types["ModelStatisticsRequest"], service.statistics))
     for name, work in {"Load": service.load, "Unload": service.unload}.items():
         found[f"RepositoryModel{name}"] = Method(awaited(plane, types[f"RepositoryModel{name}Request"], work))
     for kind in ("System", "Cuda"):

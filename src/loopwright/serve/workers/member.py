@@ -13,6 +13,7 @@ import msgspec
 from loopwright.serve.dataplane import Run
 from loopwright.serve.loaded import LoadedVariant
 from loopwright.serve.query import Part
+from loopwright.serve.statistics import Runs
 from loopwright.serve.workers.accepting import Acceptor
 from loopwright.serve.workers.board import Board
 from loopwright.serve.workers.peers import Peers
@@ -41,15 +42,22 @@ class Membership(msgspec.Struct, frozen=True):
 class Member:
     """Takes connections with the others, tells them its figures, and shows that it lives. Lives on one event loop."""
 
-    def __init__(self, given: Membership, render: Callable[[], str], connections: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        given: Membership,
+        render: Callable[[], str],
+        connections: Callable[[], int],
+        runs: Callable[[], Runs],
+    ) -> None:
         """Args:
         given: the place.
         render: this worker's figures, as Prometheus reads them.
         connections: how many it holds.
+        runs: what its models have answered.
         """
         self._given, self._connections = given, connections
         self.board = Board(given.folder / BOARD, given.places)
-        self._peers = Peers(given.folder, self.board, given.place, render)
+        self._peers = Peers(given.folder, self.board, given.place, render, runs)
         self._acceptor: Acceptor | None = None
         self._numbers: dict[str, int] = {}
         self._beating: asyncio.Task[None] | None = None
@@ -91,6 +99,10 @@ class Member:
     async def figures(self) -> str:
         """The figures of all workers together."""
         return await self._peers.figures()
+
+    async def runs(self) -> Runs:
+        """What the models of all workers have answered."""
+        return await self._peers.runs()
 
     def stop_accepting(self) -> None:
         """Leave new connections to the others."""

@@ -1,4 +1,5 @@
-"""What the workers of one address share besides the board: each one's figures, so that any of them answers for all.
+"""What the workers of one address share besides the board: each one's figures and what its models have answered, so
+that any of them tells it for all.
 
 They meet in a folder. Each worker has a socket there that gives its figures as they are now, and a file with its
 figures as it last told them. What was told once is never taken back: a worker writes its file before it tells, and the
@@ -13,6 +14,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from loopwright.serve.statistics import Runs, join_runs, read_runs, write_runs
 from loopwright.serve.workers.board import Board
 from loopwright.serve.workers.expositions import merge_expositions
 
@@ -20,6 +22,7 @@ _PATIENCE_S = 0.5
 _WRITE_EVERY_S = 1.0
 _SUFFIX = ".prom"
 _UP = "loopwright_worker_up"
+_RUNS = "# runs "
 _GONE, _FOLDED = f"gone{_SUFFIX}", "# folded "
 LEAST = frozenset({"loopwright_start_time_seconds", "loopwright_serving_revision"})
 
@@ -27,14 +30,17 @@ LEAST = frozenset({"loopwright_start_time_seconds", "loopwright_serving_revision
 class Peers:
     """One worker among several. Lives on its event loop."""
 
-    def __init__(self, folder: Path, board: Board, place: int, render: Callable[[], str]) -> None:
+    def __init__(
+        self, folder: Path, board: Board, place: int, render: Callable[[], str], runs: Callable[[], Runs]
+    ) -> None:
         """Args:
         folder: where the workers of this address meet.
         board: who lives.
         place: this worker's.
         render: this worker's figures now, as Prometheus reads them.
+        runs: what its models have answered.
         """
-        self._folder, self._board, self._place, self._render = folder, board, place, render
+        self._folder, self._board, self._place, self._render, self._runs = folder, board, place, render, runs
         self._server: asyncio.Server | None = None
         self._writing: asyncio.Task[None] | None = None
 
@@ -55,14 +61,24 @@ class Peers:
 
     async def figures(self) -> str:
         """The figures of all workers together, those that were killed included."""
+        living, gone = await self._texts()
+        return merge_expositions([*living, self._presence()], LEAST, gone)
+
+    async def runs(self) -> Runs:
+        """What the models of all workers have answered, of those that were killed, too."""
+        living, gone = await self._texts()
+        return join_runs(map(_runs_in, (*living, *gone)))
+
+    async def _texts(self) -> tuple[list[str], list[str]]:
+        """What those that live tell now, and what the others have left."""
         living = {self._place: os.getpid()}
         for place in range(self._board.places):
             line = self._board.read(place)
             if place != self._place and line.pid:
                 living[place] = line.pid
         others = [self._ask(place, pid) for place, pid in living.items() if place != self._place]
-        texts = [self._publish(), *(text for text in await asyncio.gather(*others) if text), self._presence()]
-        return merge_expositions(texts, LEAST, gone_figures(self._folder, set(living.values())))
+        texts = [self._publish(), *(text for text in await asyncio.gather(*others) if text)]
+        return texts, gone_figures(self._folder, set(living.values()))
 
     def _presence(self) -> str:
         """Which workers there are, as Prometheus reads it."""
@@ -96,7 +112,7 @@ class Peers:
 
     def _publish(self) -> str:
         """The figures now; what a reader sees of the file is whole."""
-        text = self._render()
+        text = f"{_RUNS}{write_runs(self._runs())}\n{self._render()}"
         path = figures_of(self._folder, os.getpid())
         fresh = path.with_suffix(".new")
         with contextlib.suppress(OSError):  # a full disk must not stop a worker that is asked how it does
@@ -126,7 +142,8 @@ def gone_figures(folder: Path, living: set[int]) -> list[str]:
 def fold_gone(folder: Path, pid: int) -> None:
     """Add what a worker counted that has ended to the file of all who ended, so that files do not gather."""
     total, left = folder / _GONE, figures_of(folder, pid)
-    merged = merge_expositions([], LEAST, [text for path in (total, left) if (text := _text_of(path))])
+    texts = [text for path in (total, left) if (text := _text_of(path))]
+    merged = f"{_RUNS}{write_runs(join_runs(map(_runs_in, texts)))}\n{merge_expositions([], LEAST, texts)}"
     fresh = total.with_suffix(".new")
     # The first line says whose figures are in, so that no reader counts them twice before their own file is gone.
     fresh.write_text(f"{_FOLDED}{pid}\n{merged}")
@@ -140,6 +157,12 @@ def write_restarts(folder: Path, count: int) -> None:
     fresh = folder / "restarts.new"
     fresh.write_text(f"# HELP {name} Workers that were started again.\n# TYPE {name} counter\n{name} {count}\n")
     fresh.replace(folder / f"restarts{_SUFFIX}")
+
+
+def _runs_in(text: str) -> Runs:
+    """The runs in what a worker told; they stand in a comment, which Prometheus does not read."""
+    found = (line for line in text.splitlines() if line.startswith(_RUNS))
+    return read_runs(next(found, _RUNS).removeprefix(_RUNS))
 
 
 def _text_of(path: Path) -> str:
