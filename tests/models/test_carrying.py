@@ -15,8 +15,6 @@ import numpy as np
 import onnx
 import polars as pl
 import pytest
-from cyclonedx.schema import SchemaVersion
-from cyclonedx.validation.json import JsonStrictValidator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
@@ -290,6 +288,9 @@ def test_a_bundle_in_a_folder_says_what_it_is(bundle: Bundle, tmp_path: Path) ->
 
 @pytest.mark.slow
 def test_the_bill_of_materials_is_valid_and_names_all(ws: Workspace, bundle: Bundle) -> None:
+    from cyclonedx.schema import SchemaVersion  # loads for two seconds
+    from cyclonedx.validation.json import JsonStrictValidator
+
     made = ws.models.register("trips", bundle, metrics={"auc": 0.8}, training_data=["dataset:trips@1"])
     told = ws.models.sbom(made.ref)
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(msgspec.json.encode(told).decode()) is None

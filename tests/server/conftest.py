@@ -1,7 +1,4 @@
-import asyncio
 import shutil
-import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +7,8 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
-import uvicorn
 from starlette.applications import Starlette
+from tests.server import prompt
 from tests.server.shelf import Book, ShelfService
 
 from loopwright.core import Location, Scope, Settings
@@ -35,16 +32,6 @@ class Running:
         given = {"Authorization": f"Bearer {self.tokens[who]}"} if who else {}
         # The address is plain http: reading the authorities' certificates would take longer than a request.
         return httpx.Client(base_url=self.url, headers={**given, **headers}, trust_env=False, verify=False)
-
-
-class PromptServer(uvicorn.Server):
-    """Looks each hundredth of a second whether it shall end, not each tenth: hundreds of tests end one."""
-
-    async def main_loop(self) -> None:
-        counter = 0
-        while not await self.on_tick(counter):
-            counter = (counter + 1) % 864_000
-            await asyncio.sleep(0.01)
 
 
 @pytest.fixture(scope="session")
@@ -101,18 +88,7 @@ def start(
             **changes,
         )
         app = create_app(services, Authenticator(stores), settings, inference, extra_routes)
-        server = PromptServer(uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=1))
-        thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
-        thread.start()
-        while not server.started:
-            time.sleep(0.01)
-
-        def end() -> None:
-            app.state.feed.closing = True
-            server.should_exit = True
-            thread.join(10)
-
-        stops.append(end)
+        stops.append(prompt.begin(app, listener))
         return Running(f"http://127.0.0.1:{port}", app, stores, settings, dict(issued[1]))
 
     yield begin

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import pickle
-import threading
-import time
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,10 +13,10 @@ from typing import Literal
 import httpx
 import polars as pl
 import pytest
-import uvicorn
 from tests.models.conftest import bundle, fitted, trips
 from tests.models.test_signing import Key, make_key
 from tests.serve.conftest import adding_bundle
+from tests.server import prompt
 
 from loopwright.cli.main import main
 from loopwright.core import Conflict, Corrupt, Forbidden, Invalid, NotFound, Scope
@@ -48,15 +46,8 @@ def served(local: Workspace, auth: Literal["local", "required"]) -> Iterator[str
     host = f"127.0.0.1:{listener.getsockname()[1]}"
     settings = ServerSettings(hosts=(host,), auth=auth, loopback=True)
     app = create_app(services_of(local), Authenticator(local.stores), settings, lambda: None)
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=1))
-    thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.005)
-    yield f"http://{host}"
-    app.state.feed.closing = True
-    server.should_exit = True
-    thread.join(10)
+    with prompt.serving(app, listener):
+        yield f"http://{host}"
 
 
 @pytest.fixture

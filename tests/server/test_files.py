@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
-import uvicorn
+from tests.server import prompt
 
 from loopwright.core import Corrupt, Invalid, NotFound, Scope, Unavailable
 from loopwright.govern import Authenticator
@@ -31,15 +29,8 @@ def url(local: Workspace) -> Iterator[str]:
     host = f"127.0.0.1:{listener.getsockname()[1]}"
     settings = ServerSettings(hosts=(host,), auth="local", loopback=True)
     app = create_app(services_of(local), Authenticator(local.stores), settings, lambda: None)
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=1))
-    thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.005)
-    yield f"http://{host}"
-    app.state.feed.closing = True
-    server.should_exit = True
-    thread.join(10)
+    with prompt.serving(app, listener):
+        yield f"http://{host}"
 
 
 @pytest.fixture

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
-import uvicorn
+from tests.server import prompt
 
 from loopwright.core import Scope
 from loopwright.govern import Authenticator, Role, TokenService
@@ -95,19 +93,12 @@ def serve() -> Iterator[Callable[..., Server]]:
         settings = ServerSettings(hosts=(url.removeprefix("http://"),), auth=auth, loopback=True)  # type: ignore[arg-type]
         routes = mlflow_routes(intake)
         app = create_app(services_of(workspace), Authenticator(stores), settings, lambda: None, routes, REALMS)
-        config = uvicorn.Config(app, http=ControlProtocol, log_config=None, timeout_graceful_shutdown=1)
-        server = uvicorn.Server(config)
-        thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
-        thread.start()
-        while not server.started:
-            time.sleep(0.005)
-        client = httpx.Client(base_url=url, trust_env=False, timeout=30)
+        stop = prompt.begin(app, listener, http=ControlProtocol)
+        client = httpx.Client(base_url=url, trust_env=False, timeout=30, verify=False)  # plain http
 
         def end() -> None:
             client.close()
-            app.state.feed.closing = True
-            server.should_exit = True
-            thread.join(10)
+            stop()
             intake.close()
 
         stops.append(end)
