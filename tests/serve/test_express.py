@@ -447,6 +447,21 @@ def test_what_there_is_no_time_for_is_refused_and_counted(make_plane: Any, weigh
     assert (made.metrics.shed, made.metrics.requests["", 503]) == (3, 3)
 
 
+def test_no_more_rows_wait_in_the_lane_than_may_wait_at_all(make_plane: Any, weighing: Bundle) -> None:
+    made = make_plane(limits=Limits(queue_rows=5))
+    made.serve((CHAMPION, weighing))
+
+    async def work(house: House) -> Any:
+        links = [await house.primed() for _ in range(4)]
+        for connection, _ in links:
+            connection.data_received(ask([[1.0, 0.5]] * 2))
+        taken = [connection.under_way for connection, _ in links]
+        await house.settle()
+        return taken, sorted(wire.answers()[0][0] for _, wire in links)
+
+    assert at_home(work, made) == ([1, 1, 0, 0], [200, 200, 503, 503])
+
+
 def test_clients_that_leave_and_a_server_that_ends_lose_nobody_else(make_plane: Any, weighing: Bundle) -> None:
     made = make_plane()
     made.serve((CHAMPION, weighing))

@@ -17,6 +17,7 @@ class Lane:
         template: bytes,
         refusal: bytes,
         most_rows: int,
+        most_waiting: int,
         turn_requests: int,
         turn_s: float,
     ) -> None: ...

@@ -46,7 +46,7 @@ take_one(ConnectionObject *connection, LaneObject *lane, const char *body, Py_ss
         make_room((void **)&lane->entries, &lane->room, lane->count + 1, sizeof(Entry)) < 0)
         return -1;
     rows = read_rows(body, length, lane->width, lane->values + lane->filled);
-    if (rows == 0 || rows > lane->most_rows)
+    if (rows == 0 || rows > lane->most_rows || lane->filled / lane->width + rows > lane->most_waiting)
         return 0;
     entry = &lane->entries[lane->count];
     entry->connection = (ConnectionObject *)Py_NewRef((PyObject *)connection);

@@ -29,11 +29,11 @@ cut_template(LaneObject *self)
 static int
 lane_init(LaneObject *self, PyObject *args, PyObject *named)
 {
-    static char *names[] = {"wake", "width", "template", "refusal", "most_rows", "turn_requests", "turn_s", NULL};
+    static char *names[] = {"wake", "width", "template", "refusal", "most_rows", "most_waiting", "turn_requests", "turn_s", NULL};
     PyObject *wake, *template, *refusal;
     double turn_s;
-    if (!PyArg_ParseTupleAndKeywords(args, named, "OnSSnnd", names, &wake, &self->width, &template, &refusal,
-                                     &self->most_rows, &self->turn_requests, &turn_s))
+    if (!PyArg_ParseTupleAndKeywords(args, named, "OnSSnnnd", names, &wake, &self->width, &template, &refusal,
+                                     &self->most_rows, &self->most_waiting, &self->turn_requests, &turn_s))
         return -1;
     if (self->width < 1 || self->turn_requests < 1) {
         PyErr_SetString(PyExc_ValueError, "a row has at least one value, and a turn one request");
@@ -82,6 +82,13 @@ lane_take(LaneObject *self, PyObject *args)
     self->filled -= values;
     memmove(self->entries, self->entries + count, (size_t)self->count * sizeof(Entry));
     memmove(self->values, self->values + values, (size_t)self->filled * sizeof(double));
+    if (self->values_room > KEPT_VALUES && self->filled < KEPT_VALUES) {
+        double *kept = PyMem_Realloc(self->values, KEPT_VALUES * sizeof(double));
+        if (kept != NULL) {
+            self->values = kept;
+            self->values_room = KEPT_VALUES;
+        }
+    }
     return (PyObject *)taken;
 }
 

@@ -9,6 +9,7 @@
 
 #include "_express_json.h"
 
+#define KEPT_VALUES (1 << 18) /* for which room is kept between turns */
 #define MOST_TEXTS 64
 #define MOST_BYTES (256 << 10) /* of a body: longer ones are better off elsewhere */
 #define MOST_HELD 16 /* pieces that a client may send behind requests in a lane, before it is read no more */
@@ -62,6 +63,7 @@ struct LaneObject {
     Py_ssize_t width, most_rows;              /* values in a row; rows of a request */
     Py_ssize_t turn_requests;                 /* so many may wait, */
     int64_t turn_ns;                          /* or the first of them for so long; with both, more are refused */
+    Py_ssize_t most_waiting;                  /* rows; further ones go the usual way, which bounds them too */
     Py_ssize_t count, room, filled, values_room;
     Entry *entries;
     double *values;

@@ -77,6 +77,7 @@ class Express:
             template=codec_of(endpoint).template(endpoint.live[0]),
             refusal=refusal,
             most_rows=min(_MOST_ROWS, limits.inline_rows, limits.request_rows),
+            most_waiting=limits.queue_rows,
             turn_requests=max(1, limits.turn_requests),
             turn_s=limits.turn_s,
         )
