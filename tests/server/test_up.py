@@ -15,7 +15,6 @@ import httpx
 import msgspec
 import psutil
 import pytest
-from openapi_spec_validator import validate
 
 from loopwright.server import RemoteWorkspace
 from loopwright.workspace import SERVICES, operations_in
@@ -174,6 +173,8 @@ def test_a_host_that_was_not_named_is_refused_and_one_that_was_is_not(start: Sta
 
 def test_every_room_answers_from_afar_as_it_would_here(start: Start) -> None:
     up = start()
+    from openapi_spec_validator import validate  # loads for three seconds
+
     validate(httpx.get(f"{up.url}/openapi.json", trust_env=False).json())
     asked = []
     with RemoteWorkspace(up.url) as ws:

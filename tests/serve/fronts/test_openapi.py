@@ -6,7 +6,6 @@ from typing import Any
 
 import httpx
 import pytest
-from openapi_spec_validator import validate
 
 from loopwright.serve.rest.contract import Contract
 from loopwright.serve.rest.openapi import describe
@@ -15,6 +14,8 @@ pytestmark = pytest.mark.slow
 
 
 def test_the_description_is_valid_and_names_what_is_served(web: httpx.Client) -> None:
+    from openapi_spec_validator import validate  # loads for three seconds
+
     told: dict[str, Any] = web.get("/openapi.json").raise_for_status().json()
     validate(told)
     infer = told["paths"]["/v2/models/{model}/infer"]["post"]
@@ -24,6 +25,8 @@ def test_the_description_is_valid_and_names_what_is_served(web: httpx.Client) ->
 
 
 def test_what_a_platform_chose_is_described_too(make_plane: Any) -> None:
+    from openapi_spec_validator import validate  # loads for three seconds
+
     from loopwright.serve.rest.app import App
 
     app = App(make_plane().plane, contract=Contract(health=("/alive",), predict=("/ask",)))
