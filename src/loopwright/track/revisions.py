@@ -3,7 +3,7 @@
 Every transaction that changes what a run's record shows calls `touch`, before it writes anything else. What was made
 from a record that was read in a snapshot holds for as long as the run has the revision that stood in that snapshot,
 whoever writes (`loopwright.track.rendering`); and who knows all runs as they stood in one snapshot finds what has
-changed since by the revisions that are later (`loopwright.track.search.columns`).
+changed since by the revisions that are later (`loopwright.track.search.held`).
 
 On SQLite, whose writers are alone, the next revision is one more than the highest: a counter of its own would be one
 more page in every commit. Where runs are removed, the highest is noted, so that no number comes twice. On PostgreSQL a

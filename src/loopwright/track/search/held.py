@@ -28,7 +28,7 @@ from loopwright.track.search.words import Entity
 
 log = logging.getLogger("loopwright.track")
 
-_LEAST_RUNS = 5_000
+_LEAST_RUNS = 1_000
 """Among fewer, the database finds them as fast."""
 _ASKED_BEFORE = 2
 _MOST_CHANGES = 5_000
