@@ -251,6 +251,23 @@ def test_only_a_relaxed_change_does_not_wait_for_the_disk(stores_sqlite: Stores)
     assert keys(stores_sqlite) == {"0", "1", "2", "3"}
 
 
+@pytest.mark.parametrize("values", [{"key": "a\0b"}, [{"key": "a"}, {"key": "\0"}]])
+def test_a_nul_character_is_refused_by_both_databases(stores: Stores, values: Any) -> None:
+    with pytest.raises(Invalid, match="NUL"), stores.db.begin() as tx:
+        tx.execute(state.insert().values(value="v"), values)
+    with pytest.raises(Invalid, match="NUL"), stores.db.read() as connection:
+        connection.execute(select(state.c.key).where(state.c.key.in_(["a", "b\0"])))
+    with stores.db.begin() as tx:
+        put(tx, "a\\0 b\u2400")
+    assert keys(stores) == {"a\\0 b\u2400"}
+
+
+@pytest.mark.postgres
+def test_a_nul_character_within_a_value_is_refused_by_the_driver(stores_postgres: Stores) -> None:
+    with pytest.raises(Invalid, match="NUL"), stores_postgres.db.read() as connection:
+        connection.exec_driver_sql("SELECT %s::text[]", ([["a\0b"]],))
+
+
 @pytest.mark.postgres
 def test_no_other_transaction_inherits_that_a_relaxed_one_does_not_wait(stores_postgres: Stores) -> None:
     levels, connections = [], set()

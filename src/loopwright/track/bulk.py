@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeAlias
 import msgspec
 from sqlalchemy import Connection
 
-from loopwright.store import Database
+from loopwright.store import Database, refuse_nul
 from loopwright.track.arrays import binary_arrays
 from loopwright.track.values import from_bits
 
@@ -88,7 +88,13 @@ class FoundRun(NamedTuple):
 
 
 def lock_runs(database: Database, tx: Connection, ids: Sequence[str]) -> dict[str, FoundRun]:
-    """Those runs of any project that exist, deleted ones too, by id; held for this transaction."""
+    """Those runs of any project that exist, deleted ones too, by id; held for this transaction.
+
+    Raises:
+        Invalid: an id holds a NUL character.
+    """
+    for id in ids:
+        refuse_nul(id)
     if database.dialect == "sqlite":
         rows: Iterable[Sequence[Any]] = _sqlite(tx, _LOCK_RUNS["sqlite"], (msgspec.json.encode(ids).decode(),))
     else:

@@ -13,7 +13,7 @@ from typing import TypeAlias, cast
 import msgspec
 
 from loopwright.core import LoopwrightError, Unavailable
-from loopwright.store import Stores
+from loopwright.store import Stores, refuse_nul
 from loopwright.track.batches import Batch, check_texts, write_batches
 from loopwright.track.columns import Columns, Mixed, columns_of
 from loopwright.track.metrics import Points, prepare, prepare_timed
@@ -151,6 +151,7 @@ class MetricIntake:
         Raises:
             Invalid: something cannot be stored.
         """
+        refuse_nul(run_id)
         check_texts(params, tags)
         prepared: Mapping[str, Points] | Mixed
         if isinstance(points, Mapping):

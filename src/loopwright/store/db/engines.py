@@ -73,6 +73,7 @@ def _sqlite_engine(url: URL) -> Engine:
     engine = create_engine(url, creator=connect, pool_size=_POOL_SIZE, max_overflow=_POOL_OVERFLOW)
     event.listen(engine, "connect", _set_up_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
+    event.listen(engine, "before_cursor_execute", _refuse_nul)
     return engine
 
 
@@ -149,6 +150,7 @@ def _postgresql_engine(url: URL) -> Engine:
             raise DisconnectionError("the connection was lost") from error
 
     event.listen(engine, "begin", _begin_postgresql)
+    event.listen(engine, "before_cursor_execute", _refuse_nul)
     event.listen(engine, "checkout", try_rested)
     event.listen(engine, "connect", _note_use)
     event.listen(engine, "checkin", _note_use)
@@ -157,6 +159,31 @@ def _postgresql_engine(url: URL) -> Engine:
 
 def _note_use(_connection: Any, record: ConnectionPoolEntry) -> None:
     record.info[_USED_AT] = time.monotonic()
+
+
+def _refuse_nul(_connection: Any, _cursor: Any, _statement: str, given: Any, _context: Any, executemany: bool) -> None:
+    """Refuse texts with a NUL character, which PostgreSQL has none of, on both databases alike.
+
+    Raises:
+        Invalid: a value holds one.
+    """
+    for row in given if executemany else (given,):
+        for value in row.values() if isinstance(row, dict) else row or ():
+            if isinstance(value, str):
+                refuse_nul(value)
+            elif isinstance(value, list):
+                for item in value:
+                    refuse_nul(item)
+
+
+def refuse_nul(value: object) -> None:
+    """Refuse a text with a NUL character.
+
+    Raises:
+        Invalid: it holds one.
+    """
+    if isinstance(value, str) and "\0" in value:
+        raise Invalid(f"{value[:60]!r} holds a NUL character, which no text here may", next_step="take it out")
 
 
 def create_sqlite_file(path: Path) -> None:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from sqlalchemy import exc
 
-from loopwright.core import Conflict, Corrupt, LoopwrightError, Unavailable
+from loopwright.core import Conflict, Corrupt, Invalid, LoopwrightError, Unavailable
 
 _AGAIN = "try again"
 _RESTORE = "restore it from a backup, or run: loopwright fsck"
@@ -23,6 +23,7 @@ def translated(place: str) -> Iterator[None]:
     Raises:
         Unavailable: locked, unreachable, full, read-only, or interrupted by a concurrent change.
         Corrupt: the stored bytes are damaged.
+        Invalid: a text cannot be stored.
         Conflict: a row breaks a constraint, mostly because another writer was first.
     """
     try:
@@ -73,6 +74,8 @@ def _explain_sqlite(error: sqlite3.Error, place: str) -> LoopwrightError | None:
 
 def _explain_postgresql(error: exc.DBAPIError, place: str) -> LoopwrightError | None:
     state = getattr(error.orig, "sqlstate", None) or ""
+    if isinstance(error, exc.DataError) and not state and "NUL" in str(error.orig):
+        return Invalid("a text holds a NUL character, which no text here may", next_step="take it out")
     if state in ("40001", "40P01"):
         return Unavailable("the database undid this change because of a concurrent one", next_step=_AGAIN)
     if state == "53100":

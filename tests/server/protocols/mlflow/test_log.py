@@ -115,6 +115,38 @@ def test_a_key_that_cannot_be_stored_is_refused(server: Server, key: str) -> Non
     assert "metrics" not in server.look(run)["data"]
 
 
+NUL = "a\x00b"
+POINT = {"key": "m", "value": 1, "timestamp": 1}
+
+
+def test_a_nul_character_is_refused_on_both_databases_alike(both: Server) -> None:
+    run = both.run()
+    for path, fields in [
+        ("runs/log-metric", {"run_id": NUL, **POINT}),
+        ("runs/log-batch", {"run_id": NUL, "metrics": [POINT]}),
+        ("runs/log-batch", {"run_id": NUL, "metrics": [{**POINT, "step": step} for step in range(300)]}),
+        ("runs/log-parameter", {"run_id": NUL, "key": "p", "value": "v"}),
+        ("runs/set-tag", {"run_id": NUL, "key": "t", "value": "v"}),
+        ("runs/set-tag", {"run_id": run, "key": "t", "value": NUL}),
+        ("runs/update", {"run_id": NUL, "status": "FINISHED"}),
+        ("runs/delete", {"run_id": NUL}),
+        ("runs/create", {"experiment_id": NUL}),
+        ("runs/search", {"experiment_ids": [NUL]}),
+        ("experiments/update", {"experiment_id": NUL, "new_name": "n"}),
+        ("registered-models/create", {"name": NUL}),
+    ]:
+        assert both.refused(path, **fields)[:2] == (400, "INVALID_PARAMETER_VALUE"), path
+    for path, fields in [
+        ("runs/get", {"run_id": NUL}),
+        ("metrics/get-history", {"run_id": run, "metric_key": NUL}),
+        ("metrics/get-history", {"run_id": NUL, "metric_key": "m"}),
+        ("experiments/get-by-name", {"experiment_name": NUL}),
+    ]:
+        refused = error(both.http.get(f"{API}/{path}", params=fields))
+        assert refused[:2] == (400, "INVALID_PARAMETER_VALUE"), (path, refused)
+    assert "metrics" not in both.look(run)["data"]
+
+
 def test_a_long_text_is_cut_as_mlflows_server_does(both: Server) -> None:
     run = both.run()
     both.post("runs/log-parameter", run_id=run, key="p", value="x" * 1_000_000)
