@@ -12,7 +12,7 @@ from sqlalchemy import select
 
 from loopwright.core import Scope
 from loopwright.store import Doomed, Stores
-from loopwright.track import RunService, View
+from loopwright.track import ExperimentService, RunService, View
 from loopwright.track.collecting import forget_runs
 from loopwright.track.reading import the_run
 from loopwright.track.search import held as module
@@ -96,6 +96,16 @@ def test_runs_that_are_gone_for_good_are_found_no_more(runs: RunService) -> None
     runs.log_metrics(runs.start().id, {"acc": 0.35})  # on SQLite under the number of the one that is gone
     held.load([ACC])
     assert agrees(held, runs, BEST)
+
+
+def test_an_experiment_is_shown_by_its_present_name(runs: RunService) -> None:
+    held, experiments = HeldRuns(runs.stores.db, 1_000_000), ExperimentService(runs.stores, Scope())
+    held.load([ACC])
+    for name in ("first", "second"):
+        assert agrees(held, runs, BEST)
+        experiments.rename(runs.search()[0].experiment_id, name)
+        assert agrees(held, runs, BEST)
+        assert held._titles.popitem()[1] == name
 
 
 def test_a_name_that_nobody_asks_for_is_let_go_of_after_many_changes(

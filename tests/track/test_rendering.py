@@ -150,15 +150,15 @@ def test_a_run_that_takes_the_number_of_one_that_is_gone_is_shown_as_itself(stor
 
 def test_what_is_kept_stays_within_its_bound_and_the_newest_stays() -> None:
     kept = Renderings(100_000)
-    names = {"e": "default"}
     for seq in range(1000):
-        kept.keep("test", Found(seq, 1, "e"), "default", b"x" * 600)
+        kept.keep("test", Found(seq, 1, "e"), b"x" * 600)
         assert kept.size_bytes <= 100_000
-    kept.keep("test", Found(5000, 1, "e"), "default", b"x" * 50_000)
-    found = kept.find("test", [Found(seq, 1, "e") for seq in (5000, 0, 999)], names)
+    kept.keep("test", Found(5000, 1, "e"), b"x" * 50_000)
+    found = kept.find("test", [Found(seq, 1, "e") for seq in (5000, 0, 999)])
     assert found == [None, None, b"x" * 600]
-    assert kept.find("test", [Found(999, 2, "e")], names) == [None]
-    assert kept.find("other", [Found(999, 1, "e")], names) == [None]
+    assert kept.find("test", [Found(999, 2, "e")]) == [None]
+    assert kept.find("test", [Found(999, 1, "renamed")]) == [None]
+    assert kept.find("other", [Found(999, 1, "e")]) == [None]
 
 
 NAMES = {(Entity.METRIC, "acc"), (Entity.PARAM, "lr"), (Entity.TAG, "t1"), (Entity.ATTRIBUTE, "status")}

@@ -13,7 +13,7 @@ from loopwright.store import Stores
 from loopwright.track.lifecycle import check_title
 from loopwright.track.model import Experiment, ExperimentCounts, ExperimentPage, Lifecycle, RunStatus, View
 from loopwright.track.reading import experiment_by_id, find_experiment
-from loopwright.track.revisions import touch_found
+from loopwright.track.revisions import note_name, touch_found
 from loopwright.track.search.counting import STATUS, count_held
 from loopwright.track.search.experiments import Question, search_experiments
 from loopwright.track.search.held import held_runs_of
@@ -124,6 +124,7 @@ class ExperimentService:
             other = find_experiment(tx, self.scope.project, name)
             if other is not None and other.id != found.id:
                 raise _taken(name, other)
+            note_name(tx)
             self._change(tx, found.id, {"name": name})
             self._tell(tx, found, "experiment.renamed", {"to": name})
             return self._the(tx, found.id)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeAlias
 from weakref import WeakKeyDictionary
 
@@ -17,7 +17,6 @@ from sqlalchemy import Connection
 from loopwright.store import Database
 from loopwright.track.contents import load_whole_runs
 from loopwright.track.model import WholeRun
-from loopwright.track.reading import experiment_names
 from loopwright.track.search.query import Found, load_rows
 
 Render: TypeAlias = Callable[[WholeRun], bytes]
@@ -45,22 +44,21 @@ class Renderings:
         """About what the texts take."""
         return self._size
 
-    def find(self, kind: str, found: Sequence[Found], experiments: Mapping[str, str]) -> list[bytes | None]:
-        """The text of each run that is kept as it stands now; `experiments` are the present names by id, which are in
-        the texts, too."""
+    def find(self, kind: str, found: Sequence[Found]) -> list[bytes | None]:
+        """The text of each run that is kept as it stands now."""
         texts: list[bytes | None] = []
         kept = self._kept
         with self._lock:
             for run in found:
                 held = kept.get(key := (kind, run.seq))
-                if held is None or held[0] != run.revision or held[1] != experiments[run.experiment_id]:
+                if held is None or held[0] != run.revision or held[1] != run.experiment:
                     texts.append(None)
                 else:
                     kept.move_to_end(key)
                     texts.append(held[2])
         return texts
 
-    def keep(self, kind: str, run: Found, experiment: str, text: bytes) -> None:
+    def keep(self, kind: str, run: Found, text: bytes) -> None:
         """Keep the text of a run as it was found, unless it is so large that it would push out too much."""
         size = len(text) + _OVERHEAD
         if size > self._limit // 8:
@@ -69,7 +67,7 @@ class Renderings:
             before = self._kept.pop((kind, run.seq), None)
             if before is not None:
                 self._size -= len(before.text) + _OVERHEAD
-            self._kept[kind, run.seq] = _Kept(run.revision, experiment, text)
+            self._kept[kind, run.seq] = _Kept(run.revision, run.experiment, text)
             self._size += size
             while self._size > self._limit:
                 _, gone = self._kept.popitem(last=False)
@@ -98,12 +96,11 @@ def rendered(
         connection: the snapshot in which the runs were found. It must not have written anything.
         kind: whose words these are: one `render` for each.
     """
-    experiments = experiment_names(connection, {run.experiment_id for run in found})
-    texts = kept.find(kind, found, experiments)
+    texts = kept.find(kind, found)
     missing = [place for place, text in enumerate(texts) if text is None]
     if missing:
         wholes = load_whole_runs(connection, load_rows(connection, [found[place] for place in missing]))
         for place, whole in zip(missing, wholes, strict=True):
             texts[place] = text = render(whole)
-            kept.keep(kind, found[place], whole.run.experiment, text)
+            kept.keep(kind, found[place], text)
     return [text for text in texts if text is not None]

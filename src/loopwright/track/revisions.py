@@ -19,11 +19,12 @@ from typing import Any, NamedTuple
 import msgspec
 from sqlalchemy import Connection, Select
 
-RUNS, PURGES = "runs", "purges"
-"""What stands in `run_turns`: on SQLite, a revision above which the next one is; and how often runs were removed."""
+RUNS, PURGES, NAMES = "runs", "purges", "names"
+"""What stands in `run_turns`: on SQLite, a revision above which the next one is; how often runs were removed, and
+experiments renamed."""
 
-_COUNT_PURGE = (
-    "INSERT INTO run_turns (name, number) VALUES ('purges', 1) "
+_COUNT = (
+    "INSERT INTO run_turns (name, number) VALUES ('{name}', 1) "
     "ON CONFLICT (name) DO UPDATE SET number = run_turns.number + 1"
 )
 _TOUCH = {
@@ -64,12 +65,13 @@ _REVISIONS = {
 
 
 class Moment(NamedTuple):
-    """How far a snapshot sees: it has every change of runs up to `runs`, and none from `end` on; and how many times
-    runs were removed."""
+    """How far a snapshot sees: it has every change of runs up to `runs`, and none from `end` on; how many times
+    runs were removed; and how many times an experiment got another name."""
 
     runs: int
     end: int
     purges: int
+    names: int
 
     def sees_as(self, before: Moment) -> bool:
         """Whether nothing can have changed since a moment before."""
@@ -98,14 +100,19 @@ def note_purge(tx: Connection) -> None:
     """Tell that runs are removed; call it before they are."""
     if tx.dialect.name == "sqlite":
         tx.exec_driver_sql(_NOTE_HIGHEST)
-    tx.exec_driver_sql(_COUNT_PURGE)
+    tx.exec_driver_sql(_COUNT.format(name=PURGES))
+
+
+def note_name(tx: Connection) -> None:
+    """Tell that an experiment gets another name."""
+    tx.exec_driver_sql(_COUNT.format(name=NAMES))
 
 
 def moment(connection: Connection) -> Moment:
     """How far this snapshot sees."""
     found: dict[str, int] = dict(connection.exec_driver_sql(_SINCE[connection.dialect.name]).fetchall())
     runs = found.get(RUNS, 0)
-    return Moment(runs, found.get("end", runs), found.get(PURGES, 0))
+    return Moment(runs, found.get("end", runs), found.get(PURGES, 0), found.get(NAMES, 0))
 
 
 def changed_since(connection: Connection, before: Moment, now: Moment) -> dict[int, int]:

@@ -21,6 +21,7 @@ from sqlalchemy import Connection
 
 from loopwright.core import LoopwrightError
 from loopwright.store import Database
+from loopwright.track.reading import experiment_names
 from loopwright.track.revisions import Moment, changed_since, moment
 from loopwright.track.search.arrays import Array, Name, Numbers, Texts
 from loopwright.track.search.loading import RunColumns, read_named, read_revisions, read_runs, read_runs_after
@@ -59,6 +60,7 @@ class HeldRuns:
         self.ids: Array = np.zeros(0, "S32")
         self.deleted: Array = np.zeros(0, bool)
         self.projects, self.experiments = Texts(0), Texts(0)
+        self._titles: dict[str, str] = {}  # of experiments, by their ids
         self.named: dict[Name, Numbers | Texts] = {}
         self._behind: dict[Name, set[int]] = {}  # runs that have changed since somebody asked for a name
 
@@ -84,6 +86,13 @@ class HeldRuns:
             yield self._is_ready(connection, names)
         finally:
             self._lock.release()
+
+    def titles(self, connection: Connection, ids: Collection[str]) -> dict[str, str]:
+        """The names of experiments by their ids, in this snapshot, for which the arrays are ready."""
+        missing = set(ids) - self._titles.keys()
+        if missing:
+            self._titles.update(experiment_names(connection, missing))
+        return self._titles
 
     def load(self, names: Collection[Name]) -> None:
         """Read the arrays with these names, unless they would take too much.
@@ -162,6 +171,8 @@ class HeldRuns:
                 return False
             if changed:
                 self._refresh(connection, changed)
+        if now.names != self.moment.names:
+            self._titles = {}
         self.moment = now
         return True
 

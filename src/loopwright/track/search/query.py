@@ -18,6 +18,7 @@ from loopwright.core import NotFound, is_id
 from loopwright.store import Database
 from loopwright.track.keys import ByNumbers, find_keys
 from loopwright.track.model import View
+from loopwright.track.reading import experiment_names
 from loopwright.track.revisions import revisions_of
 from loopwright.track.search.compiler import KEYED, compile_test, holds_in, keys_of
 from loopwright.track.search.language import parse_filter, parse_order
@@ -42,11 +43,11 @@ class Question(msgspec.Struct, frozen=True):
 
 
 class Found(NamedTuple):
-    """A run on a page: its number, its revision, and its experiment's id."""
+    """A run on a page: its number, its revision, and its experiment's name."""
 
     seq: int
     revision: int
-    experiment_id: str
+    experiment: str
 
 
 def load_rows(connection: Connection, found: Sequence[Found]) -> list[Row[Any]]:
@@ -72,7 +73,8 @@ def search_found(database: Database, connection: Connection, asked: Question) ->
             break
     page = found[: asked.limit]
     revisions = revisions_of(connection, [row.seq for _, row in page])
-    runs_found = [Found(row.seq, revisions.get(row.seq, 0), row.experiment_id) for _, row in page]
+    names = experiment_names(connection, {row.experiment_id for _, row in page})
+    runs_found = [Found(row.seq, revisions.get(row.seq, 0), names[row.experiment_id]) for _, row in page]
     return runs_found, search.token(*page[-1]) if len(found) > len(page) else ""
 
 

@@ -134,14 +134,16 @@ class _Scan:
                 break
         page = found[: asked.limit]
         token = tokens.write(connection, page[-1].place()) if len(found) > len(page) else ""
-        return self._found([hit.at for hit in page]), token
+        return self._found(connection, [hit.at for hit in page]), token
 
-    def _found(self, places: list[int]) -> list[Found]:
+    def _found(self, connection: Connection, places: list[int]) -> list[Found]:
         held = self._held
-        experiments = list(held.experiments.words)
+        ids = list(held.experiments.words)
         seqs, revisions = held.seqs[places].tolist(), held.revisions[places].tolist()
         codes = held.experiments.codes[places].tolist()
-        return [Found(seq, rev, experiments[code]) for seq, rev, code in zip(seqs, revisions, codes, strict=True)]
+        names = held.titles(connection, {ids[code] for code in set(codes)})
+        experiments = [names[ids[code]] for code in codes]
+        return [Found(*run) for run in zip(seqs, revisions, experiments, strict=True)]
 
     def _matching(self, asked: Question) -> Array:
         """Which runs the question is about."""
