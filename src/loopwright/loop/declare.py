@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -13,6 +13,8 @@ from loopwright.core import Invalid, check_name
 from loopwright.loop.model import AnyTrigger, Every, Loop, Manual, OnAlert, OnNewVersion
 from loopwright.loop.triggers import PLACEHOLDERS, unknown_placeholders
 from loopwright.release import check_gate, check_guard, check_plan
+
+T = TypeVar("T")
 
 _PIPELINE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 _FIELDS = f"the fields of a loop are {', '.join(Loop.__struct_fields__)}"
@@ -46,7 +48,7 @@ def load_loops(path: str | Path) -> list[Loop]:
     """
     source = Path(path)
     found = read_documents(path)
-    loops = [_convert(item, str(source)) for item in found]
+    loops = [convert_item(item, Loop, check_loop, "loop", str(source), _FIELDS) for item in found]
     if not loops:
         raise Invalid("declares no loop", where=str(source), next_step=_FIELDS)
     return loops
@@ -97,15 +99,24 @@ def check_loop(loop: Loop) -> Loop:
     return loop
 
 
-def _convert(item: Any, source: str) -> Loop:
+def convert_item(item: Any, kind: type[T], check: Callable[[T], T], called: str, source: str, fields: str) -> T:
+    """What one document of a file declares, checked.
+
+    Args:
+        called: what a declaration of this kind is called in a message.
+        fields: what to do about a field that is wrong.
+
+    Raises:
+        Invalid: a field is missing, unknown or wrong; it names the file, the declaration and the field.
+    """
     name = item.get("name", "") if isinstance(item, dict) else ""
-    where = f"{source}, loop {name!r}" if name else source
+    where = f"{source}, {called} {name!r}" if name else source
     try:
-        loop = msgspec.convert(item, Loop)
+        made = msgspec.convert(item, kind)
     except msgspec.ValidationError as error:
-        raise Invalid(str(error), where=where, next_step=_FIELDS) from None
+        raise Invalid(str(error), where=where, next_step=fields) from None
     try:
-        return check_loop(loop)
+        return check(made)
     except Invalid as error:
         joined = f"{source}: {error.where}" if error.where else source
         raise Invalid(error.message, where=joined, next_step=error.next_step) from None

@@ -5,10 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from loopwright.core import Invalid, check_name, parse_ref
-from loopwright.loop.declare import check_triggers, read_documents
+from loopwright.loop.declare import check_triggers, convert_item, read_documents
 from loopwright.loop.scoring.model import ScoringJob
 
 _FIELDS = f"the fields of a scoring job are {', '.join(ScoringJob.__struct_fields__)}"
@@ -20,7 +18,9 @@ def load_scoring_jobs(path: str | Path) -> list[ScoringJob]:
     Raises:
         Invalid: the file cannot be read, is not YAML, or a field is missing, unknown or out of range.
     """
-    jobs = [_convert(item, str(path)) for item in read_documents(path)]
+    jobs = [
+        convert_item(item, ScoringJob, check_job, "scoring job", str(path), _FIELDS) for item in read_documents(path)
+    ]
     if not jobs:
         raise Invalid("declares no scoring job", where=str(path), next_step=_FIELDS)
     return jobs
@@ -68,16 +68,3 @@ def _check_ref(text: str, kinds: tuple[str, ...], where: str) -> Any:
     if found.kind not in kinds or hidden:
         raise Invalid(f"{text!r} cannot be used here", where=where, next_step=f"write {ways}, no hidden folder")
     return found
-
-
-def _convert(item: Any, source: str) -> ScoringJob:
-    name = item.get("name", "") if isinstance(item, dict) else ""
-    where = f"{source}, scoring job {name!r}" if name else source
-    try:
-        job = msgspec.convert(item, ScoringJob)
-    except msgspec.ValidationError as error:
-        raise Invalid(str(error), where=where, next_step=_FIELDS) from None
-    try:
-        return check_job(job)
-    except Invalid as error:
-        raise Invalid(error.message, where=f"{source}: {error.where}", next_step=error.next_step) from None

@@ -12,8 +12,7 @@ from loopwright.track.autolog.calls import Training
 from loopwright.track.autolog.contract import AUTOLOG, Patches
 from loopwright.track.autolog.guarding import quietly
 from loopwright.track.autolog.logs import TrainingLog
-from loopwright.track.autolog.scoring import Rows
-from loopwright.track.autolog.sklearn import names_of, params_of, size_of, tell_fitted
+from loopwright.track.autolog.sklearn import watch_fit
 
 MODEL_FILE = "model/lightgbm.txt"
 _AFTER_EVALUATION = 20  # LightGBM's own recorder stands here: before early stopping, which raises
@@ -29,7 +28,7 @@ class LightGBM:
         patches.wrap([(module.engine, "train"), (module, "train"), (module.sklearn, "train")], _train, joins=True)
         patches.wrap([(module.engine, "cv"), (module, "cv")], _cv)
         for name in ("LGBMModel", "LGBMClassifier", "LGBMRegressor", "LGBMRanker"):
-            patches.wrap([(getattr(module.sklearn, name), "fit")], _fit)
+            patches.wrap([(getattr(module.sklearn, name), "fit")], watch_fit)
 
 
 AUTOLOG.register("lightgbm")(LightGBM())
@@ -61,22 +60,6 @@ def _cv(training: Training) -> Iterator[None]:
     _log_params(log, training)
     yield
     curves.end()
-
-
-def _fit(training: Training) -> Iterator[None]:
-    estimator = training.args[0]
-    log = training.begin(type(estimator).__name__, names_of(estimator))
-    if log is None:
-        return
-    with quietly("params"):
-        log.params(params_of(estimator))
-        log.params(size_of(training.argument("X")))
-    began = time.perf_counter()
-    yield
-    fit_s = time.perf_counter() - began
-    log.metrics({"fit_seconds": fit_s})
-    rows = Rows(training.argument("X"), training.argument("y"), training.argument("sample_weight"))
-    tell_fitted(log, estimator, rows, fit_s)
 
 
 def _log_params(log: TrainingLog, training: Training) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import ModuleType
 from typing import Any
 
@@ -18,6 +18,9 @@ from loopwright.track.autolog.searches import log_folds, log_search
 
 _MAX_NODES = 100_000
 _MAX_KEPT_NUMBERS = 1_000_000
+
+# What is said of a fitted estimator: the log, the estimator, the rows it was fitted on, and the seconds that took.
+Tell = Callable[[TrainingLog, Any, Rows, float], None]
 
 
 class ScikitLearn:
@@ -79,22 +82,8 @@ def _watch_validation(module: ModuleType, patches: Patches) -> None:
 
 
 def _fit(training: Training) -> Iterator[None]:
-    estimator = training.args[0]
-    if not _is_worth_it(estimator):
-        return
-    log = training.begin(type(estimator).__name__, names_of(estimator))
-    if log is None:
-        return
-    with quietly("params"):
-        log.params(params_of(estimator))
-    with quietly("the size of the training data"):
-        log.params(size_of(training.argument("X")))
-    began = time.perf_counter()
-    yield
-    fit_s = time.perf_counter() - began
-    log.metrics({"fit_seconds": fit_s})
-    rows = Rows(training.argument("X"), training.argument("y"), training.argument("sample_weight"))
-    tell_fitted(log, estimator, rows, fit_s)
+    if _is_worth_it(training.args[0]):
+        yield from watch_fit(training)
 
 
 def tell_fitted(log: TrainingLog, estimator: Any, rows: Rows, fit_s: float) -> None:
@@ -109,6 +98,24 @@ def tell_fitted(log: TrainingLog, estimator: Any, rows: Rows, fit_s: float) -> N
     if log.options.log_models and best is not None:
         with quietly("the model"):
             keep_model(log, best, rows.inputs)
+
+
+def watch_fit(training: Training, tell: Tell = tell_fitted) -> Iterator[None]:
+    """Record the `fit` of an estimator: what it is, how long it took, and what `tell` says of it afterwards."""
+    estimator = training.args[0]
+    log = training.begin(type(estimator).__name__, names_of(estimator))
+    if log is None:
+        return
+    with quietly("params"):
+        log.params(params_of(estimator))
+    with quietly("the size of the training data"):
+        log.params(size_of(training.argument("X")))
+    began = time.perf_counter()
+    yield
+    fit_s = time.perf_counter() - began
+    log.metrics({"fit_seconds": fit_s})
+    rows = Rows(training.argument("X"), training.argument("y"), training.argument("sample_weight"))
+    tell(log, estimator, rows, fit_s)
 
 
 def keep_model(log: TrainingLog, estimator: Any, inputs: Any) -> None:

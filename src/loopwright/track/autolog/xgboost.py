@@ -13,7 +13,7 @@ from loopwright.track.autolog.contract import AUTOLOG, Patches
 from loopwright.track.autolog.guarding import quietly
 from loopwright.track.autolog.logs import TrainingLog
 from loopwright.track.autolog.scoring import Rows, score
-from loopwright.track.autolog.sklearn import names_of, params_of, size_of
+from loopwright.track.autolog.sklearn import watch_fit
 
 MODEL_FILE = "model/xgboost.ubj"
 _KINDS = ("gain", "weight", "cover")
@@ -67,19 +67,12 @@ def _cv(training: Training) -> Iterator[None]:
 
 
 def _fit(training: Training) -> Iterator[None]:
-    estimator = training.args[0]
-    log = training.begin(type(estimator).__name__, names_of(estimator))
-    if log is None:
-        return
-    with quietly("params"):
-        log.params(params_of(estimator))
-        log.params(size_of(training.argument("X")))
-    began = time.perf_counter()
-    yield
-    fit_s = time.perf_counter() - began
-    log.metrics({"fit_seconds": fit_s})
+    yield from watch_fit(training, _tell_scores)
+
+
+def _tell_scores(log: TrainingLog, estimator: Any, rows: Rows, fit_s: float) -> None:
+    """The model is kept by `_train`, which is called inside."""
     with quietly("training metrics"):
-        rows = Rows(training.argument("X"), training.argument("y"), training.argument("sample_weight"))
         score(log, estimator, rows, fit_s)
 
 
