@@ -23,6 +23,7 @@ from sklearn.ensemble import RandomForestClassifier, VotingClassifier
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.metrics import log_loss, mean_squared_error, roc_auc_score
 from sklearn.model_selection import GridSearchCV, RandomizedSearchCV, cross_val_score
+from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -160,7 +161,7 @@ def test_a_cross_validation_is_one_run_with_its_folds(autolog: Autolog, runs: Ru
 
 def test_estimators_inside_of_others_are_parts_of_them(autolog: Autolog, runs: Runs) -> None:
     autolog(log_models=False)
-    parts = [("a", LogisticRegression(max_iter=20)), ("b", DecisionTreeClassifier())]
+    parts = [("a", GaussianNB()), ("b", DecisionTreeClassifier())]
     with joblib.parallel_config(backend="threading"):
         VotingClassifier(parts, n_jobs=2).fit(X[:100], Y[:100])
     assert [run.name for run in runs()] == ["VotingClassifier"]
