@@ -230,10 +230,16 @@ def test_a_version_without_a_bundle_is_refused(
 def test_a_damaged_bundle_is_refused(tmp_path: Path, refused: Callable[..., tuple[int, str]]) -> None:
     bundle = adding_bundle(5, tmp_path / "five")
     graph = next(path for path in bundle.folder.iterdir() if path.suffix == ".onnx")
-    graph.write_bytes(graph.read_bytes()[:-1] + b"x")
+    whole = graph.read_bytes()
+    graph.write_bytes(whole[:-1] + b"x")
     code, said = refused("--bundle", str(bundle.folder))
     assert code in (4, 5)
     assert "not what was" in said or "damaged" in said or "Corrupt" in said or "changed" in said, said
+    graph.write_bytes(whole)
+    manifest = bundle.folder / "bundle.json"
+    manifest.write_text(manifest.read_text().replace('"task": "', '"task":  "', 1).replace("5", "6", 1))
+    code, said = refused("--bundle", str(bundle.folder))
+    assert (code, "the bundle's manifest is not what was built" in said) == (5, True), said
 
 
 def test_a_taken_port_is_told_at_once(tmp_path: Path, refused: Callable[..., tuple[int, str]]) -> None:

@@ -67,6 +67,19 @@ def test_a_changed_graph_refuses_to_load(copy: Bundle) -> None:
         copy.predictor()
 
 
+def test_a_manifest_that_was_edited_is_refused_wherever_it_is_read(copy: Bundle) -> None:
+    path = copy.folder / "bundle.json"
+    whole = path.read_text()
+    about = msgspec.json.decode(whole)
+    path.write_text(whole.replace('"hour"', '"HOUR"', 1))
+    with pytest.raises(Corrupt, match="manifest is not what was built"):
+        Bundle(copy.folder)
+    path.write_bytes(msgspec.json.encode(about))  # written otherwise, it says the same
+    Bundle(copy.folder).verify()
+    path.write_bytes(msgspec.json.encode({name: value for name, value in about.items() if name != "seal"}))
+    Bundle(copy.folder).verify()  # as bundles were made before they had a digest of the manifest
+
+
 def test_a_file_that_the_manifest_does_not_name_is_found(copy: Bundle) -> None:
     (copy.folder / "extra.pkl").write_bytes(b"x")
     with pytest.raises(Corrupt, match=r"extra\.pkl"):

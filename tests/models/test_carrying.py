@@ -24,6 +24,7 @@ from tests.models.conftest import Trips
 from loopwright.core import Conflict, Corrupt, Forbidden, Invalid, LoopwrightError, NotFound, Scope, new_id
 from loopwright.models import About, Bundle, Leave, import_model, inspect_bundle, pack, unpack, vouch_for_bundle
 from loopwright.models.importing import SCAN_TAG, SOURCE_TAG, rows_for_graph
+from loopwright.models.model import sealed
 from loopwright.workspace import Workspace, open_workspace
 
 NO_LEAVE = Leave()
@@ -190,7 +191,7 @@ def test_a_bundle_from_outside_is_judged_like_any_graph(ws: Workspace, bundle: B
     shutil.copytree(bundle.folder, folder)
     (folder / "model.onnx").write_bytes(evil_graph())
     digests = {**bundle.manifest.files, "model.onnx": digest_bytes(evil_graph())}
-    (folder / "bundle.json").write_bytes(encode(msgspec.structs.replace(bundle.manifest, files=digests)))
+    (folder / "bundle.json").write_bytes(encode(sealed(msgspec.structs.replace(bundle.manifest, files=digests))))
     Bundle(folder).verify()
     with pytest.raises(Invalid, match=r"com\.example:Evil"):
         import_model(ws.models, folder, "trips", About(), NO_LEAVE)
@@ -208,7 +209,7 @@ def test_a_bundle_with_a_pickle_is_refused_although_its_manifest_names_it(
     data = pickle.dumps(LogisticRegression())
     (folder / "notes.txt").write_bytes(data)
     digests = {**bundle.manifest.files, "notes.txt": digest_bytes(data)}
-    (folder / "bundle.json").write_bytes(encode(msgspec.structs.replace(bundle.manifest, files=digests)))
+    (folder / "bundle.json").write_bytes(encode(sealed(msgspec.structs.replace(bundle.manifest, files=digests))))
     with pytest.raises(Forbidden, match="--allow-pickle"):
         import_model(ws.models, folder, "trips", About(), NO_LEAVE)
     with pytest.raises(Forbidden, match="can run code"):

@@ -11,7 +11,7 @@ from tests.models.conftest import Trips
 
 from loopwright.models import Bundle, predict_frame
 
-SINCE_THEN = ("code",)
+SINCE_THEN = ("code", "seal")
 
 
 def test_a_manifest_of_the_first_form_says_all_that_is_needed(bundle: Bundle, trips: Trips, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from loopwright.core import DType, Invalid
 from loopwright.models import Input, Layout, Output, Signature
 from loopwright.serve import ServedEndpoint, Variant
 from loopwright.serve.block import Block
+from loopwright.serve.codes import TooLarge
 from loopwright.serve.intake import Intake
 from loopwright.serve.loaded import LoadedEndpoint
 from loopwright.serve.rest import v2, v2_binary
@@ -290,13 +291,16 @@ def test_compressed_bodies_are_unpacked_up_to_a_limit() -> None:
     for packed_, name in ((gzip.compress(text), b"gzip"), (zlib.compress(text), b" Deflate"), (text, b"identity")):
         assert decoded(packed_, name, 1000) == text
     for body, name, most, message in (
-        (gzip.compress(text), b"gzip", 999, "more than 999 bytes"),
         (gzip.compress(text)[:-9], b"gzip", 1000, "ends before"),
+        (gzip.compress(text) * 2, b"gzip", 9000, "goes on behind"),
         (text, b"gzip", 1000, "is not gzip"),
         (text, b"br", 1000, "'br' is not known"),
     ):
         with pytest.raises(Invalid, match=message):
             decoded(body, name, most)
+    with pytest.raises(TooLarge, match="more than 999 bytes") as refused:
+        decoded(gzip.compress(text), b"gzip", 999)
+    assert refused.value.http_status == 413
 
 
 def test_an_answer_to_one_row_is_the_same_json_as_the_general_form(tmp_path: Path) -> None:

@@ -19,9 +19,10 @@ from tests.serve.conftest import adding_bundle
 from tests.server import prompt
 
 from loopwright.cli.main import main
-from loopwright.core import Conflict, Corrupt, Forbidden, Invalid, NotFound, Scope
+from loopwright.core import Conflict, Forbidden, Invalid, NotFound, Scope
 from loopwright.govern import Authenticator, Role, TokenService
-from loopwright.models import About, Bundle, Leave, import_model
+from loopwright.models import About, Bundle, Leave, bundle_in, import_model, trust_of
+from loopwright.models.model import sealed
 from loopwright.models.signing import fingerprint
 from loopwright.serve import listen
 from loopwright.server import RemoteWorkspace, ServerSettings, create_app
@@ -68,14 +69,22 @@ def key(tmp_path: Path) -> Key:
 
 
 def test_a_bundle_goes_up_is_signed_and_comes_down_the_same(
-    local: Workspace, remote: RemoteWorkspace, bundle: Bundle, key: Key, tmp_path: Path
+    local: Workspace,
+    remote: RemoteWorkspace,
+    bundle: Bundle,
+    key: Key,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     made = import_model(remote.models, bundle.folder, "trips", About(metrics={"auc": 0.9}), Leave())
     assert made.bundle == local.models.get("trips").bundle
     assert made.metrics == {"auc": 0.9}
     signed = remote.models.sign("trips", key.private)
     assert [item.key for item in signed.signatures] == [fingerprint(key.text)]
     assert local.models.verify("trips", (key.text,)).passed
+    kept = remote.models.bundle("trips")  # with what a process needs that serves only what is signed
+    assert bundle_in(kept.folder, trust_of(True, [str(key.public)], tmp_path)).signature == bundle.signature
     written = remote.models.export("trips", tmp_path / "out.zip")
     again = import_model(local.models, written, "again", About(), Leave())
     assert again.bundle == made.bundle
@@ -132,7 +141,7 @@ def test_a_bundle_that_runs_code_has_to_be_asked_for_by_name(local: Workspace, u
     data = pickle.dumps(bundle.signature.names)
     files = {path.name: path.read_bytes() for path in bundle.folder.iterdir()} | {"extra.pkl": data}
     digests = {**bundle.manifest.files, "extra.pkl": digest_bytes(data)}
-    files["bundle.json"] = encode(msgspec.structs.replace(bundle.manifest, files=digests))
+    files["bundle.json"] = encode(sealed(msgspec.structs.replace(bundle.manifest, files=digests)))
     for about in ("", '{"allow_pickle": true}'):
         answer = sent(url, zipped(files), about=about)
         assert answer.status_code == 403
@@ -204,6 +213,8 @@ def test_files_here_are_scored_by_a_fetched_model_and_told_to_the_server(
     (kept / "bundle.json").write_text("{}")
     assert main([*predict, str(tmp_path / "b.csv")]) == 0
     (kept / "model.onnx").write_bytes(b"changed")
-    assert main([*predict, str(tmp_path / "c.csv")]) == Corrupt.exit_code
+    assert main([*predict, str(tmp_path / "c.csv")]) == 0
+    assert (tmp_path / "c.csv").read_bytes() == (tmp_path / "a.csv").read_bytes()  # it was fetched anew
+    assert (kept / "model.onnx").read_bytes() != b"changed"
     assert main([*predict, "dataset:answers"]) == Invalid.exit_code
-    assert sorted(path.name for path in tmp_path.glob("*.csv")) == ["a.csv", "b.csv"]
+    assert sorted(path.name for path in tmp_path.glob("*.csv")) == ["a.csv", "b.csv", "c.csv"]

@@ -24,11 +24,9 @@ def bundle_in(session: Session, folder: Path) -> Bundle:
         Corrupt: a byte is not what was built, or not what a trusted key signed.
         Conflict: a signature is required, and none is of a trusted key.
     """
-    from loopwright.models import Bundle, check_signed, signatures_in, trust_of
+    from loopwright.models import bundle_in as found_in
+    from loopwright.models import trust_of
 
     location = locate(session.where if session.where and "://" not in session.where else None)
     trust = trust_of(location.settings.require_signed, location.settings.trusted_keys, location.root)
-    bundle = Bundle(folder)
-    bundle.verify()
-    check_signed(folder, [signature for signature, _ in signatures_in(folder)], trust)
-    return bundle
+    return found_in(folder, trust)

@@ -7,13 +7,12 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import quote
 
 import msgspec
 
-from loopwright.core import Invalid, Unavailable, check_name, locate, run_program
+from loopwright.core import Invalid, Unavailable, check_name, locate, run_program, user_cache
 from loopwright.serve import LogPolicy, ProcessSettings, ServedEndpoint, Variant, WorkerPlan, bytes_of, contract_from
 from loopwright.server import Served, connect, kept_document
 from loopwright.store import online_place_of
@@ -183,13 +182,14 @@ def _size_of(folder: Path) -> int:
 
 def _of_server(asked: Asked, say: Say) -> Source:
     """A workspace on a server: its bundles are fetched to this machine; a prediction log is kept here, if anywhere."""
+    from loopwright.models import user_bundles
+
     address = asked.where or os.environ["LOOPWRIGHT_WORKSPACE"]
-    home = Path(os.environ.get("XDG_CACHE_HOME", "") or Path.home() / ".cache")
-    folder = home / "loopwright" / "served" / quote(address, safe="")
+    folder = user_cache() / "loopwright" / "served" / quote(address, safe="")
     told = {"objects": str(folder / "objects"), "journal": asked.journal, "feedback": _feedback(asked)}
-    plan = _plan(asked, 1, **told, cache=folder / "bundles")
+    plan = _plan(asked, 1, **told, cache=user_bundles())
     kept = kept_document(folder / "states", asked.project or "default", asked.what)
-    return plan, lambda live: Served(FarLooker(asked, folder / "bundles"), live, kept, say)
+    return plan, lambda live: Served(FarLooker(asked), live, kept, say)
 
 
 class Looker:
@@ -220,24 +220,15 @@ class Looker:
 class FarLooker(Looker):
     """Looks in a workspace on a server, and has what is to be served on this machine before it tells of it."""
 
-    def __init__(self, asked: Asked, bundles: Path) -> None:
-        super().__init__(asked)
-        self._bundles = bundles
-
     def __call__(self) -> ServedEndpoint:
         """What is to be served now. Raises as Looker does."""
-        from loopwright.models import holds_bundle
+        from loopwright.models import holds_bundle, user_bundles
 
         found = super().__call__()
         for variant in found.variants:
-            if not holds_bundle(self._bundles, variant.bundle):
-                self._bring(variant)
+            if not holds_bundle(user_bundles(), variant.bundle):
+                self._opened.models.bundle(variant.model)
+        # Signatures come with the bundles: the objects that a server would name them by are not on this machine.
+        variants = tuple(msgspec.structs.replace(variant, signatures=()) for variant in found.variants)
+        found = msgspec.structs.replace(found, variants=variants)
         return found if self._asked.journal else msgspec.structs.replace(found, log=LogPolicy(sample=0.0))
-
-    def _bring(self, variant: Variant) -> None:
-        from loopwright.models import keep_bundle
-
-        self._bundles.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=self._bundles, prefix=".") as scratch:
-            self._opened.models.export(variant.model, Path(scratch) / "bundle")
-            keep_bundle(Path(scratch) / "bundle", variant.bundle, self._bundles)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from loopwright.models.archive import pack, unpack
     from loopwright.models.building import build_bundle
     from loopwright.models.bundle import AnyPredictor, Bundle
-    from loopwright.models.cache import fetch_bundle, holds_bundle, keep_bundle
+    from loopwright.models.cache import brought_bundle, bundle_in, fetch_bundle, holds_bundle, user_bundles
     from loopwright.models.carrying import check_outsider, export, opened_bundle
     from loopwright.models.custom import CustomPredictor
     from loopwright.models.findings import Finding, Level, Scan
@@ -62,7 +62,7 @@ _HOMES = {
     "adopting": ("AdoptedName", "AdoptedVersion", "ModelAdoption"),
     "building": ("build_bundle",),
     "bundle": ("AnyPredictor", "Bundle"),
-    "cache": ("fetch_bundle", "holds_bundle", "keep_bundle"),
+    "cache": ("brought_bundle", "bundle_in", "fetch_bundle", "holds_bundle", "user_bundles"),
     "custom": ("CustomPredictor",),
     "formats": ("FORMATS", "Converted", "Format"),
     "frames": ("columns_of", "outputs_frame", "predict_frame"),
@@ -142,7 +142,9 @@ __all__ = [
     "Trust",
     "VersionPage",
     "Vouch",
+    "brought_bundle",
     "build_bundle",
+    "bundle_in",
     "check_outsider",
     "check_signed",
     "columns_of",
@@ -151,7 +153,6 @@ __all__ = [
     "holds_bundle",
     "import_model",
     "inspect_bundle",
-    "keep_bundle",
     "opened_bundle",
     "outputs_frame",
     "pack",
@@ -166,6 +167,7 @@ __all__ = [
     "signatures_stamp",
     "trust_of",
     "unpack",
+    "user_bundles",
     "verify_folder",
     "vouch_for_bundle",
 ]

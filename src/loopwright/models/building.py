@@ -33,6 +33,7 @@ from loopwright.models.model import (
     Parity,
     Signature,
     Task,
+    sealed,
 )
 from loopwright.models.opening import opened
 from loopwright.models.parity import prove, unproved
@@ -384,7 +385,7 @@ def _write(manifest: BundleManifest, files: Mapping[str, bytes | Path], folder: 
     digests = {name: digest_file(target / name) for name in files}
     lock = files[ENVIRONMENT_FILE]
     assert isinstance(lock, bytes)
-    manifest = msgspec.structs.replace(manifest, files=digests, environment=digest_bytes(lock))
+    manifest = sealed(msgspec.structs.replace(manifest, files=digests, environment=digest_bytes(lock)))
     (target / MANIFEST_FILE).write_bytes(msgspec.json.format(encode(manifest), indent=2))
     return Bundle(target)
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from loopwright.core import Conflict, Corrupt, LoopwrightError, digest_file, new_id
+from loopwright.core import Conflict, Corrupt, LoopwrightError, Unavailable, digest_file, new_id, user_cache
 from loopwright.models.bundle import Bundle
 from loopwright.models.predictor import MANIFEST_FILE
-from loopwright.models.signing import Trust, check_signed
+from loopwright.models.signing import Trust, check_signed, signatures_in
 
 if TYPE_CHECKING:
     from loopwright.store import ObjectStore
@@ -36,27 +37,77 @@ def fetch_bundle(
     """
     bundle = _fetched(objects, digest, cache)
     if trust.asks:
-        check_signed(bundle.folder, [objects.get(item, verify=True) for item in signatures], trust)
+        held = [signature for signature, _ in signatures_in(bundle.folder)]  # of one that was brought from elsewhere
+        check_signed(bundle.folder, [*(objects.get(item, verify=True) for item in signatures), *held], trust)
+    return bundle
+
+
+def bundle_in(folder: Path, trust: Trust) -> Bundle:
+    """The bundle in a folder that somebody names: whole, and signed by a trusted key where that is asked for.
+
+    Raises:
+        NotFound: the folder holds no bundle.
+        Corrupt: a byte is not what was built, or not what a trusted key signed.
+        Conflict: a signature is required, and none is of a trusted key.
+    """
+    bundle = Bundle(folder)
+    bundle.verify()
+    check_signed(folder, [signature for signature, _ in signatures_in(folder)], trust)
     return bundle
 
 
 def holds_bundle(cache: Path, digest: str) -> bool:
     """Whether the cache has a bundle; what of it is damaged is found when it is fetched."""
-    return (cache / digest).exists() and (cache / f"{digest}.manifest").exists()
+    return (cache / digest).exists() and _mark_of(cache / digest).exists()
 
 
-def keep_bundle(folder: Path, digest: str, cache: Path) -> None:
-    """Move a bundle's folder, which was brought from elsewhere and verified, into the cache, in place of any other."""
-    _write(cache / f"{digest}.manifest", digest_file(folder / MANIFEST_FILE))
-    shutil.rmtree(cache / digest, ignore_errors=True)
-    with contextlib.suppress(OSError):  # another process was quicker
-        folder.rename(cache / digest)
+def brought_bundle(digest: str, cache: Path, bring: Callable[[Path], object]) -> Bundle:
+    """The bundle with that digest in a folder of the cache; brought there first where it is missing or damaged.
+
+    Args:
+        bring: writes the bundle, each file as its digest says, with the signatures over it, to a folder that is not
+            there yet.
+
+    Raises:
+        Corrupt: it is not whole when it was brought.
+        Unavailable: the cache cannot be written.
+        LoopwrightError: as `bring` raises.
+    """
+    target = cache / digest
+    if holds_bundle(cache, digest) and (found := _whole(target, _mark_of(target))) is not None:
+        return found
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=cache, prefix=".") as scratch:
+            fresh = Path(scratch) / "bundle"
+            bring(fresh)
+            Bundle(fresh).verify()
+            _write(_mark_of(target), digest_file(fresh / MANIFEST_FILE))
+            if target.exists():  # without a mark: it was never known to be whole
+                shutil.rmtree(target, ignore_errors=True)
+            with contextlib.suppress(OSError):  # another process was quicker
+                fresh.rename(target)
+        bundle = Bundle(target)
+    except OSError as error:
+        raise Unavailable(
+            f"the model cannot be kept: {error.strerror or error}",
+            where=str(target),
+            next_step="free some space, or let XDG_CACHE_HOME name a writable folder",
+        ) from error
+    bundle.verify()
+    return bundle
+
+
+def user_bundles() -> Path:
+    """The cache for bundles of workspaces on servers: one for all that this person does on this machine."""
+    return user_cache() / "loopwright" / "bundles"
 
 
 def _fetched(objects: ObjectStore, digest: str, cache: Path) -> Bundle:
     from loopwright.store import checkout, read_tree
 
-    target, mark = cache / digest, cache / f"{digest}.manifest"
+    target = cache / digest
+    mark = _mark_of(target)
     if target.exists():
         found = _whole(target, mark)
         if found is not None:
@@ -69,6 +120,11 @@ def _fetched(objects: ObjectStore, digest: str, cache: Path) -> Bundle:
     bundle = Bundle(target)
     bundle.verify()
     return bundle
+
+
+def _mark_of(target: Path) -> Path:
+    """Beside a bundle of the cache: the digest of its manifest."""
+    return target.with_name(f"{target.name}.manifest")
 
 
 def _write(mark: Path, digest: str) -> None:

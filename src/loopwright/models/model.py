@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
 import msgspec
 
-from loopwright.core import DType
+from loopwright.core import DType, digest_value, encode
 from loopwright.models.findings import Scan
 
 MANIFEST_FORMAT = 1
@@ -142,7 +143,9 @@ class BundleManifest(msgspec.Struct, frozen=True, kw_only=True):
 
     `tensors` names the graph's tensor for each input, where there is one per input (Layout.COLUMNS). `code` is there
     only where the model is Python instead of a graph. `features` has the refs of the feature views that the model's
-    inputs came from, where the bundle brings their definitions.
+    inputs came from, where the bundle brings their definitions. `seal` is the digest of all the rest of the manifest
+    (`sealed`), so that a change is found where nobody has signed the bundle; bundles of before have none. It proves
+    nothing of who made it: that is what a signature does.
     """
 
     manifest_format: int = MANIFEST_FORMAT
@@ -162,11 +165,22 @@ class BundleManifest(msgspec.Struct, frozen=True, kw_only=True):
     metrics: dict[str, float] = {}
     code: Code | None = None
     features: tuple[str, ...] = ()
+    seal: str = ""
 
     @property
     def executes_code(self) -> bool:
         """Whether answering runs code that the bundle brought: then a worker process does it."""
         return self.code is not None
+
+
+def sealed(manifest: BundleManifest) -> BundleManifest:
+    """A manifest with the digest of itself."""
+    return msgspec.structs.replace(manifest, seal=seal_of(msgspec.json.decode(encode(manifest))))
+
+
+def seal_of(about: dict[str, Any]) -> str:
+    """The digest of a manifest as JSON has it, without the digest that it may hold already."""
+    return digest_value({name: value for name, value in about.items() if name != "seal"})
 
 
 class Kind(StrEnum):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from loopwright.core import Corrupt, Invalid, LoopwrightError, NotFound, decode, digest_bytes
-from loopwright.models.model import READABLE_FORMATS, BundleManifest, Input, Layout, Signature
+from loopwright.models.model import READABLE_FORMATS, BundleManifest, Input, Layout, Signature, seal_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,7 +34,7 @@ def read_manifest(folder: Path) -> BundleManifest:
 
     Raises:
         NotFound: there is no bundle.
-        Corrupt: the manifest is damaged.
+        Corrupt: the manifest is damaged, or was changed after it was written.
         Invalid: it is of a newer form than this program knows.
     """
     path = folder / MANIFEST_FILE
@@ -45,7 +45,8 @@ def read_manifest(folder: Path) -> BundleManifest:
             f"there is no bundle in {folder}", next_step=f"a bundle's folder holds {MANIFEST_FILE}"
         ) from None
     try:
-        version = msgspec.json.decode(data, type=dict[str, Any]).get("manifest_format")
+        about = msgspec.json.decode(data, type=dict[str, Any])
+        version = about.get("manifest_format")
         if version not in READABLE_FORMATS:
             raise Invalid(
                 f"the bundle has manifest format {version}, and this program knows {READABLE_FORMATS[-1]}",
@@ -55,6 +56,12 @@ def read_manifest(folder: Path) -> BundleManifest:
         manifest: BundleManifest = decode(data, BundleManifest)
     except msgspec.MsgspecError as error:
         raise Corrupt(f"the bundle's manifest is damaged: {error}", where=str(path)) from None
+    if manifest.seal and manifest.seal != seal_of(about):
+        raise Corrupt(
+            "the bundle's manifest is not what was built: somebody has changed it",
+            where=str(path),
+            next_step="fetch the bundle again, or build it anew",
+        )
     return manifest
 
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from loopwright.core import Invalid, LoopwrightError, Unavailable
-from loopwright.models import Bundle, check_signed, signatures_in, trust_of
+from loopwright.models import Bundle, bundle_in, trust_of
 from loopwright.serve.arguments import OPTIONS_VARIABLE, ProcessSettings, from_arguments
 from loopwright.serve.dataplane import DataPlane
 from loopwright.serve.doors import Address, Doors
@@ -148,9 +148,7 @@ def _fetch(settings: ProcessSettings) -> Callable[[str], Bundle]:
     """How bundles come to this machine."""
     trust = trust_of(settings.require_signed, map(str, settings.trusted_keys), Path())
     if settings.bundle is not None:
-        held = Bundle(settings.bundle)
-        held.verify()
-        check_signed(held.folder, [signature for signature, _ in signatures_in(held.folder)], trust)
+        held = bundle_in(settings.bundle, trust)
         return lambda _digest: held
     from loopwright.store import open_objects
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,8 +10,18 @@ from urllib.parse import quote
 
 import msgspec
 
-from loopwright.core import Conflict, Corrupt, Unavailable, check_path, digest_file, user_cache
-from loopwright.models import Bundle, Inspection, ModelVersion, export, pack, public_key_of, sign_folder
+from loopwright.core import Conflict, Corrupt, check_path
+from loopwright.models import (
+    Bundle,
+    Inspection,
+    ModelVersion,
+    brought_bundle,
+    export,
+    pack,
+    public_key_of,
+    sign_folder,
+    user_bundles,
+)
 from loopwright.server.bundles import PATH, ZIP, Upload
 from loopwright.server.remote_runs import Fetch
 from loopwright.server.remote_service import RemoteService
@@ -82,40 +91,13 @@ class RemoteModels(RemoteService):
         Raises:
             NotFound: there is no such version.
             Conflict: it holds no files there.
-            Corrupt: it arrived otherwise than it was registered, or was changed here.
+            Corrupt: it arrived otherwise than it was registered.
             Unavailable: the server does not answer, or the cache cannot be written.
         """
-        found: Inspection = self.inspect(ref)
-        version = found.version
+        version = self.inspect(ref).version
         if version is None or not version.bundle:
             raise Conflict(f"{ref} holds no files there")
-        place = user_cache() / "loopwright" / "bundles" / version.bundle
-        manifest = next((item.digest for item in found.files if item.path == MANIFEST), "")
-        if (place / MANIFEST).is_file() and digest_file(place / MANIFEST) != manifest:
-            shutil.rmtree(place)
-        if not place.is_dir():
-            self._keep(version, place)
-        bundle = Bundle(place)
-        bundle.verify()
-        return bundle
-
-    def _keep(self, version: ModelVersion, place: Path) -> None:
-        """Fetch a version into a place that appears when it is whole."""
-        try:
-            place.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=place.parent, prefix=".fetching-") as scratch:
-                folder = Path(scratch) / "bundle"
-                folder.mkdir()
-                self._fetch(version.ref, folder)
-                if not place.is_dir():
-                    folder.rename(place)
-        except OSError as error:
-            if not place.is_dir():  # nobody else was quicker
-                raise Unavailable(
-                    f"the model cannot be kept: {error.strerror or error}",
-                    where=str(place),
-                    next_step="free some space, or let XDG_CACHE_HOME name a writable folder",
-                ) from error
+        return brought_bundle(version.bundle, user_bundles(), lambda folder: self.export(version.ref, folder))
 
     def _fetch(self, ref: str, folder: Path) -> Inspection:
         """The files of a version, each as its digest says."""

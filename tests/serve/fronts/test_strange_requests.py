@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from typing import Any
 
@@ -52,6 +53,12 @@ OK, INVALID, NOT_FOUND = grpc.StatusCode.OK, grpc.StatusCode.INVALID_ARGUMENT, g
 PATIENT = settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
+
+
+@pytest.mark.parametrize("path", ["/v2/models/plus/infer", "/endpoints/plus/predict", "/v1/models/plus:predict"])
+def test_a_body_that_grows_beyond_the_limit_when_it_is_unpacked_is_too_large(web: httpx.Client, path: str) -> None:
+    answer = web.post(path, content=gzip.compress(bytes(65 << 20), 1), headers={"content-encoding": "gzip"})
+    assert (answer.status_code, "bytes when it is unpacked" in answer.text) == (413, True), answer.text
 
 
 @pytest.mark.parametrize("path", PATHS)

@@ -54,7 +54,8 @@ class Desk:
         """The body without its content encoding.
 
         Raises:
-            Invalid: the encoding is unknown, or the body is damaged or too large.
+            Invalid: the encoding is unknown, or the body is damaged.
+        TooLarge: it is too large without it.
         """
         encoding = exchange.headers.get(b"content-encoding")
         return exchange.body if encoding is None else decoded(exchange.body, encoding, _BODY_BYTES)
