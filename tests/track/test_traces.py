@@ -202,7 +202,7 @@ def test_each_page_goes_on_where_the_one_before_ended(
     [
         {"filter": "metrics.x > 1"},
         {"filter": "status > 'OK'"},
-        {"filter": "span.name = 'x'"},
+        {"filter": "span.nothing = 'x'"},
         {"filter": "name = 'a' OR name = 'b'"},
         {"filter": "("},
         {"filter": "tags.a = 'x'; DROP TABLE traces"},
