@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from weakref import WeakKeyDictionary
@@ -35,7 +36,9 @@ _ASKED_BEFORE = 2
 _MOST_CHANGES = 5_000
 _MOST_WORDS = 50_000
 _RUN_BYTES = 80
-_RUNS_AT_ONCE = 50_000
+_RUNS_AT_ONCE = 10_000
+"""More would keep the interpreter from other threads for longer than some milliseconds."""
+_GRACE_S = 0.1
 _PATIENCE_S = 0.02
 _ALL: Name = (Entity.ATTRIBUTE, "")
 """What stands for the runs themselves."""
@@ -139,6 +142,7 @@ class HeldRuns:
             self._loading.start()
 
     def _load_apart(self, names: Collection[Name]) -> None:
+        time.sleep(_GRACE_S)  # the search that was the second to ask is answered meanwhile
         try:
             self.load(names)
         except LoopwrightError as error:
