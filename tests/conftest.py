@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))  # so that `tests.servers` can be imported however pytest was started
 
-from tests.examples import FEWER  # noqa: E402  (after the path is set)
+from tests.examples import FEWER, examples  # noqa: E402  (after the path is set)
 
 from loopwright.core import Clock, Location, Settings  # noqa: E402  (after the path is set)
 from loopwright.store import Stores, open_stores  # noqa: E402
@@ -36,9 +36,12 @@ if importlib.util.find_spec("hypothesis") is not None:  # the environments of ou
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """A run without slow tests tries costly properties on fewer examples."""
+    """A run without slow tests tries properties on fewer examples."""
     if "not slow" in config.option.markexpr:
         os.environ[FEWER] = "1"
+        if importlib.util.find_spec("hypothesis") is not None:
+            hypothesis.settings.register_profile("fewer", deadline=None, max_examples=examples(100))
+            hypothesis.settings.load_profile("fewer")
 
 
 @pytest.hookimpl(wrapper=True)

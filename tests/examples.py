@@ -1,4 +1,4 @@
-"""On how many examples a costly property is tried."""
+"""On how many examples a property is tried."""
 
 from __future__ import annotations
 

@@ -19,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 from sklearn.linear_model import LogisticRegression
+from tests.examples import examples
 from tests.models.conftest import Trips
 
 from loopwright.core import Conflict, Corrupt, Forbidden, Invalid, LoopwrightError, NotFound, Scope, new_id
@@ -145,7 +146,7 @@ def test_a_broken_archive_is_told_so(data: bytes, tmp_path: Path) -> None:
         unpack(io.BytesIO(data), tmp_path)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.data())
 def test_a_damaged_archive_never_gives_other_files(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

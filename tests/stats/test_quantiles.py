@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.examples import examples
 
 from loopwright.stats import QuantileSketch
 
@@ -51,7 +52,7 @@ def test_merging_is_commutative_to_the_bit(left: list[float], right: list[float]
 
 
 @given(values, values, values)
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 def test_merging_is_associative_within_the_error(x: list[float], y: list[float], z: list[float]) -> None:
     a, b, c = sketch(x), sketch(y), sketch(z)
 

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.examples import examples
 
 from loopwright.core import Corrupt, Invalid, NotFound, Unavailable
 from loopwright.store import Cursor, JournalReader, JournalWriter, Position
@@ -47,7 +48,7 @@ def only_file(path: Path) -> Path:
 
 
 @given(PAYLOADS, st.integers(1, 400))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_records_come_back_whole_in_order_and_by_position(payloads: list[bytes], segment_bytes: int) -> None:
     with folder() as path:
         positions = write(path, payloads, segment_bytes)
@@ -58,7 +59,7 @@ def test_records_come_back_whole_in_order_and_by_position(payloads: list[bytes],
 
 
 @given(PAYLOADS, st.lists(st.integers(1, 5), min_size=1))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 def test_a_reader_that_keeps_its_cursor_sees_each_record_once(payloads: list[bytes], limits: list[int]) -> None:
     with folder() as path:
         write(path, payloads, segment_bytes=100)
@@ -73,7 +74,7 @@ def test_a_reader_that_keeps_its_cursor_sees_each_record_once(payloads: list[byt
 
 
 @given(PAYLOADS, st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_a_position_resumes_behind_its_record(payloads: list[bytes], data: st.DataObject) -> None:
     with folder() as path:
         positions = write(path, payloads, segment_bytes=100)
@@ -84,7 +85,7 @@ def test_a_position_resumes_behind_its_record(payloads: list[bytes], data: st.Da
 
 @pytest.mark.slow
 @given(PAYLOADS, st.data())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_a_torn_tail_costs_only_the_record_that_it_tears(payloads: list[bytes], data: st.DataObject) -> None:
     with folder() as path:
         positions = write(path, payloads)
@@ -101,7 +102,7 @@ def test_a_torn_tail_costs_only_the_record_that_it_tears(payloads: list[bytes], 
 
 @pytest.mark.slow
 @given(PAYLOADS, st.data())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_zeros_that_a_power_cut_left_at_the_end_are_a_torn_tail(payloads: list[bytes], data: st.DataObject) -> None:
     with folder() as path:
         positions = write(path, payloads)
@@ -117,7 +118,7 @@ def test_zeros_that_a_power_cut_left_at_the_end_are_a_torn_tail(payloads: list[b
 
 @pytest.mark.slow
 @given(PAYLOADS, st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 def test_a_flipped_bit_anywhere_is_told_with_its_place(payloads: list[bytes], data: st.DataObject) -> None:
     with folder() as path:
         positions = write(path, payloads)

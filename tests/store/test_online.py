@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.examples import examples
 
 from loopwright.core import Corrupt, Invalid, Unavailable
 from loopwright.store.online import OnlineStore, SqliteOnlineStore, open_online
@@ -111,7 +112,7 @@ def test_a_healthy_store_has_no_problems(online: OnlineStore) -> None:
     assert online.check() == []
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(-5, 5), st.binary(max_size=4)), max_size=20))
 def test_every_order_of_writes_keeps_the_newest(
     tmp_path_factory: pytest.TempPathFactory, writes: list[tuple[str, int, bytes]]

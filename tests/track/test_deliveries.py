@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection
+from tests.examples import examples
 from tests.track.points import columns, points_of
 
 from loopwright.core import Conflict, Invalid, Scope
@@ -18,7 +19,7 @@ from loopwright.track import Columns, Delivery, Receipt, Recorded, RunService, c
 from loopwright.track.deliveries import delivered, forget
 from loopwright.track.values import to_bits
 
-QUIET = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+QUIET = settings(max_examples=examples(40), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import sqlite3
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.examples import examples
 from tests.track.points import Point, columns, points_of
 
 from loopwright.core import NotFound, Scope
@@ -49,7 +50,7 @@ def test_the_places_of_a_sample_are_those_of_ntile(most: int) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     batches=st.lists(some_points | in_order, max_size=4),
     single=some_points.map(lambda found: found[:3]),

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.examples import examples
 from tests.track.databases import fresh_stores
 
 from loopwright.core import Invalid, ManualClock, NotFound, Scope, new_id
@@ -200,7 +201,7 @@ orders = st.lists(
     unique_by=lambda item: item[0],
 ).map(lambda items: tuple(map("".join, items)))
 property_settings = settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(150), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 

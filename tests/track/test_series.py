@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import func, select
+from tests.examples import examples
 from tests.track.points import Point, columns, points_of
 from tests.track.test_plans import statements
 
@@ -23,7 +24,7 @@ AT = datetime(2026, 1, 1, tzinfo=UTC)
 
 KEYS = ("loss", "auc", "lr")
 START = datetime(2026, 1, 1, tzinfo=UTC)
-QUIET = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+QUIET = settings(max_examples=examples(40), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from tests.examples import examples
 
 from loopwright.models.isolated.wire import BadFrame, Block, Frame, receive, send
 
@@ -33,7 +34,7 @@ def exchanged(given_arrays: dict[str, np.ndarray[Any, Any]]) -> dict[str, np.nda
     return found
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.dictionaries(st.text(max_size=5), NUMBERS, max_size=3))
 def test_numbers_of_every_type_and_shape_arrive_as_they_were(sent: dict[str, np.ndarray[Any, Any]]) -> None:
     found = exchanged(sent)
@@ -43,7 +44,7 @@ def test_numbers_of_every_type_and_shape_arrive_as_they_were(sent: dict[str, np.
         assert found[name].dtype == array.dtype.newbyteorder("=")
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(STRINGS)
 def test_strings_and_missing_ones_arrive_as_they_were(values: list[str | None]) -> None:
     array = np.empty(len(values), dtype=object)
@@ -63,7 +64,7 @@ def refused(data: bytes) -> bool:
         return False
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.binary(max_size=200))
 def test_bytes_that_are_no_frame_are_refused(data: bytes) -> None:
     assert refused(data)

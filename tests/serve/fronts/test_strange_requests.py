@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.examples import examples
 
 from loopwright.serve import InferenceProcess
 from loopwright.serve.grpc.protos import messages
@@ -51,7 +52,9 @@ BODIES = st.recursive(
 )
 OK, INVALID, NOT_FOUND = grpc.StatusCode.OK, grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND
 PATIENT = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=examples(60),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 
 
@@ -119,7 +122,7 @@ def test_any_tensor_is_answered_or_refused_by_its_code(process: InferenceProcess
             "/inference.GRPCInferenceService/ModelInfer", types["ModelInferRequest"].SerializeToString
         )
 
-        @settings(PATIENT, max_examples=300)
+        @settings(PATIENT, max_examples=examples(300))
         @given(st.lists(tensors, min_size=1, max_size=3), st.booleans())
         def ask(given_: Any, raw: bool) -> None:
             request = types["ModelInferRequest"](model_name="plus")

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.examples import examples
 from tests.serve.conftest import Plane, adding_bundle
 
 from loopwright.models import Bundle
@@ -101,7 +102,7 @@ FORMS = st.tuples(
 VALUES = st.lists(st.floats(width=32) | st.sampled_from([1e300, np.nan, np.inf]), min_size=6, max_size=6)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(FORMS, st.lists(VALUES, min_size=1, max_size=2))
 def test_values_of_all_kinds_are_answered_alike(two: Two, form: tuple[str, str, int, bool], rows: Any) -> None:
     layout, datatype, count, output = form
@@ -112,7 +113,7 @@ def test_values_of_all_kinds_are_answered_alike(two: Two, form: tuple[str, str, 
     assert two.warm._plans._known
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(FORMS, st.integers(0, 200), st.integers(0, 255), st.booleans())
 def test_a_changed_byte_is_never_taken_for_what_it_was(
     two: Two, form: tuple[str, str, int, bool], at: int, byte: int, cut: bool

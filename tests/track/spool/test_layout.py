@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.examples import examples
 
 from loopwright.track.spool.layout import SLOT_BYTES, note_bytes, read_slots, seed_of, write_note, write_point
 
@@ -85,7 +86,7 @@ def test_a_cut_loses_only_what_was_not_whole(
 
 @pytest.mark.slow
 @given(RECORDS, st.data())
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 def test_damaged_bytes_lose_only_the_records_that_they_are_in(
     records: list[tuple[int, int, int, float] | bytes], data: st.DataObject
 ) -> None:
