@@ -24,7 +24,14 @@ if TYPE_CHECKING:
     from loopwright.release import ApprovalService, EndpointService, RolloutService
     from loopwright.serve import ScoringService
     from loopwright.store import Stores
-    from loopwright.track import ArtifactService, ExperimentService, LoggedModelService, RequestTraceService, RunService
+    from loopwright.track import (
+        ArtifactService,
+        EvalSetService,
+        ExperimentService,
+        LoggedModelService,
+        RequestTraceService,
+        RunService,
+    )
     from loopwright.train import TrainService
 
 # The rooms that own tables; each has a package of Alembic revisions of its own.
@@ -54,6 +61,7 @@ SERVICES: dict[str, tuple[str, str, str]] = {
     "artifacts": ("loopwright.track", "ArtifactService", "artifacts"),
     "logged": ("loopwright.track", "LoggedModelService", "logged_models"),
     "traces": ("loopwright.track", "RequestTraceService", "traces"),
+    "evalsets": ("loopwright.track", "EvalSetService", "eval_sets"),
     "pipelines": ("loopwright.pipeline", "PipelineService", "pipelines"),
     "train": ("loopwright.train", "TrainService", "train"),
     "models": ("loopwright.models", "ModelService", "models"),
@@ -156,6 +164,13 @@ class Services:
         from loopwright.track import RequestTraceService
 
         return RequestTraceService(self.stores, self.scope)
+
+    @cached_property
+    def eval_sets(self) -> EvalSetService:
+        """What models and agents are asked when they are evaluated."""
+        from loopwright.track import EvalSetService
+
+        return EvalSetService(self.stores, self.scope)
 
     @cached_property
     def pipelines(self) -> PipelineService:

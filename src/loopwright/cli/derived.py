@@ -123,5 +123,8 @@ monitors = DerivedGroup("monitors", ["monitors"], "Monitors: declare, windows, a
 tokens = DerivedGroup("tokens", ["tokens"], "Access tokens: create, list, revoke.")
 webhooks = DerivedGroup("webhooks", ["webhooks"], "Webhooks: tell other systems what happens.")
 traces = DerivedGroup(
-    "traces", ["traces"], "Traces of requests: search, get, assess.", hidden_verbs=["record", "get_many"]
+    "traces",
+    ["traces"],
+    "Traces of requests: search, get, spans, assess.",
+    hidden_verbs=["record", "record_spans", "get_many"],
 )

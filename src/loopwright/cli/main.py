@@ -21,7 +21,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "data": ("loopwright.cli.data", "data", "Datasets: ingest, versions, profiles, checks."),
     "features": ("loopwright.cli.derived", "features", "Feature views: list, materialise, read online."),
     "runs": ("loopwright.cli.runs", "runs", "Runs: list, show, compare, pin a baseline."),
-    "traces": ("loopwright.cli.derived", "traces", "Traces of requests: search, get, assess, delete."),
+    "traces": ("loopwright.cli.derived", "traces", "Traces of requests: search, get, spans, assess, delete."),
     "experiments": ("loopwright.cli.runs", "experiments", "Experiments: list, tag, rename, delete, restore."),
     "sync": ("loopwright.cli.sync", "sync", "Deliver what runs recorded while their workspace was away."),
     "import": ("loopwright.cli.importing", "importing", "Bring in what another system holds: MLflow."),

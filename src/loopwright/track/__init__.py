@@ -33,6 +33,15 @@ if TYPE_CHECKING:
     from loopwright.track.collecting import refs_in_use
     from loopwright.track.columns import Columns, Mixed, columns_of
     from loopwright.track.deliveries import Delivery, Receipt, Recorded, deliver
+    from loopwright.track.evalsets.model import (
+        EvalRecord,
+        EvalRecordPage,
+        EvalSet,
+        EvalSetPage,
+        EvalUpsert,
+        NewEvalRecord,
+    )
+    from loopwright.track.evalsets.service import EvalSetService
     from loopwright.track.experiments import ExperimentService
     from loopwright.track.files.model import Entry, Owner, OwnerKind, Part, Upload, parse_owner
     from loopwright.track.files.service import ArtifactService
@@ -175,6 +184,15 @@ _HOMES = {
     "spool.notes": ("FileKept", "Outcome", "SpoolBatch"),
     "spool.spools": ("Spool",),
     "spool.sweeping": ("deliver_dead", "left_behind"),
+    "evalsets.model": (
+        "EvalRecord",
+        "EvalRecordPage",
+        "EvalSet",
+        "EvalSetPage",
+        "EvalUpsert",
+        "NewEvalRecord",
+    ),
+    "evalsets.service": ("EvalSetService",),
     "traces.model": (
         "SPANS_FILE",
         "Assessment",
@@ -221,6 +239,12 @@ __all__ = [
     "Delivery",
     "Difference",
     "Entry",
+    "EvalRecord",
+    "EvalRecordPage",
+    "EvalSet",
+    "EvalSetPage",
+    "EvalSetService",
+    "EvalUpsert",
     "Experiment",
     "ExperimentCounts",
     "ExperimentPage",
@@ -245,6 +269,7 @@ __all__ = [
     "Mixed",
     "ModelUse",
     "NewAssessment",
+    "NewEvalRecord",
     "NewTrace",
     "OfflineRuns",
     "Outcome",

@@ -12,7 +12,14 @@ from loopwright.server.route import AtOnce, Call
 if TYPE_CHECKING:
     from loopwright.govern import WebhookService
     from loopwright.models import ModelService
-    from loopwright.track import ArtifactService, ExperimentService, LoggedModelService, RequestTraceService, RunService
+    from loopwright.track import (
+        ArtifactService,
+        EvalSetService,
+        ExperimentService,
+        LoggedModelService,
+        RequestTraceService,
+        RunService,
+    )
 
 T = TypeVar("T")
 Answer = Callable[[Call, Any], Awaitable[object]]
@@ -74,6 +81,11 @@ class Rooms:
     def traces(self) -> RequestTraceService:
         """Traces of requests."""
         return self._service("traces")  # type: ignore[no-any-return]  # services are found by name
+
+    @property
+    def eval_sets(self) -> EvalSetService:
+        """Evaluation sets and their records."""
+        return self._service("evalsets")  # type: ignore[no-any-return]  # services are found by name
 
     @property
     def webhooks(self) -> WebhookService:

@@ -12,6 +12,7 @@ from loopwright.server.protocols.mlflow import (
     artifacts,
     assessments,
     correlating,
+    eval_sets,
     experiments,
     histories,
     inputs,
@@ -66,6 +67,7 @@ def mlflow_routes(intake: Intake) -> list[RouteSpec]:
         *legacy_traces.ENDPOINTS,
         *correlating.ENDPOINTS,
         *assessments.ENDPOINTS,
+        *eval_sets.ENDPOINTS,
         *webhooks.ENDPOINTS,
     ]
     transfers = Transfers()
