@@ -52,9 +52,9 @@ _ADVANCE_SERIES = (
 _ADD_SERIES = {
     "sqlite": "INSERT INTO run_series (run_seq, key_id, last_step, last_at, last_bits, last_value) "
     "VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-    "postgresql": "INSERT INTO run_series (run_seq, key_id, last_step, last_at, last_bits, last_value) "
-    "SELECT * FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::float8[]) "
-    "ON CONFLICT DO NOTHING",
+    "postgresql": "INSERT INTO run_series (run_seq, key_id, last_step, last_at, last_bits, last_value, found_value) "
+    "SELECT p.*, p.value FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], "
+    "%s::float8[]) AS p (run_seq, key_id, step, at_us, bits, value) ON CONFLICT DO NOTHING",
 }
 _ADD_POINTS = {
     "sqlite": "INSERT INTO run_points (series_id, step, at, bits) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
@@ -152,6 +152,12 @@ def update_series(database: Database, tx: Connection, changed: Sequence[Series])
     """Write the last point and the tail's length of series, in the order of their numbers."""
     rows = [(*last, comparable(last[2]), tail, number) for number, last, tail in sorted(changed)]
     _many(database, tx, _UPDATE_SERIES, rows)
+
+
+def settle_series(tx: Connection, run_seq: int) -> None:
+    """Let PostgreSQL's index of last values follow, for a run that is to change no more; see `tables.run_lasts`."""
+    if tx.dialect.name == "postgresql":
+        tx.exec_driver_sql("UPDATE run_series SET found_value = last_value WHERE run_seq = %s AND fresh", (run_seq,))
 
 
 def comparable(bits: int) -> float | None:

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Row, bindparam, select, update
 
 from loopwright.core import Conflict, Invalid, NotFound, Scope, check_name, is_id, new_id
 from loopwright.store import Database, Stores
+from loopwright.track.bulk import settle_series
 from loopwright.track.model import Run, RunStatus
 from loopwright.track.reading import ExperimentPlace, experiment_place, find_run, load_runs, the_run
 from loopwright.track.revisions import touch
@@ -195,6 +196,7 @@ def end_run(tx: Connection, row: Row[Any], status: RunStatus, error: str, now: d
     still_running = (runs.c.seq == row.seq) & (runs.c.status == RunStatus.RUNNING)
     if tx.execute(update(runs).where(still_running).values(values)).rowcount != 1:
         raise Conflict(f"run {row.id} has ended as {row.status!r} and cannot become {status.value!r}")
+    settle_series(tx, row.seq)
     return True
 
 
@@ -231,6 +233,8 @@ def change_run(
         return
     touch(tx, [row.seq])
     tx.execute(_CHANGE, {"the_seq": row.seq, **values})
+    if values.get("status", RunStatus.RUNNING) is not RunStatus.RUNNING:
+        settle_series(tx, row.seq)
     before = {key: str(getattr(row, key)) for key in values}
     evidence = {"before": before, "after": {key: str(value) for key, value in values.items()}}
     stores.events.append(tx, "run.changed", f"run:{row.id}", scope, evidence)

@@ -38,8 +38,8 @@ WITH held AS MATERIALIZED (
     AS p (place, project, run, key_id, step, at_us, bits, value, many)
   JOIN held AS h ON h.id = p.run AND h.project = p.project
 ), put AS (
-  INSERT INTO run_series AS s (run_seq, key_id, last_step, last_at, last_bits, last_value, tail_count)
-  SELECT seq, key_id, step, at_us, bits, value, many FROM given
+  INSERT INTO run_series AS s (run_seq, key_id, last_step, last_at, last_bits, last_value, found_value, tail_count)
+  SELECT seq, key_id, step, at_us, bits, value, value, many FROM given
   WHERE (SELECT count(*) FROM given) = cardinality($2) ORDER BY seq, key_id
   ON CONFLICT (run_seq, key_id) DO UPDATE SET tail_count = s.tail_count + excluded.tail_count,
     last_step = CASE WHEN {_LATER} THEN excluded.last_step ELSE s.last_step END,

@@ -21,10 +21,13 @@ from sqlalchemy import (
     LargeBinary,
     String,
     Table,
+    TableClause,
     Text,
     UniqueConstraint,
     func,
 )
+from sqlalchemy import column as sql_column
+from sqlalchemy.ext.compiler import compiles
 
 from loopwright.store import Json, LongText, UtcTime, metadata, ordered
 
@@ -146,7 +149,26 @@ run_series = Table(
     # About how many rows of run_points the series has; a server of the revision before does not count.
     Column("tail_count", BigInteger, nullable=False, server_default="0"),
     UniqueConstraint("run_seq", "key_id", name="uq_run_series_key"),
-    Index("ix_run_series_last", "key_id", "last_value", "run_seq"),
+    # PostgreSQL has more columns and other indexes here: see `run_lasts`.
+    Index("ix_run_series_last", "key_id", "last_value", "run_seq").ddl_if(dialect="sqlite"),
+)
+
+
+class _Lasts(TableClause):
+    """A view on PostgreSQL, `run_series` itself on SQLite; to be used by an alias."""
+
+    inherit_cache = True
+
+
+@compiles(_Lasts, "sqlite")
+def _itself(_element: Any, _compiler: Any, **_named: Any) -> str:
+    return "run_series"
+
+
+# The last values of metrics where they are to be found by their size, or by their key. On PostgreSQL an index that
+# holds them would have to follow each point that is logged; it follows when a run ends (migrations/0012_lasts.py).
+run_lasts = _Lasts(
+    "run_lasts", *(sql_column(name) for name in ("run_seq", "key_id")), sql_column("last_value", Float(53))
 )
 
 run_points = Table(

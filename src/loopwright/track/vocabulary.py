@@ -6,12 +6,12 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Select, Table, and_, func, select
+from sqlalchemy import ColumnElement, Connection, FromClause, Select, and_, func, select
 
 from loopwright.track.keys import key_names
-from loopwright.track.tables import run_params, run_series, run_tags, runs
+from loopwright.track.tables import run_lasts, run_params, run_tags, runs
 
-_TABLES = {"metrics": run_series, "params": run_params, "tags": run_tags}
+_TABLES: dict[str, FromClause] = {"metrics": run_lasts.alias("lasts"), "params": run_params, "tags": run_tags}
 _NEWEST = 500
 _SAMPLE = 200
 
@@ -47,13 +47,13 @@ def keys_in_use(connection: Connection, project: str, experiment_id: str = "", n
     return KeysInUse(**{entity: sorted(names[id] for id in ids if id in names) for entity, ids in found.items()})
 
 
-def _keys_of(connection: Connection, table: Table, seqs: Select[Any]) -> set[int]:
+def _keys_of(connection: Connection, table: FromClause, seqs: Select[Any]) -> set[int]:
     query = select(table.c.key_id).distinct().where(table.c.run_seq.in_(seqs.scalar_subquery()))
     return set(connection.execute(query).scalars())
 
 
 def _sampled(
-    connection: Connection, table: Table, ids: Iterable[int], mine: Sequence[ColumnElement[bool]]
+    connection: Connection, table: FromClause, ids: Iterable[int], mine: Sequence[ColumnElement[bool]]
 ) -> tuple[set[int], bool]:
     """The keys that a run of ours has among the first rows of each; whether some have more rows than were read."""
     used: set[int] = set()
@@ -68,7 +68,7 @@ def _sampled(
     return used, unsure
 
 
-def _every_key(table: Table) -> Select[Any]:
+def _every_key(table: FromClause) -> Select[Any]:
     """Each key of a table once, by one look into the index for each: the next that is higher than the last."""
     least = select(func.min(table.c.key_id).label("id")).cte(recursive=True)
     higher = select(func.min(table.c.key_id)).where(table.c.key_id > least.c.id).correlate(least).scalar_subquery()

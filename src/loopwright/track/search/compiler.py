@@ -11,16 +11,20 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Select, String, and_, exists, false, literal, not_, or_, select, true
+from sqlalchemy import ColumnElement, FromClause, Select, String, and_, exists, false, literal, not_, or_, select, true
 
 from loopwright.track.search.conditions import headed, is_range, numeric, textual, timed
 from loopwright.track.search.words import DATASET_KEYS, NUMBER_OPERATORS, PRESENCE, RUNS, Comparison, Entity, Operator
-from loopwright.track.tables import run_inputs, run_params, run_series, run_tags, runs, unindexed
+from loopwright.track.tables import run_inputs, run_lasts, run_params, run_series, run_tags, runs, unindexed
 
 KEYED = {Entity.METRIC: run_series, Entity.PARAM: run_params, Entity.TAG: run_tags}
 # Made once, since an alias costs more than a comparison. Each comparison is a query of its own within the search, and
 # may have the same name as another for what it reads.
-_COMPARED = {entity: table.alias(f"compared_{entity}") for entity, table in KEYED.items()}
+_COMPARED: dict[Entity, FromClause] = {
+    Entity.METRIC: run_lasts.alias("compared_metrics"),
+    Entity.PARAM: run_params.alias("compared_params"),
+    Entity.TAG: run_tags.alias("compared_tags"),
+}
 _COMPARED_INPUTS, _COMPARED_RUNS = run_inputs.alias("compared_inputs"), runs.alias("compared_runs")
 
 

@@ -17,11 +17,13 @@ from sqlalchemy import BigInteger, ColumnElement, FromClause, and_, case, exists
 from loopwright.track.search.compiler import KEYED, attribute, is_time
 from loopwright.track.search.planning import Order
 from loopwright.track.search.words import Entity, SortKey
-from loopwright.track.tables import runs
+from loopwright.track.tables import run_lasts, runs
 
 _MAY_MISS = "ended_at"
 VALUE, NAN, MISSING = 0, 1, 2
-LEADING = {entity: table.alias("sorted_by") for entity, table in KEYED.items()}
+LEADING = {
+    entity: (run_lasts if entity is Entity.METRIC else table).alias("sorted_by") for entity, table in KEYED.items()
+}
 
 
 class SortColumn(msgspec.Struct, frozen=True):
