@@ -1,7 +1,7 @@
-"""Builds the compiled part of serving with the package, where the machine has a C compiler and Python's headers.
+"""Builds the compiled parts with the package, where the machine has a C compiler and Python's headers.
 
 Without them the package is installed all the same: serving then answers fewer requests a second (see
-`loopwright.serve.rest.arrivals`).
+`loopwright.serve.rest.arrivals`), and trees take longer (see `loopwright.models.trees`).
 """
 
 import os
@@ -15,23 +15,24 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-SOURCE = Path("src/loopwright/serve/rest/_express.c")
-FLAGS = ["-O3", "-fPIC", "-shared", "-D_GNU_SOURCE", "-Wall"]
+SOURCES = [Path("src/loopwright/serve/rest/_express.c"), Path("src/loopwright/models/_trees.c")]
+FLAGS = ["-O3", "-fPIC", "-shared", "-D_GNU_SOURCE", "-Wall", "-ffp-contract=off", "-pthread"]
 
 
 class CompileHook(BuildHookInterface):
-    """Compiles one extension module beside its source."""
+    """Compiles each extension module beside its source."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Compile, and mark the wheel as one for this Python and platform; without a compiler, say so and go on."""
         suffix = sysconfig.get_config_var("EXT_SUFFIX")
-        target = SOURCE.with_name(f"_express{suffix}")
-        reason = self._compile(Path(self.root) / SOURCE, Path(self.root) / target)
-        if reason:
-            self.app.display_warning(f"serving goes on without its compiled part: {reason}")
-            return
-        build_data["infer_tag"], build_data["pure_python"] = True, False
-        build_data["artifacts"].append(str(target))
+        for source in SOURCES:
+            target = source.with_name(f"{source.stem}{suffix}")
+            reason = self._compile(Path(self.root) / source, Path(self.root) / target)
+            if reason:
+                self.app.display_warning(f"the package goes without its compiled part {source.stem}: {reason}")
+                continue
+            build_data["infer_tag"], build_data["pure_python"] = True, False
+            build_data["artifacts"].append(str(target))
 
     def _compile(self, source: Path, target: Path) -> str:
         """Why it could not be compiled; empty if it was."""
@@ -39,7 +40,7 @@ class CompileHook(BuildHookInterface):
         if sys.platform == "win32" or shutil.which(compiler[0]) is None:
             return f"there is no C compiler {compiler[0]!r}"
         fresh = target.with_name(f".{target.name}.{os.getpid()}")
-        command = [*compiler, *FLAGS, f"-I{sysconfig.get_path('include')}", str(source), "-o", str(fresh)]
+        command = [*compiler, *FLAGS, f"-I{sysconfig.get_path('include')}", str(source), "-o", str(fresh), "-lm"]
         if sys.platform == "darwin":
             command += ["-undefined", "dynamic_lookup"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)

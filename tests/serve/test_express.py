@@ -25,12 +25,13 @@ from tests.examples import examples
 from tests.serve.conftest import Plane
 from tests.serve.test_v2_codec import FLOATS, codec
 
+from loopwright.core import WITHOUT
 from loopwright.models import Bundle, build_bundle
 from loopwright.serve import LogPolicy, Variant, read_predictions
 from loopwright.serve.block import Block
 from loopwright.serve.dataplane import Limits
 from loopwright.serve.rest import App, HttpServer
-from loopwright.serve.rest.arrivals import WITHOUT, Connection, PlainConnection
+from loopwright.serve.rest.arrivals import Connection, PlainConnection
 
 if Connection is PlainConnection:
     pytest.skip("the compiled part was not built: there is no C compiler here", allow_module_level=True)

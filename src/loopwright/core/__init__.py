@@ -2,6 +2,7 @@
 
 from loopwright.core.canonical import decode, encode
 from loopwright.core.clock import Clock, ManualClock, SystemClock
+from loopwright.core.compiled import WITHOUT, wants_compiled
 from loopwright.core.digests import digest_bytes, digest_file, digest_stream, digest_value, is_digest
 from loopwright.core.errors import (
     KINDS,
@@ -31,6 +32,7 @@ __all__ = [
     "DATA_FOLDER",
     "FILE_NAME",
     "KINDS",
+    "WITHOUT",
     "Clock",
     "Conflict",
     "Corrupt",
@@ -81,4 +83,5 @@ __all__ = [
     "shown_by",
     "time_of",
     "user_cache",
+    "wants_compiled",
 ]

@@ -10,6 +10,7 @@ import msgspec
 
 from loopwright.core import Corrupt, Invalid, LoopwrightError, NotFound, decode, digest_bytes
 from loopwright.models.model import READABLE_FORMATS, BundleManifest, Input, Layout, Signature, seal_of
+from loopwright.models.trees import TreeEvaluator, fast_trees
 
 if TYPE_CHECKING:
     import numpy as np
@@ -115,6 +116,7 @@ class Predictor:
         ]
         self._outputs = [item.name for item in self._session.get_outputs()]
         self._groups = _by_element(self._tensors, manifest)
+        self._trees = self._fast_trees(graph, threads)
 
     @classmethod
     def load(cls, folder: Path, threads: int = 1) -> Predictor:
@@ -160,12 +162,12 @@ class Predictor:
         if self.manifest.layout is Layout.MATRIX:
             _, name, element, _ = self._tensors[0]
             pairs = zip(self.signature.inputs, arrays, strict=True)
-            feed = {name: np.stack([_cast(item, array, element) for item, array in pairs], axis=1)}
-        else:
-            for item, array in zip(self.signature.inputs, arrays, strict=True):
-                _check_shape(item, array)
-            given = dict(zip(self.signature.names, zip(self.signature.inputs, arrays, strict=True), strict=True))
-            feed = {t: _shaped(_cast(*given[n], element), rank) for n, t, element, rank in self._tensors}
+            matrix = np.stack([_cast(item, array, element) for item, array in pairs], axis=1)
+            return self._answer(name, matrix)
+        for item, array in zip(self.signature.inputs, arrays, strict=True):
+            _check_shape(item, array)
+        given = dict(zip(self.signature.names, zip(self.signature.inputs, arrays, strict=True), strict=True))
+        feed = {t: _shaped(_cast(*given[n], element), rank) for n, t, element, rank in self._tensors}
         return self.run(feed)
 
     def predict_rows(self, rows: Sequence[Sequence[Any]]) -> dict[str, Array]:
@@ -180,7 +182,7 @@ class Predictor:
 
         if self.manifest.layout is Layout.MATRIX:
             _, name, element, _ = self._tensors[0]
-            return self.run({name: _from_values(rows, element)})
+            return self._answer(name, _from_values(rows, element))
         columns = list(zip(*rows, strict=True))
         feed: dict[str, Array] = {}
         for (element, _), group in self._groups.items():
@@ -197,7 +199,7 @@ class Predictor:
         Raises:
             ModelFailed: the model cannot answer.
         """
-        return self.run({self._tensors[0][1]: matrix})
+        return self._answer(self._tensors[0][1], matrix)
 
     def run(self, feed: dict[str, Array]) -> dict[str, Array]:
         """Run the graph on its own tensors.
@@ -209,6 +211,16 @@ class Predictor:
             return dict(zip(self._outputs, self._session.run(self._outputs, feed), strict=True))
         except Exception as error:  # ONNX Runtime raises a class per status, all of them only here
             raise ModelFailed(f"the model failed: {str(error).splitlines()[0][:300]}") from error
+
+    def _answer(self, name: str, matrix: Array) -> dict[str, Array]:
+        """Answer a matrix for the graph's only tensor, by compiled trees where it is one."""
+        found = self._trees.answer(matrix) if self._trees is not None else None
+        return self.run({name: matrix}) if found is None else found
+
+    def _fast_trees(self, graph: bytes, threads: int) -> TreeEvaluator | None:
+        if self.manifest.layout is not Layout.MATRIX:
+            return None
+        return fast_trees(graph, self._session, threads, lambda: _open_session(graph, 1))
 
     def _check_names(self, columns: Mapping[str, Array]) -> tuple[str, ...]:
         names = self.signature.names

@@ -6,15 +6,13 @@ everything works, with fewer requests a second.
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from loopwright.core import wants_compiled
+
 if TYPE_CHECKING:
     import asyncio
-
-WITHOUT = "LOOPWRIGHT_PURE_PYTHON"
-"""Set this variable, to anything, to have the plain one."""
 
 
 class PlainConnection:
@@ -41,7 +39,7 @@ class PlainConnection:
 
 
 Connection: type[PlainConnection] = PlainConnection
-if WITHOUT not in os.environ:
+if wants_compiled():
     try:
         from loopwright.serve.rest import _express
 
