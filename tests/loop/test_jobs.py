@@ -46,6 +46,8 @@ def test_a_job_is_found_again_by_a_successor_and_not_started_twice(tmp_path: Pat
     first, second = jobs_in(tmp_path), jobs_in(tmp_path)
     try:
         first.ensure(order)
+        while not first._processes[order.run_id].cmdline():  # the system shows it a moment after the start
+            time.sleep(0.001)
         second.ensure(order)
         assert second.running(order.run_id)
         assert first._processes[order.run_id].pid == second._processes[order.run_id].pid
