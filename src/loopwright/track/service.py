@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import msgspec
-from sqlalchemy import Connection, select
+from sqlalchemy import select
 
 from loopwright.core import Invalid, check_path, operation, parse_ref
 from loopwright.track.active import ActiveRun
@@ -26,8 +26,8 @@ from loopwright.track.model import (
 )
 from loopwright.track.reading import any_run, load_experiments, load_runs, the_run
 from loopwright.track.rendering import Render, rendered, renderings_of
-from loopwright.track.search.held import held_runs_of
-from loopwright.track.search.query import Found, Question, load_rows, search_found
+from loopwright.track.search.held import HeldRuns, held_runs_of
+from loopwright.track.search.query import Question, load_rows, search_found, search_rows
 from loopwright.track.search.scanning import search_held
 from loopwright.track.tables import experiments
 from loopwright.track.vocabulary import KeysInUse, keys_in_use
@@ -121,8 +121,12 @@ class RunService(RunContent, RunComparisons):
         """What `search` finds, with the token for the page after it, which is empty on the last page."""
         asked = self._asked(filter, experiment, limit, after, order_by, experiments, view)
         with self.stores.db.read() as connection:
-            found, following = self._found(connection, asked)
-            return RunPage(load_runs(connection, load_rows(connection, found)), following)
+            held = search_held(self._held, self.stores.db, connection, asked)
+            if held is None:
+                rows, following = search_rows(self.stores.db, connection, asked)
+            else:
+                rows, following = load_rows(connection, held[0]), held[1]
+            return RunPage(load_runs(connection, rows), following)
 
     def search_rendered(
         self,
@@ -146,7 +150,8 @@ class RunService(RunContent, RunComparisons):
         asked = self._asked(filter, experiment, limit, after, order_by, experiments, view)
         kept = renderings_of(self.stores.db, self._memory_bytes)
         with self.stores.db.read() as connection:
-            found, following = self._found(connection, asked)
+            held = search_held(self._held, self.stores.db, connection, asked)
+            found, following = search_found(self.stores.db, connection, asked) if held is None else held
             return rendered(kept, connection, kind, found, render), following
 
     @property
@@ -154,10 +159,9 @@ class RunService(RunContent, RunComparisons):
         """What each of the two may take: texts of runs, and arrays of what is compared."""
         return self.stores.location.settings.search_memory_bytes // 2
 
-    def _found(self, connection: Connection, asked: Question) -> tuple[list[Found], str]:
-        held = held_runs_of(self.stores.db, self._memory_bytes)
-        found = search_held(held, self.stores.db, connection, asked)
-        return search_found(self.stores.db, connection, asked) if found is None else found
+    @property
+    def _held(self) -> HeldRuns:
+        return held_runs_of(self.stores.db, self._memory_bytes)
 
     def _asked(
         self,

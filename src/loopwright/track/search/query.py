@@ -50,10 +50,24 @@ class Found(NamedTuple):
     experiment: str
 
 
+def search_rows(database: Database, connection: Connection, asked: Question) -> tuple[list[Row[Any]], str]:
+    """The rows of a page of runs, and the token for the page after it, or an empty text.
+
+    Raises:
+        Invalid, NotFound: as `search_found`.
+    """
+    page, following = _page(database, connection, asked)
+    return _rows_of(connection, [row.seq for row in page]), following
+
+
 def load_rows(connection: Connection, found: Sequence[Found]) -> list[Row[Any]]:
     """The rows of runs, in their order."""
-    rows = {row.seq: row for row in _ROWS.rows(connection, [run.seq for run in found])}
-    return [rows[run.seq] for run in found]
+    return _rows_of(connection, [run.seq for run in found])
+
+
+def _rows_of(connection: Connection, seqs: Sequence[int]) -> list[Row[Any]]:
+    rows = {row.seq: row for row in _ROWS.rows(connection, seqs)}
+    return [rows[seq] for seq in seqs]
 
 
 def search_found(database: Database, connection: Connection, asked: Question) -> tuple[list[Found], str]:
@@ -63,6 +77,14 @@ def search_found(database: Database, connection: Connection, asked: Question) ->
         Invalid: the filter, the order or the page token is malformed.
         NotFound: there is no run `after`.
     """
+    page, following = _page(database, connection, asked)
+    revisions = revisions_of(connection, [row.seq for row in page])
+    names = experiment_names(connection, {row.experiment_id for row in page})
+    return [Found(row.seq, revisions.get(row.seq, 0), names[row.experiment_id]) for row in page], following
+
+
+def _page(database: Database, connection: Connection, asked: Question) -> tuple[list[Row[Any]], str]:
+    """Numbers, experiments and places of the runs on a page, and the token for the page after it."""
     search = _Search(database, connection, asked)
     phase, place = search.start()
     found: list[tuple[Phase, Row[Any]]] = []
@@ -72,10 +94,7 @@ def search_found(database: Database, connection: Connection, asked: Question) ->
         if len(found) > asked.limit:
             break
     page = found[: asked.limit]
-    revisions = revisions_of(connection, [row.seq for _, row in page])
-    names = experiment_names(connection, {row.experiment_id for _, row in page})
-    runs_found = [Found(row.seq, revisions.get(row.seq, 0), names[row.experiment_id]) for _, row in page]
-    return runs_found, search.token(*page[-1]) if len(found) > len(page) else ""
+    return [row for _, row in page], search.token(*page[-1]) if len(found) > len(page) else ""
 
 
 _ROWS = ByNumbers(select(runs), runs.c.seq)
