@@ -34,6 +34,7 @@ class Short:
     def __init__(self, route: RouteSpec) -> None:
         self.route, self.bodies, self.waiting = route, list[bytes](), list[Done]()
         self.taken: bool | Exception = True
+        self.told_at_once: list[Exception | None] = []
 
     def judge(self, head: bytes, _peer: str) -> Shortcut | None:
         return Shortcut(self.route, self.at_once, "p", 5) if head.startswith(b"POST /x") else None
@@ -44,6 +45,8 @@ class Short:
         if self.taken:
             self.bodies.append(body)
             self.waiting.append(done)
+        if self.told_at_once:
+            done(self.told_at_once.pop())
         return self.taken
 
     def good(self, *_: Any) -> bytes:
@@ -118,6 +121,21 @@ def test_what_was_refused_is_explained_the_thorough_way(error: Exception | None,
         short.taken = False
         writer.write(REQUEST)
         assert await body_of(reader) == b"thorough 12345"
+
+    talk(what)
+
+
+def test_an_answer_may_come_within_the_question() -> None:
+    async def what(short: Short, _state: ServerState, reader: Any, writer: Any) -> None:
+        for error, answer in ((None, b"short"), (Conflict("no"), b"thorough 12345"), (Unavailable("away"), b"later")):
+            for _ in range(2):
+                short.told_at_once = [error]
+                writer.write(REQUEST)
+                assert await body_of(reader) == answer
+        writer.write(REQUEST)
+        await until(lambda: len(short.waiting) == 7)
+        short.waiting[-1](None)
+        assert await body_of(reader) == b"short"
 
     talk(what)
 

@@ -85,16 +85,18 @@ class ControlProtocol(JoiningProtocol):
         assert way is not None
         self._body += data
         missing = way.length - len(self._body)
-        if missing == 0:
-            self._asking = self._is_taken(way)
-        if missing < 0 or (missing == 0 and not self._asking):
+        if missing < 0 or (missing == 0 and not self._is_taken(way)):
             self._go_the_thorough_way()
 
     def _is_taken(self, way: Shortcut) -> bool:
+        """Whether the request is being answered, or has been."""
+        self._asking = True
         try:
-            return way.at_once(way.project, bytes(self._body), self._answer)
+            taken = way.at_once(way.project, bytes(self._body), self._answer)
         except Exception:  # noqa: BLE001 - a defect, which the thorough way meets again, logs and tells
-            return False
+            taken = False
+        self._asking &= taken
+        return taken
 
     def _answer(self, error: BaseException | None) -> None:
         way, taken = self._way, time.perf_counter() - self._started

@@ -1,4 +1,4 @@
-"""What requests log within one turn of the event loop, stored together at its end.
+"""What requests log within one turn of the event loop, stored together at its end; what comes alone, at once.
 
 Where nothing has to be waited for (see `MetricIntake.store_at_once`), that is done on the event loop itself: to wake a
 thread and to be woken by it takes as long as a small transaction. Whatever has to wait, or is large, is left to the
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
@@ -21,6 +22,8 @@ from loopwright.track import Batch, Mixed, QuickWriter, TimedPoint
 log = logging.getLogger("loopwright.server")
 _Waiting: TypeAlias = tuple[Batch, Done]
 _MOST_WAITING = 1_024
+_ALONE_S = 0.0003
+"""Nothing was stored for so long: whoever comes now comes alone, and need not wait for others of this turn."""
 
 
 class Intake(Protocol):
@@ -62,15 +65,19 @@ class Turns:
         self.intake = intake
         self._waiting: list[_Waiting] = []
         self._sent: list[_Waiting] = []
+        self._stored_at = 0.0
 
     def put(self, batch: Batch, done: Done) -> None:
-        """Store a batch; `done` is told later."""
+        """Store a batch; `done` is told, perhaps at once."""
         self._waiting.append((batch, done))
         if self._sent:  # whose answer stores the next group
             if len(self._waiting) >= _MOST_WAITING:
                 self._hand_in(self._take())
         elif len(self._waiting) == 1:
-            asyncio.get_running_loop().call_soon(self._store)
+            if time.monotonic() > self._stored_at + _ALONE_S:
+                self._store()
+            else:
+                asyncio.get_running_loop().call_soon(self._store)
 
     async def store(self, batch: Batch) -> None:
         """Store a batch.
@@ -87,6 +94,7 @@ class Turns:
             return
         waiting = self._take()
         outcome = self.intake.store_at_once([batch for batch, _ in waiting])
+        self._stored_at = time.monotonic()
         if outcome is None:
             self._hand_in(self._send(waiting))
             return
