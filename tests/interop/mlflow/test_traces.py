@@ -169,3 +169,37 @@ def test_an_assessment_in_a_trace_that_is_under_way_comes_with_it(uri: str) -> N
     found = mlflow.get_trace(span.trace_id)
     assert found is not None
     assert [(item.name, item.value) for item in found.info.assessments] == [("early", 0.5)]
+
+
+def test_spans_are_there_before_their_trace_has_ended_and_are_searched(client: mlflow.MlflowClient) -> None:
+    with mlflow.start_span("order") as root:
+        with mlflow.start_span("pay", span_type=SpanType.TOOL) as span:
+            span.set_inputs({"card": "4711"})
+        mlflow.flush_trace_async_logging()
+        [early] = mlflow.search_traces(locations=["0"], return_type="list", filter_string="span.name = 'pay'")
+        assert (early.info.trace_id, early.info.state) == (root.trace_id, TraceState.IN_PROGRESS)
+        assert [item.name for item in early.data.spans] == ["pay"]
+    mlflow.flush_trace_async_logging()
+    traced("other")
+    mlflow.log_feedback(trace_id=root.trace_id, name="good", value=True)
+    for asked in ("span.type = 'TOOL'", "trace.text LIKE '%4711%'", "feedback.good = 'true'"):
+        [found] = mlflow.search_traces(locations=["0"], return_type="list", filter_string=asked)
+        assert (found.info.trace_id, found.info.state) == (root.trace_id, TraceState.OK), asked
+        assert [item.name for item in found.data.spans] == ["order", "pay"]
+
+
+def test_evaluation_datasets_hold_records_and_traces(client: mlflow.MlflowClient) -> None:
+    made = mlflow.genai.create_dataset(name="qa", experiment_id=["0"], tags={"team": "ml"})
+    made.merge_records([{"inputs": {"q": "why"}, "expectations": {"a": "because"}}, {"inputs": {"q": "who"}}])
+    made.merge_records([{"inputs": {"q": "why"}, "expectations": {"b": 1}}])
+    made.merge_records([mlflow.get_trace(traced("what"))])
+    held = mlflow.genai.get_dataset(dataset_id=made.dataset_id)
+    records = {str(record["inputs"]): record for record in held.to_df().to_dict("records")}
+    assert len(records) == 3
+    assert records["{'q': 'why'}"]["expectations"] == {"a": "because", "b": 1}
+    assert records["{'question': 'what'}"]["source_type"] == "TRACE"
+    assert (held.tags["team"], held.experiment_ids) == ("ml", ["0"])
+    assert [item.name for item in client.search_datasets(filter_string="tags.team = 'ml'")] == ["qa"]
+    mlflow.genai.delete_dataset(dataset_id=made.dataset_id)
+    with pytest.raises(MlflowException, match="not found"):
+        mlflow.genai.get_dataset(dataset_id=made.dataset_id)
