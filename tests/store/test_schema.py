@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,20 +9,13 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from sqlalchemy import Connection, inspect
 from tests.conftest import ROOT, room_migrations
+from tests.tables import declare_all
 
 from loopwright.store import Json, Stores, UtcTime, metadata
 from loopwright.store.db.upgrade import REVISIONS_TABLE, migration_context, script_directory
 from loopwright.store.db.versions import known_versions
 
 PACKAGE = ROOT / "src" / "loopwright"
-
-
-def declare_all() -> None:
-    """Import each module of tables of each room."""
-    for file in PACKAGE.rglob("tables.py"):
-        if "metadata" in file.read_text(encoding="utf-8"):
-            importlib.import_module(".".join(file.relative_to(PACKAGE.parent).with_suffix("").parts))
-
 
 ON_POSTGRESQL = {
     "remove_column": {"found_value", "fresh"},
