@@ -13,7 +13,16 @@ from urllib.parse import quote
 import msgspec
 
 from loopwright.core import Invalid, Unavailable, check_name, locate, run_program, user_cache
-from loopwright.serve import LogPolicy, ProcessSettings, ServedEndpoint, Variant, WorkerPlan, bytes_of, contract_from
+from loopwright.serve import (
+    LogPolicy,
+    ProcessSettings,
+    ServedEndpoint,
+    Variant,
+    WorkerPlan,
+    bytes_of,
+    check_tls,
+    contract_from,
+)
 from loopwright.server import Served, connect, kept_document
 from loopwright.store import online_place_of
 
@@ -42,6 +51,8 @@ class Asked(msgspec.Struct, frozen=True):
     access_log: str = ""
     otlp: str = ""
     online: str = ""
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
 
     @property
     def is_remote(self) -> bool:
@@ -65,6 +76,7 @@ def source_of(asked: Asked, say: Say) -> Source:
 def _plan(asked: Asked, count: int, **more: Any) -> WorkerPlan:
     """What all workers share; what the command leaves open, the hosting platform decides, else `count` does."""
     contract = contract_from(os.environ)
+    check_tls(asked.tls_cert, asked.tls_key)
     settings = ProcessSettings(
         state=Path(),
         host=asked.host,
@@ -74,6 +86,8 @@ def _plan(asked: Asked, count: int, **more: Any) -> WorkerPlan:
         memory_bytes=bytes_of(asked.memory),
         access_log=asked.access_log,
         otlp=asked.otlp,
+        tls_cert=asked.tls_cert,
+        tls_key=asked.tls_key,
         **{"online": asked.online, **more},
         **_trust(asked),
     )

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from loopwright.serve.rest.contract import contract_from
     from loopwright.serve.state import read_state, write_state
     from loopwright.serve.sticky import assign
+    from loopwright.serve.tls import check_tls, trusting
     from loopwright.serve.wire import refusal
     from loopwright.serve.workers.listening import listen
     from loopwright.serve.workers.supervisor import WorkerPlan, Workers
@@ -70,6 +71,7 @@ _HOMES = {
     "edge": ("Budget", "EdgePlan", "EdgeReport", "Precision", "export_edge", "export_mlserver", "export_triton"),
     "rest.contract": ("contract_from",),
     "arguments": ("ProcessSettings", "bytes_of"),
+    "tls": ("check_tls", "trusting"),
     "workers.listening": ("listen",),
     "workers.supervisor": ("WorkerPlan", "Workers"),
     "sticky": ("assign",),
@@ -114,6 +116,7 @@ __all__ = [
     "Workers",
     "assign",
     "bytes_of",
+    "check_tls",
     "contract_from",
     "deliver_feedback",
     "export_edge",
@@ -131,6 +134,7 @@ __all__ = [
     "score",
     "scorer_of",
     "threads_of",
+    "trusting",
     "write_context",
     "write_image",
     "write_state",

@@ -28,6 +28,8 @@ _PLAIN = (  # what stands on the command line under the name of its field
     "access_log",
     "otlp",
     "feedback",
+    "tls_cert",
+    "tls_key",
 )
 ONLINE_VARIABLE = "LOOPWRIGHT_SERVING_ONLINE"
 OPTIONS_VARIABLE = "LOOPWRIGHT_STORAGE_OPTIONS"  # secrets among them: a command line can be read by others
@@ -56,6 +58,7 @@ class ProcessSettings(msgspec.Struct, frozen=True):
         feedback: the folder of the feedback journal; none where no feedback is taken.
         trusted_keys: PEM files of the public keys whose signatures over bundles count.
         require_signed: load no bundle that none of them has signed.
+        tls_cert, tls_key: PEM files; with them both doors speak TLS alone.
     """
 
     state: Path
@@ -77,6 +80,8 @@ class ProcessSettings(msgspec.Struct, frozen=True):
     feedback: Path | None = None
     trusted_keys: tuple[Path, ...] = ()
     require_signed: bool = False
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
 
     @property
     def bundles(self) -> Path:
@@ -143,6 +148,8 @@ def from_arguments(arguments: Sequence[str] | None) -> ProcessSettings:
         feedback=found.feedback,
         trusted_keys=tuple(found.trusted_key),
         require_signed=found.require_signed,
+        tls_cert=found.tls_cert,
+        tls_key=found.tls_key,
     )
 
 
@@ -164,6 +171,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--access-log", default="", help="write a line of JSON per response to this file; - for stderr")
     add("--otlp", default="", help="send traces to this OpenTelemetry collector")
     add("--feedback", type=Path, help="folder of the feedback journal; none takes no feedback")
+    add("--tls-cert", type=Path, help="PEM file of a certificate; with its key, both ports speak TLS alone")
+    add("--tls-key", type=Path, help="PEM file of its private key, without a password")
     add("--await-state", action="store_true", help="be ready when all that the state names is loaded, or end")
     add("--fd-parent-watch", action="store_true", help="end when standard input is closed")
     add("--workers-folder", type=Path, help="where the workers of one address meet")

@@ -10,6 +10,7 @@ import asyncio
 import sys
 import threading
 from collections.abc import Coroutine, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
@@ -18,6 +19,7 @@ import msgspec
 
 from loopwright.core import Invalid, check_name
 from loopwright.serve.pipelining import Exchanges, Outcome, PipelineSettings
+from loopwright.serve.tls import trusting
 from loopwright.serve.wire import Encoder, read_reply, refusal
 
 T = TypeVar("T")
@@ -75,27 +77,31 @@ class InferenceClient:
         timeout_s: float = 30.0,
         retry_s: float = 0.0,
         headers: Mapping[str, str] | None = None,
+        authority: Path | None = None,
     ) -> None:
         """Args:
-        url: the server's, `http://host:port`.
+        url: the server's, `http://host:port` or `https://host:port`.
         connections: more than one give up the order of rows.
         pipeline: requests under way per connection.
         timeout_s: how long to wait without any answer.
         retry_s: how long to go on when the server refuses for overload, or is gone, since its last answer. A row whose
             answer was lost is then asked again, and may stand in the log twice.
         headers: sent with every request, such as `authorization`.
+        authority: a PEM file of whoever vouches for the server's certificate; by default those that this machine knows.
 
         Raises:
-            Invalid: the URL has another form.
+            Invalid: the URL has another form, or the file cannot be used.
         """
         parts = urlsplit(url)
-        if parts.scheme != "http" or not parts.hostname:
+        if parts.scheme not in ("http", "https") or not parts.hostname:
             raise Invalid(f"{url!r} is no address of an inference server", next_step="write http://host:port")
+        tls = trusting(authority) if parts.scheme == "https" else None
+        port = parts.port or (80 if tls is None else 443)
         self.url = url.rstrip("/")
         self._prefix = parts.path.rstrip("/")
         self._headers = {"host": parts.netloc, "content-type": "application/json", **(headers or {})}
         self._exchanges = Exchanges(
-            PipelineSettings(parts.hostname, parts.port or 80, connections, pipeline, timeout_s, retry_s)
+            PipelineSettings(parts.hostname, port, connections, pipeline, timeout_s, retry_s, tls)
         )
         self._loop = _new_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="loopwright-inference-client", daemon=True)

@@ -14,6 +14,7 @@ from loopwright.serve.dataplane import DataPlane
 from loopwright.serve.health import worker_figures
 from loopwright.serve.rest import App, HttpServer
 from loopwright.serve.rest.http import Exchange
+from loopwright.serve.tls import GRPC, HTTP, context_of
 from loopwright.serve.workers.member import Member
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class Doors:
 
     def __init__(self, settings: ProcessSettings, plane: DataPlane, app: App) -> None:
         self._settings, self._plane, self._app = settings, plane, app
-        self._server = HttpServer(app)
+        self._server = HttpServer(app, tls=context_of(settings.tls_cert, settings.tls_key, HTTP))
         app.connections = lambda: self._server.connections + (self._grpc.connections if self._grpc else 0)
         self._member: Member | None = None
         self._grpc: GrpcServer | None = None
@@ -55,12 +56,13 @@ class Doors:
         Raises:
             Conflict: the port is taken.
             Unavailable: that of gRPC is taken.
-            Invalid: gRPC is asked for, and its library is not installed.
+            Invalid: gRPC is asked for, and its library is not installed; or the certificate does not fit.
         """
         grpc_port = await self._listen_grpc()
         port = await self._listen()
         host = f"[{self._settings.host}]" if ":" in self._settings.host else self._settings.host
-        return Address(f"http://{host}:{port}", "" if grpc_port is None else f"{host}:{grpc_port}")
+        scheme = "http" if self._server.tls is None else "https"
+        return Address(f"{scheme}://{host}:{port}", "" if grpc_port is None else f"{host}:{grpc_port}")
 
     async def close(self, timeout_s: float) -> None:
         """Take nothing new, answer what is under way, for `timeout_s` at most."""
@@ -77,7 +79,7 @@ class Doors:
 
     async def _listen(self) -> int:
         if self._member is not None:
-            return await self._member.open(self._server.start())
+            return await self._member.open(self._server.start(), self._server.tls)
         host, port = self._settings.host, self._settings.port
         try:
             return await self._server.listen(host, port)
@@ -94,7 +96,8 @@ class Doors:
         from loopwright.serve.grpc import GrpcServer
 
         shared = self._member is not None
-        self._grpc = GrpcServer(self._plane, lambda: app.repository, lambda: app.ready, shared=shared)
+        tls = context_of(settings.tls_cert, settings.tls_key, GRPC)
+        self._grpc = GrpcServer(self._plane, lambda: app.repository, lambda: app.ready, shared=shared, tls=tls)
         if self._access_log is not None:
             self._grpc.watchers.append(self._access_log.note_call)
         if self._tracing is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import time
 from collections import deque
 from typing import cast
@@ -19,7 +20,7 @@ _WRITE_BYTES = 256 << 10
 
 
 class PipelineSettings(msgspec.Struct, frozen=True):
-    """Where to, and how hard."""
+    """Where to, how hard, and how connections are encrypted: None for not at all."""
 
     host: str
     port: int
@@ -27,6 +28,7 @@ class PipelineSettings(msgspec.Struct, frozen=True):
     pipeline: int = 128
     timeout_s: float = 30.0
     retry_s: float = 0.0
+    tls: ssl.SSLContext | None = None
 
 
 class Outcome(msgspec.Struct, frozen=True, gc=False):
@@ -99,7 +101,8 @@ class Exchanges:
         if not connection.is_open:
             connection = self._connections[slot] = _Connection()
             loop = asyncio.get_running_loop()
-            await loop.create_connection(lambda: connection, self._settings.host, self._settings.port)
+            where = self._settings
+            await loop.create_connection(lambda: connection, where.host, where.port, ssl=where.tls)
         return connection
 
 

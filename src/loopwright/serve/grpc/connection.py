@@ -88,7 +88,7 @@ class Connection(Sending):
         at, end = 0, len(data)
         if not self._greeted:
             if not data.startswith(frames.PREFACE[: min(end, len(frames.PREFACE))]):
-                raise Fault(Trouble.PROTOCOL, "this port speaks gRPC: HTTP/2 without TLS")
+                raise Fault(Trouble.PROTOCOL, f"this port speaks gRPC: HTTP/2 {self.server.manner}")
             if end < len(frames.PREFACE):
                 return data
             self._greeted, at = True, len(frames.PREFACE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import sys
 import time
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import msgspec
 from loopwright.core import Invalid, Unavailable, missing_extra
 from loopwright.serve.dataplane import DataPlane
 from loopwright.serve.repository import Repository
+from loopwright.serve.tls import handshake_s
 from loopwright.serve.watching import Begun, WatchedCall
 
 try:
@@ -77,13 +79,16 @@ class GrpcServer:
         *,
         shared: bool = False,
         limits: GrpcLimits | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         """Args:
         plane: what answers.
         repository: what the process knows.
         ready: whether the process takes requests.
         shared: whether other processes bind the same port, with SO_REUSEPORT.
+        tls: how connections are encrypted; None for not at all.
         """
+        self.tls = tls
         self.limits = limits or GrpcLimits()
         self.watchers: list[Callable[[WatchedCall, Code, int], None]] = []
         self.beginnings: list[Callable[[Begun], None]] = []
@@ -99,6 +104,11 @@ class GrpcServer:
         """How many are open."""
         return len(self._connections)
 
+    @property
+    def manner(self) -> str:
+        """How it is spoken to."""
+        return "without TLS" if self.tls is None else "over TLS"
+
     async def listen(self, host: str, port: int) -> int:
         """Answer from now on; the port, chosen by the system where `port` is 0.
 
@@ -109,7 +119,13 @@ class GrpcServer:
         reuse_port = True if self._shared and sys.platform != "win32" else None
         try:
             self._server = await loop.create_server(
-                lambda: Connection(self), host, port, backlog=4096, reuse_port=reuse_port
+                lambda: Connection(self),
+                host,
+                port,
+                backlog=4096,
+                reuse_port=reuse_port,
+                ssl=self.tls,
+                ssl_handshake_timeout=handshake_s(self.tls),
             )
         except OSError as error:
             raise Unavailable(

@@ -41,8 +41,8 @@ class PlainConnection:
 Connection: type[PlainConnection] = PlainConnection
 if wants_compiled():
     try:
-        from loopwright.serve.rest import _express
+        from loopwright.serve.rest._express import Connection as _Compiled
 
-        Connection = _express.Connection
+        Connection = _Compiled
     except ImportError:
         pass

@@ -7,6 +7,7 @@ goes through httptools: bodies in pieces or chunks, heads in pieces, whatever is
 from __future__ import annotations
 
 import asyncio
+import ssl
 import time
 from collections import deque
 from collections.abc import Callable
@@ -17,6 +18,7 @@ import msgspec
 
 from loopwright.serve.rest.arrivals import Connection
 from loopwright.serve.rest.heads import Head, Heads
+from loopwright.serve.tls import handshake_s
 
 _REASONS = {
     200: b"OK",
@@ -224,7 +226,7 @@ class HttpConnection(Connection, asyncio.Protocol):  # type: ignore[misc,valid-t
         self.server.handle(exchange)
 
     def eof_received(self) -> bool:
-        return self._is_asked()  # keep the writing side open for answers under way
+        return self._is_asked() and self.server.tls is None  # keep the writing side open; TLS has no such half
 
     def pause_writing(self) -> None:
         """The client does not read: read nothing more from it."""
@@ -363,10 +365,17 @@ Watcher = Callable[[WatchedExchange, int, int], None]
 class HttpServer:
     """Accepts connections and hands each whole request to the app. Lives on one event loop."""
 
-    def __init__(self, app: Callable[[Exchange], None], limits: HttpLimits | None = None) -> None:
+    def __init__(
+        self,
+        app: Callable[[Exchange], None],
+        limits: HttpLimits | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         """Args:
         app: answers an exchange, now or later; it must not raise.
+        tls: how connections are encrypted; None for not at all.
         """
+        self.tls = tls
         self.handle = app
         self.limits = limits or HttpLimits()
         self.heads = Heads(self.limits.head_bytes, self.limits.body_bytes)
@@ -396,7 +405,9 @@ class HttpServer:
             OSError: the address cannot be bound.
         """
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(self.start(), host, port, backlog=4096)
+        self._server = await loop.create_server(
+            self.start(), host, port, backlog=4096, ssl=self.tls, ssl_handshake_timeout=handshake_s(self.tls)
+        )
         return int(self._server.sockets[0].getsockname()[1])
 
     def start(self) -> Callable[[], HttpConnection]:

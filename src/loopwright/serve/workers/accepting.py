@@ -10,8 +10,10 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
+import ssl
 from collections.abc import Callable
 
+from loopwright.serve.tls import handshake_s
 from loopwright.serve.workers.board import Board
 
 _YIELD_S = 0.002
@@ -26,14 +28,21 @@ class Acceptor:
     """Accepts connections of a listening socket that other processes share. Lives on one event loop."""
 
     def __init__(
-        self, listener: socket.socket, protocol: Callable[[], asyncio.Protocol], board: Board, place: int
+        self,
+        listener: socket.socket,
+        protocol: Callable[[], asyncio.Protocol],
+        board: Board,
+        place: int,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         """Args:
         listener: bound and listening.
         protocol: makes what handles one connection.
         board: where the workers tell how many connections they have.
         place: this worker's line on it.
+        tls: how connections are encrypted; None for not at all.
         """
+        self._tls = tls
         self._listener, self._protocol, self._board, self._place = listener, protocol, board, place
         self._loop = asyncio.get_running_loop()
         self._opening: set[asyncio.Task[None]] = set()
@@ -73,9 +82,11 @@ class Acceptor:
 
     async def _open(self, connection: socket.socket) -> None:
         try:
-            await self._loop.connect_accepted_socket(self._protocol, connection)
+            await self._loop.connect_accepted_socket(
+                self._protocol, connection, ssl=self._tls, ssl_handshake_timeout=handshake_s(self._tls)
+            )
         except OSError:
-            connection.close()  # it was gone before we looked
+            connection.close()  # it was gone before we looked, or does not speak TLS
 
     def _others_have_fewer(self) -> bool:
         mine = self._board.read(self._place).connections

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import ssl
 from collections.abc import Callable
 from pathlib import Path
 
@@ -62,13 +63,13 @@ class Member:
         self._numbers: dict[str, int] = {}
         self._beating: asyncio.Task[None] | None = None
 
-    async def open(self, protocol: Callable[[], asyncio.Protocol]) -> int:
-        """Take connections from now on; the port."""
+    async def open(self, protocol: Callable[[], asyncio.Protocol], tls: ssl.SSLContext | None = None) -> int:
+        """Take connections from now on, encrypted as `tls` says; the port."""
         await self._peers.open()
         self.board.take(self._given.place, os.getpid())
         self._beating = asyncio.create_task(self._beat(), name="loopwright-beat")
         listener = socket.socket(fileno=os.dup(self._given.listener))
-        self._acceptor = Acceptor(listener, protocol, self.board, self._given.place)
+        self._acceptor = Acceptor(listener, protocol, self.board, self._given.place, tls)
         return int(listener.getsockname()[1])
 
     def around(self, run: Run) -> Run:

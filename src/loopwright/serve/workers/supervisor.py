@@ -101,7 +101,7 @@ class Workers:
         self._grpc = _reserved(settings, self._listener)
         port: int = self._listener.getsockname()[1]
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
-        self.url = f"http://{host}:{port}"
+        self.url = f"{'http' if settings.tls_cert is None else 'https'}://{host}:{port}"
         grpc_port = None if self._grpc is None else self._grpc.getsockname()[1]
         self.grpc = "" if grpc_port is None else f"{host}:{grpc_port}"
         self.folder = Path(tempfile.mkdtemp(prefix="loopwright-"))
