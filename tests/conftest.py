@@ -79,17 +79,31 @@ def sqlite_template(migrations: tuple[str, ...], tmp_path_factory: pytest.TempPa
     return root / ".loopwright" / "loopwright.db"
 
 
+@pytest.fixture(scope="session")
+def with_schema(sqlite_template: Path) -> Callable[[Path], Path]:
+    """A function that gives a folder an empty database of today's schema, so that to open a workspace there takes no
+    migrations: `open_workspace(with_schema(folder))`."""
+
+    def lay(root: Path) -> Path:
+        database = root / ".loopwright" / "loopwright.db"
+        if not database.exists():
+            database.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(sqlite_template, database)
+        return root
+
+    return lay
+
+
 @pytest.fixture
-def make_sqlite_stores(sqlite_template: Path, migrations: tuple[str, ...]) -> Iterator[Callable[..., Stores]]:
+def make_sqlite_stores(
+    with_schema: Callable[[Path], Path], migrations: tuple[str, ...]
+) -> Iterator[Callable[..., Stores]]:
     """A function that opens stores on SQLite in a folder: `make_sqlite_stores(root, clock=…, settings=…)`."""
     opened: list[Stores] = []
 
     def make(root: Path, *, clock: Clock | None = None, settings: Settings | None = None) -> Stores:
-        data = root / ".loopwright"
-        if not (data / "loopwright.db").exists():
-            data.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(sqlite_template, data / "loopwright.db")
-        opened.append(open_stores(Location(root, data, settings or Settings()), migrations, clock=clock))
+        location = Location(with_schema(root), root / ".loopwright", settings or Settings())
+        opened.append(open_stores(location, migrations, clock=clock))
         return opened[-1]
 
     yield make

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,8 +18,8 @@ __all__ = ["empty_folder"]
 
 
 @pytest.fixture
-def ws(empty_folder: Path) -> Iterator[Workspace]:
-    with loopwright.connect(str(empty_folder)) as found:
+def ws(empty_folder: Path, with_schema: Callable[[Path], Path]) -> Iterator[Workspace]:
+    with loopwright.connect(str(with_schema(empty_folder))) as found:
         assert isinstance(found, Workspace)
         yield found
 

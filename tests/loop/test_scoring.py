@@ -52,9 +52,9 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 
 @pytest.fixture
-def ws(tmp_path: Path, bundle: Bundle) -> Iterator[Workspace]:
+def ws(tmp_path: Path, with_schema: Callable[[Path], Path], bundle: Bundle) -> Iterator[Workspace]:
     """A workspace with a model of two inputs, and rows for it."""
-    with lw.connect(tmp_path) as opened:
+    with lw.connect(with_schema(tmp_path)) as opened:
         assert isinstance(opened, Workspace)
         opened.models.register("m", bundle)
         opened.datasets.ingest("rows", rows_of(0))

@@ -32,8 +32,8 @@ NO_LEAVE = Leave()
 
 
 @pytest.fixture(scope="module")
-def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
-    with open_workspace(tmp_path_factory.mktemp("ws")) as opened:
+def opened(tmp_path_factory: pytest.TempPathFactory, with_schema: Callable[[Path], Path]) -> Iterator[Workspace]:
+    with open_workspace(with_schema(tmp_path_factory.mktemp("ws"))) as opened:
         yield opened
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -23,11 +22,9 @@ LOCAL = "LOOPWRIGHT_WORKSPACE"
 
 
 @pytest.fixture
-def root(tmp_path: Path, sqlite_template: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def root(tmp_path: Path, with_schema: Callable[[Path], Path], monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A workspace's folder, into which this process records by default."""
-    folder = tmp_path / "workspace"
-    (folder / ".loopwright").mkdir(parents=True)
-    shutil.copy(sqlite_template, folder / ".loopwright" / "loopwright.db")
+    folder = with_schema(tmp_path / "workspace")
     monkeypatch.setenv(LOCAL, str(folder))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("LOOPWRIGHT_SPOOL", raising=False)

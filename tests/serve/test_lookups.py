@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -113,8 +113,8 @@ class World:
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    with open_workspace(tmp_path_factory.mktemp("world")) as workspace:
+def world(tmp_path_factory: pytest.TempPathFactory, with_schema: Callable[[Path], Path]) -> Iterator[World]:
+    with open_workspace(with_schema(tmp_path_factory.mktemp("world"))) as workspace:
         yield World(workspace)
 
 

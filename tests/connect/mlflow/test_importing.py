@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -59,9 +59,9 @@ class Listed:
 
 
 @pytest.fixture
-def ws(tmp_path: Path) -> Iterator[Workspace]:
+def ws(tmp_path: Path, with_schema: Callable[[Path], Path]) -> Iterator[Workspace]:
     """An empty workspace."""
-    with open_workspace(tmp_path / "ws") as opened:
+    with open_workspace(with_schema(tmp_path / "ws")) as opened:
         yield opened
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
@@ -16,8 +17,8 @@ from loopwright.workspace import Workspace
 
 
 @pytest.fixture
-def ws(tmp_path: Path) -> Workspace:
-    return loopwright.connect(str(tmp_path / "ws"))
+def ws(tmp_path: Path, with_schema: Callable[[Path], Path]) -> Workspace:
+    return loopwright.connect(str(with_schema(tmp_path / "ws")))
 
 
 def test_a_dataset_is_scored_into_a_dataset_with_the_lineage_of_both(ws: Workspace, tmp_path: Path) -> None:
