@@ -3,15 +3,19 @@ than the snapshot that asks."""
 
 from __future__ import annotations
 
+import gc
+import shutil
 import threading
 import time
+import weakref
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from sqlalchemy import select
 
-from loopwright.core import Scope
-from loopwright.store import Doomed, Stores
+from loopwright.core import Location, Scope, Settings
+from loopwright.store import Doomed, Stores, open_stores
 from loopwright.track import ExperimentService, RunService, View
 from loopwright.track.collecting import forget_runs
 from loopwright.track.reading import the_run
@@ -34,9 +38,8 @@ def runs(stores: Stores) -> Iterator[RunService]:
     for number in range(9):
         service.log_metrics(service.start(tags={"step": str(number % 2)}).id, {"acc": number / 10})
     yield service
-    for thread in threading.enumerate():
-        if thread.name == "loopwright-held-runs":
-            thread.join()
+    service.stores.db.close()
+    assert not any(thread.name == "loopwright-held-runs" for thread in threading.enumerate())
 
 
 def agrees(held: HeldRuns, runs: RunService, asked: Question) -> bool:
@@ -63,6 +66,27 @@ def test_they_are_read_on_a_thread_once_they_were_asked_for_twice(
     assert agrees(held, runs, BEST)
     assert not agrees(held, runs, AT_ONE), "a tag that was not asked for yet"
     assert held.named.keys() == {ACC}
+
+
+def test_a_database_that_is_closed_is_not_kept_and_reads_nothing_more(
+    sqlite_template: Path, migrations: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_LEAST_RUNS", 1)
+    shutil.copy(sqlite_template, tmp_path / "loopwright.db")
+    stores = open_stores(Location(tmp_path, tmp_path, Settings()), migrations)
+    service = RunService(stores, Scope())
+    service.start()
+    for _ in range(3):
+        service.search("metrics.acc > 0.3")
+    held = module.held_runs_of(stores.db, 1)
+    assert held._loading is not None
+    stores.db.close()
+    assert held._loading is None
+    assert held.moment is None, "it was closed before the thread began"
+    seen = weakref.ref(stores.db)
+    del stores, service
+    gc.collect()
+    assert seen() is None
 
 
 def test_they_stay_within_their_bound(runs: RunService, monkeypatch: pytest.MonkeyPatch) -> None:

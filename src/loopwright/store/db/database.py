@@ -44,6 +44,7 @@ class Database:
             self._reader = self._engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
         self._swift = SwiftWriter(url)
         self._links: list[Link] = []
+        self._endings: list[Callable[[], None]] = []
         self._turn = threading.Lock()
         self._local = threading.local()
 
@@ -202,6 +203,10 @@ class Database:
         self._links.append(link)
         return link
 
+    def before_close(self, end: Callable[[], None]) -> None:
+        """Have what reads this database on a thread of its own ended before the connections are closed."""
+        self._endings.append(end)
+
     def check(self) -> list[str]:
         """Integrity problems, in words; empty when there are none.
 
@@ -226,6 +231,8 @@ class Database:
 
     def close(self) -> None:
         """Close every connection. The database can be used again; it then connects anew."""
+        for end in self._endings:
+            end()
         self._swift.close()
         for link in self._links:
             link.close()

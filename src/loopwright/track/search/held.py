@@ -12,10 +12,9 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 import numpy as np
 from sqlalchemy import Connection
@@ -48,11 +47,13 @@ class HeldRuns:
     """The arrays of one database, in at most so many bytes. Thread-safe: whoever looks at them holds `reading`."""
 
     def __init__(self, database: Database, limit_bytes: int) -> None:
-        self._database, self._limit = database, limit_bytes
+        self._database, self._limit = ref(database), limit_bytes  # which is the key under which this is found
         self._lock = threading.Lock()
         self._asked: dict[Name, int] = {}
         self._unfit: set[Name] = set()
         self._loading: threading.Thread | None = None
+        self._ended = threading.Event()
+        database.before_close(self._end)
         self._drop()
 
     def _drop(self) -> None:
@@ -103,11 +104,14 @@ class HeldRuns:
         Raises:
             Unavailable: the database cannot be reached.
         """
-        with self._lock, self._database.read() as connection:
+        database = self._database()
+        if database is None:  # nobody searches it any more
+            return
+        with self._lock, database.read() as connection:
             if self.moment is None or not self._caught_up(connection):
                 self._load_runs(connection)
             for name in names:
-                if name not in self.named and name not in self._unfit:
+                if self.moment is not None and name not in self.named and name not in self._unfit:
                     self._load_one(connection, name)
             self._shrink(names)
 
@@ -142,13 +146,21 @@ class HeldRuns:
             self._loading.start()
 
     def _load_apart(self, names: Collection[Name]) -> None:
-        time.sleep(_GRACE_S)  # the search that was the second to ask is answered meanwhile
         try:
-            self.load(names)
+            if not self._ended.wait(_GRACE_S):  # the search that was the second to ask is answered meanwhile
+                self.load(names)
         except LoopwrightError as error:
             log.info("searches go on without arrays in memory: %s", error)
         finally:
             self._loading = None
+
+    def _end(self) -> None:
+        """Wait for the thread; the arrays can be read again afterwards."""
+        self._ended.set()
+        thread = self._loading
+        if thread is not None:
+            thread.join()
+        self._ended.clear()
 
     def _shrink(self, names: Collection[Name]) -> None:
         """Let go of what was not asked for longest; of everything where the runs with these names are too many."""
@@ -232,10 +244,12 @@ class HeldRuns:
     def _load_runs(self, connection: Connection) -> None:
         self._drop()
         now, last = moment(connection), 0
-        while (found := read_runs_after(connection, last, _RUNS_AT_ONCE)).seqs:
+        while not self._ended.is_set() and (found := read_runs_after(connection, last, _RUNS_AT_ONCE)).seqs:
             self._make_room(np.array(found.seqs, np.int64))
             last = found.seqs[-1]
             self._put_runs(np.arange(len(self.seqs) - len(found.seqs), len(self.seqs)), found)
+        if self._ended.is_set():
+            return  # not whole, and of no moment
         touched, revisions = read_revisions(connection)
         known = np.isin(touched, self.seqs)
         self.revisions[np.searchsorted(self.seqs, touched[known])] = np.array(revisions, np.int64)[known]
