@@ -129,7 +129,10 @@ def fill(stores: Stores, count: int) -> list[Facts]:
 def _insert_all(stores: Stores, made: list[dict[str, Any]]) -> None:
     with stores.db.begin() as tx:
         for table in (tables.runs, tables.run_params, tables.run_tags, tables.run_series):
-            insert(tx, table.name, itertools.chain.from_iterable(item[table.name] for item in made))
+            rows = itertools.chain.from_iterable(item[table.name] for item in made)
+            if table is tables.run_series and stores.db.dialect == "postgresql":  # as of runs that have ended
+                rows = ({**row, "found_value": row["last_value"]} for row in rows)
+            insert(tx, table.name, rows)
         touch(tx, [item["facts"].number for item in made])
 
 
