@@ -59,6 +59,7 @@ class TreeEvaluator:
     def __init__(self, trees: Any, ensemble: Ensemble, threads: int) -> None:
         import numpy as np
 
+        self.ensemble = ensemble
         self._trees, self._threads, self._outputs = trees, threads, ensemble.outputs
         kinds = [kind for _, kind in ensemble.outputs]
         self._has_labels, self._width = "label" in kinds, ensemble.targets if "scores" in kinds else 0
@@ -94,6 +95,15 @@ def fast_trees(
         threads: how many threads the session has, and one large matrix may use.
         alone: opens a session with one thread, which adds in the order of the trees; needed where `session` has more.
     """
+    evaluator = read_trees(graph, session, threads)
+    if evaluator is None:
+        return None
+    standard = session if threads == 1 or alone is None else alone()
+    return evaluator if _proved(evaluator, standard) else None
+
+
+def read_trees(graph: bytes, session: onnxruntime.InferenceSession, threads: int = 1) -> TreeEvaluator | None:
+    """As `fast_trees`, without the proof."""
     if _trees is None:
         return None
     try:
@@ -103,9 +113,7 @@ def fast_trees(
         made = _trees.Trees(*_as_bytes(arrays, ensemble), width, *_shape(ensemble), ensemble.form, ensemble.averages)
     except (Unreadable, ValueError):
         return None
-    evaluator = TreeEvaluator(made, ensemble, threads)
-    standard = session if threads == 1 or alone is None else alone()
-    return evaluator if _proved(evaluator, standard, ensemble.trees, width) else None
+    return TreeEvaluator(made, ensemble, threads)
 
 
 def _shape(ensemble: Ensemble) -> tuple[int, int]:
@@ -183,7 +191,7 @@ def _source(graph: Graph, name: str, place: int) -> Node:
 
 def _regression(trees: Node, outputs: tuple[tuple[str, str], ...]) -> Ensemble:
     given = trees.attributes
-    base = tuple(given["base_values"].tolist()) if "base_values" in given else ()
+    base = tuple(_list(given, "base_values").tolist()) if "base_values" in given else ()
     kind = given.get("aggregate_function", b"SUM")
     if given.get("n_targets") != 1 or len(base) > 1 or kind not in (b"SUM", b"AVERAGE"):
         raise Unreadable("several targets, or another sum")
@@ -193,11 +201,13 @@ def _regression(trees: Node, outputs: tuple[tuple[str, str], ...]) -> Ensemble:
 
 
 def _classification(trees: Node, outputs: tuple[tuple[str, str], ...], classes: tuple[int | str, ...]) -> Ensemble:
+    import numpy as np
+
     given = trees.attributes
-    named = given.get("classlabels_int64s", given.get("classlabels_strings", ()))
-    base = tuple(given["base_values"].tolist()) if "base_values" in given else ()
+    base = tuple(_list(given, "base_values").tolist()) if "base_values" in given else ()
     ids, link = set(_list(given, "class_ids").tolist()), given.get("post_transform", b"NONE")
-    count = len(named)
+    named = given.get("classlabels_int64s", given.get("classlabels_strings"))
+    count = len(named) if isinstance(named, (list, np.ndarray)) else 0
     if count < 2 or (classes and len(classes) != count) or (count > 2 and any(kind == "score" for _, kind in outputs)):
         raise Unreadable("classes that do not fit")
     classes = classes or tuple(range(count))
@@ -205,7 +215,8 @@ def _classification(trees: Node, outputs: tuple[tuple[str, str], ...], classes: 
         if len(base) > 1 or any(kind == "scores" for _, kind in outputs):
             raise Unreadable("base values of two classes")
         positive = not (_list(given, "class_weights") < 0).any()
-        form = _POSITIVE if positive else {b"LOGISTIC": _LOGISTIC, b"NONE": _RAW, b"SOFTMAX": _RAW}.get(link)
+        plain = _POSITIVE if positive else _RAW
+        form = {b"LOGISTIC": _LOGISTIC, b"NONE": plain, b"SOFTMAX": plain}.get(link)
         targets = 1
     else:
         form = {b"NONE": _MANY, b"LOGISTIC": _MANY_LOGISTIC, b"SOFTMAX": _MANY_SOFTMAX}.get(link)
@@ -329,7 +340,7 @@ def _keys(values: Array) -> Array:
     """Floats as whole numbers in their order, as the compiled part makes them; all NaN are the largest."""
     import numpy as np
 
-    bits = (values + np.float32(0.0)).view(np.uint32)
+    bits = np.where(values == 0.0, np.float32(0.0), values).view(np.uint32)
     keys = np.where(bits >> 31, ~bits, bits | np.uint32(0x80000000))
     return np.where(np.isnan(values), np.uint32(_MISSING_KEY), keys).astype(np.uint32)
 
@@ -357,10 +368,10 @@ def _weights(
     return first.astype(np.uint32), target[order].astype(np.uint32), weights[order].astype(np.float32)
 
 
-def _proved(evaluator: TreeEvaluator, session: onnxruntime.InferenceSession, node: Node, width: int) -> bool:
+def _proved(evaluator: TreeEvaluator, session: onnxruntime.InferenceSession) -> bool:
     """Whether the answers have ONNX Runtime's bits, one row at a time and together, and come sooner."""
-    rows = _probes(node, width)
-    name = session.get_inputs()[0].name
+    taken = session.get_inputs()[0]
+    name, rows = taken.name, _probes(evaluator.ensemble.trees, taken.shape[1])
     for part in (rows, rows[:5], *(rows[at : at + 1] for at in range(8))):
         if not _same(evaluator.answer(part), session, name, part):
             return False
@@ -397,10 +408,14 @@ def _probes(node: Node, width: int) -> Array:
     inner = np.flatnonzero(node.attributes["nodes_modes"] != _LEAF)
     rows = generator.normal(size=(_PROBES, width)).astype(np.float32)
     for column, at in _by_column(features[inner], inner):
-        chosen = values[generator.choice(at, _PROBES)]
-        step = generator.integers(0, 4, _PROBES)
-        beside = np.select([step == 0, step == 1], [np.nextafter(chosen, np.float32(-np.inf)), chosen + 0.5], chosen)
-        rows[:, column] = np.where(step == 3, np.nextafter(chosen, np.float32(np.inf)), beside)
+        chosen, step = values[generator.choice(at, _PROBES)], generator.integers(0, 4, _PROBES)
+        with np.errstate(all="ignore"):  # beside the largest number is infinity
+            below, above, far = (
+                np.nextafter(chosen, np.float32(-np.inf)),
+                np.nextafter(chosen, np.float32(np.inf)),
+                chosen + np.float32(0.5),
+            )
+        rows[:, column] = np.select([step == 0, step == 1, step == 2], [below, above, far], chosen)
     extremes = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 3.4e38, -3.4e38, 1e-45], dtype=np.float32)
     odd = generator.random(rows.shape) < 0.1
     rows[odd] = generator.choice(extremes, int(odd.sum()))
