@@ -49,7 +49,8 @@ def test_every_route_lets_in_exactly_those_who_may(guarded: Server) -> None:
 def test_every_route_answers_at_the_root_and_per_project(guarded: Server) -> None:
     paths = {(route.method, route.path) for route in guarded.routes}
     at_root = {(method, path) for method, path in paths if not path.startswith("/projects/")}
-    assert {(method, f"/projects/{{project}}{path}") for method, path in at_root} == paths - at_root
+    below = {(method, f"/projects/{{project}}{path}") for method, path in at_root}
+    assert below | {("GET", "/projects/{project}/health")} == paths - at_root  # the server's own answers at the root
 
 
 def test_a_viewer_reads_and_does_not_write(guarded: Server) -> None:
