@@ -29,6 +29,7 @@ from loopwright.core import WITHOUT
 from loopwright.models import Task, build_bundle
 from loopwright.models import trees as compiled
 from loopwright.models.formats.graphs import name_outputs
+from loopwright.models.tree_layout import laid_out
 from loopwright.models.trees import TreeEvaluator, fast_trees, read_trees
 
 if compiled._trees is None:
@@ -185,7 +186,7 @@ def tamper() -> None:
         assert found is None or set(found.answer(rows) or ()) <= {"label", "probabilities"}
     sound = read_trees(graph, session)
     assert sound is not None
-    arrays = compiled._laid_out(sound.ensemble.trees, width, 3)
+    arrays = laid_out(sound.ensemble.trees, width, 3)
     whole = compiled._as_bytes(arrays, sound.ensemble)
     refused = 0
     for _ in range(3000):

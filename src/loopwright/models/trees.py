@@ -1,9 +1,9 @@
 """Ensembles of trees, answered without ONNX Runtime where that is possible: the same bits in a fraction of the time.
 
 A graph that is one tree operator and the few nodes that our converters put around it is read (tree_graph), its nodes
-are laid out for the compiled part (`_trees.c`), which checks them again, and the result is proved on rows around the
-thresholds, with missing, infinite and extreme numbers among them: where one bit of one answer differs from what ONNX
-Runtime gives with one thread, or where it is not faster, ONNX Runtime goes on.
+are laid out (tree_layout) for the compiled part (`_trees.c`), which checks them again, and the result is proved on rows
+around the thresholds, with missing, infinite and extreme numbers among them: where one bit of one answer differs from
+what ONNX Runtime gives with one thread, or where it is not faster, ONNX Runtime goes on.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from loopwright.core import wants_compiled
-from loopwright.models.tree_graph import MODES, Graph, Node, Unreadable, read_graph
+from loopwright.models.tree_graph import Graph, Node, Unreadable, read_graph
+from loopwright.models.tree_layout import LEAF, laid_out, list_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,10 +29,6 @@ if wants_compiled():
     with suppress(ImportError):  # it was not built
         from loopwright.models import _trees  # type: ignore[no-redef]
 
-_LEAF, _LEQ, _LT, _GTE, _GT, _EQ, _NEQ = range(len(MODES))
-_MISSING_KEY, _NO_KEY = 0xFFFFFFFF, 0x007FFFFE  # the key of NaN, and one that no number has
-_MOST_DEPTH, _MOST_NODES = 4096, 1 << 26
-_MOST_SUM = 1e37
 _PROBES = 320
 _VALUE, _POSITIVE, _LOGISTIC, _RAW, _MANY, _MANY_LOGISTIC, _MANY_SOFTMAX = range(7)
 
@@ -109,7 +106,7 @@ def read_trees(graph: bytes, session: onnxruntime.InferenceSession, threads: int
     try:
         ensemble = _ensemble(read_graph(graph), session)
         width = session.get_inputs()[0].shape[1]
-        arrays = _laid_out(ensemble.trees, width, ensemble.targets)
+        arrays = laid_out(ensemble.trees, width, ensemble.targets)
         made = _trees.Trees(*_as_bytes(arrays, ensemble), width, *_shape(ensemble), ensemble.form, ensemble.averages)
     except (Unreadable, ValueError):
         return None
@@ -191,7 +188,7 @@ def _source(graph: Graph, name: str, place: int) -> Node:
 
 def _regression(trees: Node, outputs: tuple[tuple[str, str], ...]) -> Ensemble:
     given = trees.attributes
-    base = tuple(_list(given, "base_values").tolist()) if "base_values" in given else ()
+    base = tuple(list_of(given, "base_values").tolist()) if "base_values" in given else ()
     kind = given.get("aggregate_function", b"SUM")
     if given.get("n_targets") != 1 or len(base) > 1 or kind not in (b"SUM", b"AVERAGE"):
         raise Unreadable("several targets, or another sum")
@@ -204,8 +201,8 @@ def _classification(trees: Node, outputs: tuple[tuple[str, str], ...], classes: 
     import numpy as np
 
     given = trees.attributes
-    base = tuple(_list(given, "base_values").tolist()) if "base_values" in given else ()
-    ids, link = set(_list(given, "class_ids").tolist()), given.get("post_transform", b"NONE")
+    base = tuple(list_of(given, "base_values").tolist()) if "base_values" in given else ()
+    ids, link = set(list_of(given, "class_ids").tolist()), given.get("post_transform", b"NONE")
     named = given.get("classlabels_int64s", given.get("classlabels_strings"))
     count = len(named) if isinstance(named, (list, np.ndarray)) else 0
     if count < 2 or (classes and len(classes) != count) or (count > 2 and any(kind == "score" for _, kind in outputs)):
@@ -214,7 +211,7 @@ def _classification(trees: Node, outputs: tuple[tuple[str, str], ...], classes: 
     if count == 2 and ids == {0}:
         if len(base) > 1 or any(kind == "scores" for _, kind in outputs):
             raise Unreadable("base values of two classes")
-        positive = not (_list(given, "class_weights") < 0).any()
+        positive = not (list_of(given, "class_weights") < 0).any()
         plain = _POSITIVE if positive else _RAW
         form = {b"LOGISTIC": _LOGISTIC, b"NONE": plain, b"SOFTMAX": plain}.get(link)
         targets = 1
@@ -224,148 +221,6 @@ def _classification(trees: Node, outputs: tuple[tuple[str, str], ...], classes: 
     if form is None or len(base) not in (0, targets) or (count == 2 and targets == 2 and base):
         raise Unreadable("another transformation, or base values that do not fit")
     return Ensemble(trees, form, targets, base, False, classes, outputs)
-
-
-def _list(given: dict[str, Any], name: str) -> Array:
-    import numpy as np
-
-    found = given.get(name)
-    if not isinstance(found, np.ndarray):
-        raise Unreadable(f"the trees have no {name}")
-    return found
-
-
-def _laid_out(node: Node, width: int, targets: int) -> tuple[Array, ...]:
-    """The arrays that the compiled part takes: nodes, roots, columns, first weights, their targets, weights."""
-    import numpy as np
-
-    given = node.attributes
-    names = ("treeids", "nodeids", "featureids", "truenodeids", "falsenodeids")
-    tree, ids, feature, then, otherwise = (_list(given, f"nodes_{name}") for name in names)
-    modes, values = _list(given, "nodes_modes"), _list(given, "nodes_values")
-    missing = given.get("nodes_missing_value_tracks_true", np.zeros(len(tree), dtype=np.int64))
-    lists = (tree, ids, feature, then, otherwise, modes, values, missing)
-    if any(len(item) != len(tree) for item in lists) or not 0 < len(tree) <= _MOST_NODES or modes.dtype != np.uint8:
-        raise Unreadable("lists of several lengths")
-    if any(item.min() < 0 or item.max() >= 1 << 31 for item in (tree, ids, feature, then, otherwise)):
-        raise Unreadable("an identifier out of range")
-    branch, keys = modes != _LEAF, tree << 32 | ids
-    sorted_at = np.argsort(keys, kind="stable")
-    right, left = np.zeros(len(tree), dtype=np.int64), np.zeros(len(tree), dtype=np.int64)
-    right[branch] = _places(keys, sorted_at, tree[branch] << 32 | then[branch])
-    left[branch] = _places(keys, sorted_at, tree[branch] << 32 | otherwise[branch])
-    roots = np.flatnonzero(np.concatenate([[True], tree[1:] != tree[:-1]]))
-    if len(np.unique(tree[roots])) != len(roots):
-        raise Unreadable("a tree in two parts")
-    order, starts = _in_order(roots, left, right, branch)
-    columns = np.unique(feature[branch]) if branch.any() else np.zeros(1, dtype=np.int64)
-    if columns[-1] >= width:
-        raise Unreadable("a node reads a column that is not there")
-    place = np.empty(len(tree), dtype=np.int64)
-    place[order] = np.arange(len(tree))
-    low, high = _intervals(modes, values, missing == 1)
-    table = np.zeros((len(tree), 4), dtype=np.uint32)
-    table[:, 0], table[:, 1] = np.where(branch, low, 0), np.where(branch, high - low, 0)
-    table[:, 2] = np.where(branch, np.searchsorted(columns, feature.clip(0, columns[-1])), 0)
-    table[:, 3] = np.where(branch, place[left], place)
-    weights = _weights(given, keys, sorted_at, branch, place, targets)
-    return table[order], starts.astype(np.uint32), columns.astype(np.uint32), *weights
-
-
-def _places(keys: Array, sorted_at: Array, wanted: Array) -> Array:
-    """Where nodes stand in the lists.
-
-    Raises:
-        Unreadable: one is not there, or is there twice.
-    """
-    import numpy as np
-
-    ordered = keys[sorted_at]
-    at = np.searchsorted(ordered, wanted).clip(0, len(keys) - 1)
-    if (ordered[1:] == ordered[:-1]).any() or (ordered[at] != wanted).any():
-        raise Unreadable("a node that is not there, or twice")
-    return np.asarray(sorted_at[at])
-
-
-def _in_order(roots: Array, left: Array, right: Array, branch: Array) -> tuple[Array, Array]:
-    """The nodes tree by tree and level by level, children side by side; and where each tree begins.
-
-    Raises:
-        Unreadable: a node has two parents or none, or is deeper than any known learner makes one.
-    """
-    import numpy as np
-
-    children = np.concatenate([left[branch], right[branch]])
-    parents = np.bincount(children, minlength=len(left))
-    if (parents > 1).any() or parents[roots].any() or len(children) + len(roots) != len(left):
-        raise Unreadable("the nodes are no trees")
-    level, owner = roots, np.arange(len(roots))
-    levels, owners = [level], [owner]
-    while len(inner := np.flatnonzero(branch[level])) and len(levels) <= _MOST_DEPTH:
-        level, owner = np.stack([left[level[inner]], right[level[inner]]], axis=1).reshape(-1), owner[inner].repeat(2)
-        levels.append(level)
-        owners.append(owner)
-    order, owner = np.concatenate(levels), np.concatenate(owners)
-    if len(order) != len(left) or len(levels) > _MOST_DEPTH:
-        raise Unreadable("nodes out of reach")
-    sorted_at = np.argsort(owner, kind="stable")
-    return order[sorted_at], np.searchsorted(owner[sorted_at], np.arange(len(roots)))
-
-
-def _intervals(modes: Array, values: Array, missing: Array) -> tuple[Array, Array]:
-    """The first and last key of those that go to the true side; where the last is the smaller one, it wraps around.
-
-    Raises:
-        Unreadable: a node sends a missing value and one number to its true side, which is no interval.
-    """
-    import numpy as np
-
-    at = _keys(values)
-    over = np.uint32(_MISSING_KEY)
-    first = np.where(missing, over, np.uint32(0))
-    last = np.where(missing, over, over - np.uint32(1))
-    one = np.uint32(1)
-    low = np.select([modes == _GTE, modes == _GT, modes == _EQ, modes == _NEQ], [at, at + one, at, at + one], first)
-    high = np.select([modes == _LEQ, modes == _LT, modes == _EQ, modes == _NEQ], [at, at - one, at, at - one], last)
-    if (missing & (modes == _EQ) & ~np.isnan(values)).any():
-        raise Unreadable("missing values that equal a number")
-    never = np.isnan(values) & (modes != _LEAF)
-    nothing = np.where(missing, over, np.uint32(_NO_KEY))
-    low = np.where(never, np.where(modes == _NEQ, np.uint32(0), nothing), low)
-    high = np.where(never, np.where(modes == _NEQ, over, nothing), high)
-    return low.astype(np.uint32), high.astype(np.uint32)
-
-
-def _keys(values: Array) -> Array:
-    """Floats as whole numbers in their order, as the compiled part makes them; all NaN are the largest."""
-    import numpy as np
-
-    bits = np.where(values == 0.0, np.float32(0.0), values).view(np.uint32)
-    keys = np.where(bits >> 31, ~bits, bits | np.uint32(0x80000000))
-    return np.where(np.isnan(values), np.uint32(_MISSING_KEY), keys).astype(np.uint32)
-
-
-def _weights(
-    given: dict[str, Any], keys: Array, sorted_at: Array, branch: Array, place: Array, targets: int
-) -> tuple[Array, Array, Array]:
-    """Where each node's weights begin, the target of each weight, and the weight: in the order of the nodes."""
-    import numpy as np
-
-    kind = "class" if "class_ids" in given else "target"
-    tree, ids, target = (_list(given, f"{kind}_{name}") for name in ("treeids", "nodeids", "ids"))
-    weights = _list(given, f"{kind}_weights")
-    if not len(tree) == len(ids) == len(target) == len(weights):
-        raise Unreadable("lists of several lengths")
-    if any(item.min() < 0 or item.max() >= 1 << 31 for item in (tree, ids, target)):
-        raise Unreadable("an identifier out of range")
-    at = _places(keys, sorted_at, tree << 32 | ids)
-    if branch[at].any() or len(np.unique(at)) != int((~branch).sum()) or target.max() >= targets:
-        raise Unreadable("weights that no leaf has, or leaves without")
-    if not np.isfinite(weights).all() or np.abs(weights.astype(np.float64)).sum() > _MOST_SUM:
-        raise Unreadable("weights beyond what float32 adds")
-    order = np.argsort(place[at], kind="stable")
-    first = np.searchsorted(place[at][order], np.arange(len(keys) + 1))
-    return first.astype(np.uint32), target[order].astype(np.uint32), weights[order].astype(np.float32)
 
 
 def _proved(evaluator: TreeEvaluator, session: onnxruntime.InferenceSession) -> bool:
@@ -401,24 +256,27 @@ def _seconds(work: Callable[[], object]) -> float:
 
 def _probes(node: Node, width: int) -> Array:
     """Rows around the thresholds: on them, a step beside them, and numbers that are missing, infinite or extreme."""
+    import random
+
     import numpy as np
 
-    generator = np.random.default_rng(0)
+    generator = random.Random(0)  # numpy.random would cost serving 30 ms and 5 MB to import
+
+    def drawn(count: int, below: int) -> Array:
+        return np.frombuffer(generator.randbytes(8 * count), dtype=np.uint64) % np.uint64(below)
+
     features, values = node.attributes["nodes_featureids"], node.attributes["nodes_values"]
-    inner = np.flatnonzero(node.attributes["nodes_modes"] != _LEAF)
-    rows = generator.normal(size=(_PROBES, width)).astype(np.float32)
+    inner = np.flatnonzero(node.attributes["nodes_modes"] != LEAF)
+    rows = ((drawn(_PROBES * width, 60_001).astype(np.float32) - 30_000) / 10_000).reshape(_PROBES, width)
     for column, at in _by_column(features[inner], inner):
-        chosen, step = values[generator.choice(at, _PROBES)], generator.integers(0, 4, _PROBES)
+        chosen, step = values[at[drawn(_PROBES, len(at))]], drawn(_PROBES, 4)
         with np.errstate(all="ignore"):  # beside the largest number is infinity
-            below, above, far = (
-                np.nextafter(chosen, np.float32(-np.inf)),
-                np.nextafter(chosen, np.float32(np.inf)),
-                chosen + np.float32(0.5),
-            )
+            below, above = (np.nextafter(chosen, np.float32(end)) for end in (-np.inf, np.inf))
+            far = chosen + np.float32(0.5)
         rows[:, column] = np.select([step == 0, step == 1, step == 2], [below, above, far], chosen)
     extremes = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 3.4e38, -3.4e38, 1e-45], dtype=np.float32)
-    odd = generator.random(rows.shape) < 0.1
-    rows[odd] = generator.choice(extremes, int(odd.sum()))
+    odd = (drawn(rows.size, 10) == 0).reshape(rows.shape)
+    rows[odd] = extremes[drawn(int(odd.sum()), len(extremes))]
     return rows
 
 
