@@ -144,9 +144,9 @@ def pages(site: Site) -> dict[str, str]:
     return {name: f"/p/default{path}" for name, path in found.items()}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> "Iterator[Browser]":
-    """A headless Chromium."""
+    """A headless Chromium. Not for the session: its event loop runs until it ends, and tests need their own."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
