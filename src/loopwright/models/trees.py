@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _trees: Any = None
 if wants_compiled():
     with suppress(ImportError):  # it was not built
-        from loopwright.models import _trees  # type: ignore[no-redef]
+        from loopwright.models import _trees  # type: ignore[no-redef]  # in place of None
 
 _PROBES = 320
 _VALUE, _POSITIVE, _LOGISTIC, _RAW, _MANY, _MANY_LOGISTIC, _MANY_SOFTMAX = range(7)
