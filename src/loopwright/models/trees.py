@@ -75,7 +75,7 @@ class TreeEvaluator:
             return None
         if labels is not None and self._words is not None:
             labels = self._words[labels]
-        return {name: labels if kind == "label" else scores for name, kind in self._outputs}  # type: ignore[misc]
+        return {name: labels if labels is not None and kind == "label" else scores for name, kind in self._outputs}
 
 
 def fast_trees(
