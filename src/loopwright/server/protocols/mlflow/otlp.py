@@ -27,7 +27,7 @@ _MAX_TAGS = 100
 
 
 async def export(call: Call) -> Response:
-    """Keep the spans of a request, all in one transaction."""
+    """Keep the spans of a request, those of each resource in one transaction; one that is sent again is kept once."""
     headers = call.request.headers
     experiment = headers.get(EXPERIMENT, "")
     if not experiment:
