@@ -118,6 +118,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=0, help="how often each side does each work; the best counts")
     parser.add_argument("--seconds", type=int, default=0, help="of load in each round")
     parser.add_argument("--overload-s", type=int, default=0, help="seconds of overload; 60 by default")
+    parser.add_argument("--overload-rps", type=float, default=0.0, help="its rate; by default twice what is possible")
     parser.add_argument("--json", action="store_true", help="everything as one JSON object")
     parser.add_argument("--save", type=Path, metavar="FILE", help="write that JSON object there, too")
     given = parser.parse_args()
@@ -130,8 +131,11 @@ def sizes(given: argparse.Namespace) -> Sizes:
     """How much is done."""
     usual = Sizes(1, 1, 5) if given.quick else Sizes()
     return Sizes(
-        given.rounds or usual.rounds, given.seconds or usual.seconds, given.overload_s or usual.overload_s
-    )  # fmt: skip
+        given.rounds or usual.rounds,
+        given.seconds or usual.seconds,
+        given.overload_s or usual.overload_s,
+        given.overload_rps,
+    )
 
 
 def main() -> int:

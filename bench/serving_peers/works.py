@@ -34,6 +34,7 @@ class Sizes(msgspec.Struct, frozen=True):
     rounds: int = 3
     seconds: int = 5
     overload_s: int = 60
+    overload_rps: float = 0.0  # instead of twice what can be answered
 
 
 class Asked(msgspec.Struct):
@@ -143,21 +144,24 @@ def workers(same: Same, sizes: Sizes) -> list[Line]:
 
 
 def overload(same: Same, sizes: Sizes) -> list[Line]:
-    """Ours, asked for twice what it can answer; normal is half of what it can, by the same generator."""
+    """Ours, asked for twice what it can answer, or at a given rate; normal is half of what it can answer, by the same
+    generator."""
     with running(SIDES[OURS], same) as server:
         able = http(server, same, 1, 64, max(sizes.seconds, 2)).rate
         program = build_flood(same.bundle.parent)
         short = max(min(sizes.overload_s // 4, 10), 2)
         normal, _ = flood(program, server, same, able / 2, short)
-        found, memory = flood(program, server, same, able * OVERLOADED, sizes.overload_s)
-    if found.offered < 0.9 * OVERLOADED * able and found.full < FULL:
-        told = f"{found.offered:,.0f} requests/s of the {OVERLOADED * able:,.0f} that would be twice what is answered"
-        raise RuntimeError(f"the load generator reached only {told}")
-    return _overload_lines(able, normal, found, memory, sizes.overload_s)
+        rate = sizes.overload_rps or able * OVERLOADED
+        found, memory = flood(program, server, same, rate, sizes.overload_s)
+    if found.offered < 0.9 * rate and found.full < FULL:
+        raise RuntimeError(f"the load generator reached only {found.offered:,.0f} requests/s of {rate:,.0f}")
+    work = f"{sizes.overload_rps:,.0f}/s" if sizes.overload_rps else "200 % load"
+    return _overload_lines(work, able, normal, found, memory, sizes.overload_s)
 
 
-def _overload_lines(able: float, normal: Flood, found: Flood, memory: list[float], seconds: int) -> list[Line]:
-    work = "200 % load"
+def _overload_lines(
+    work: str, able: float, normal: Flood, found: Flood, memory: list[float], seconds: int
+) -> list[Line]:
     answered = found.accepted + found.refused
     told = f"{found.offered:,.0f} requests/s offered, {able:,.0f} possible; {found.unsent:,} found no free connection"
     told += (

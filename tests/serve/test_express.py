@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 import weakref
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -446,6 +447,23 @@ def test_what_there_is_no_time_for_is_refused_and_counted(make_plane: Any, weigh
 
     assert at_home(work, made) == [200, 200, 503, 503, 503]
     assert (made.metrics.shed, made.metrics.requests["", 503]) == (3, 3)
+
+
+def test_answers_are_given_between_refusals_though_the_loop_has_no_turn(make_plane: Any, weighing: Bundle) -> None:
+    made = make_plane(limits=Limits(turn_requests=2, turn_s=0.0, shed_s=0.01))
+    made.serve((CHAMPION, weighing))
+
+    async def work(house: House) -> Any:
+        links = [await house.primed() for _ in range(6)]
+        for number, (connection, _) in enumerate(links):
+            if number == 4:
+                time.sleep(0.02)  # without a turn of the loop
+            connection.data_received(ask([[1.0, 0.5]]))
+        at_once = [wire.answers()[0][0] for _, wire in links[:4]]
+        await house.settle()
+        return at_once, [wire.answers()[0][0] for _, wire in links]
+
+    assert at_home(work, made) == ([200, 200, 503, 503], [200, 200, 503, 503, 200, 200])
 
 
 def test_no_more_rows_wait_in_the_lane_than_may_wait_at_all(make_plane: Any, weighing: Bundle) -> None:

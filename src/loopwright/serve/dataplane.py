@@ -49,6 +49,7 @@ class Limits(msgspec.Struct, frozen=True):
         wait_s: how long a request may wait for a lane when it says nothing of it.
         turn_s, turn_requests: while so many requests wait, the first of them for so long, no more are taken: those
             behind are refused before they are parsed, so that those before are answered in good time.
+        shed_s: when requests have been refused for so long without an answer in between, some are answered.
         slice_requests: how many requests to a model are answered before those that have come meanwhile are looked at,
             be it to refuse them.
         gathered_requests: the same for requests that a front has gathered into one query, which cost less each.
@@ -63,6 +64,7 @@ class Limits(msgspec.Struct, frozen=True):
     wait_s: float = 30.0
     turn_s: float = 0.005
     turn_requests: int = 256
+    shed_s: float = 0.02
     slice_requests: int = 64
     gathered_requests: int = 1_024
 
@@ -171,6 +173,10 @@ class DataPlane:
         raise."""
         self._gatherers.append(gather)
         self._schedule()
+
+    def hurry(self) -> None:
+        """Answer what waits now: for a front that reads so much that the event loop does not come to it."""
+        self._flush()
 
     def wrap_runs(self, wrap: Callable[[Run], Run]) -> None:
         """Put something around each run of a model, before anything is asked. Runs of lanes happen on threads."""

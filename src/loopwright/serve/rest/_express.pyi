@@ -13,6 +13,7 @@ class Lane:
     def __init__(
         self,
         wake: Callable[[], None],
+        hurry: Callable[[], None],
         width: int,
         template: bytes,
         refusal: bytes,
@@ -20,6 +21,7 @@ class Lane:
         most_waiting: int,
         turn_requests: int,
         turn_s: float,
+        shed_s: float,
     ) -> None: ...
     def take(self, most: int, most_rows: int, /) -> Taken: ...
     def take_shed(self) -> int: ...

@@ -39,8 +39,16 @@ take_one(ConnectionObject *connection, LaneObject *lane, const char *body, Py_ss
     if (lane->count >= lane->turn_requests && now - lane->entries[0].started_ns > lane->turn_ns) {
         if (connection->under_way)
             return 0; /* behind those before it */
-        lane->shed++;
-        return write_to(connection, lane->refusal) < 0 ? -1 : 1;
+        if (lane->refusing_since_ns == 0)
+            lane->refusing_since_ns = now;
+        if (now - lane->refusing_since_ns < lane->shed_ns) {
+            lane->shed++;
+            return write_to(connection, lane->refusal) < 0 ? -1 : 1;
+        }
+        done = PyObject_CallNoArgs(lane->hurry); /* as long as there is something to read, the loop has no other turn */
+        if (done == NULL)
+            return -1;
+        Py_DECREF(done);
     }
     if (make_room((void **)&lane->values, &lane->values_room, lane->filled + length / 2 + 1, sizeof(double)) < 0 ||
         make_room((void **)&lane->entries, &lane->room, lane->count + 1, sizeof(Entry)) < 0)

@@ -29,20 +29,22 @@ cut_template(LaneObject *self)
 static int
 lane_init(LaneObject *self, PyObject *args, PyObject *named)
 {
-    static char *names[] = {"wake", "width", "template", "refusal", "most_rows", "most_waiting", "turn_requests", "turn_s", NULL};
-    PyObject *wake, *template, *refusal;
-    double turn_s;
-    if (!PyArg_ParseTupleAndKeywords(args, named, "OnSSnnnd", names, &wake, &self->width, &template, &refusal,
-                                     &self->most_rows, &self->most_waiting, &self->turn_requests, &turn_s))
+    static char *names[] = {"wake", "hurry", "width", "template", "refusal", "most_rows", "most_waiting", "turn_requests", "turn_s", "shed_s", NULL};
+    PyObject *wake, *hurry, *template, *refusal;
+    double turn_s, shed_s;
+    if (!PyArg_ParseTupleAndKeywords(args, named, "OOnSSnnndd", names, &wake, &hurry, &self->width, &template, &refusal,
+                                     &self->most_rows, &self->most_waiting, &self->turn_requests, &turn_s, &shed_s))
         return -1;
     if (self->width < 1 || self->turn_requests < 1) {
         PyErr_SetString(PyExc_ValueError, "a row has at least one value, and a turn one request");
         return -1;
     }
     Py_XSETREF(self->wake, Py_NewRef(wake));
+    Py_XSETREF(self->hurry, Py_NewRef(hurry));
     Py_XSETREF(self->template, Py_NewRef(template));
     Py_XSETREF(self->refusal, Py_NewRef(refusal));
     self->turn_ns = (int64_t)(turn_s * 1e9);
+    self->shed_ns = (int64_t)(shed_s * 1e9);
     if (cut_template(self) < 0)
         return -1;
     self->is_open = 1;
@@ -78,6 +80,7 @@ lane_take(LaneObject *self, PyObject *args)
     }
     memcpy(taken->entries, self->entries, (size_t)count * sizeof(Entry));
     taken->count = count;
+    self->refusing_since_ns = 0;
     self->count -= count;
     self->filled -= values;
     memmove(self->entries, self->entries + count, (size_t)self->count * sizeof(Entry));
@@ -105,6 +108,7 @@ lane_traverse(LaneObject *self, visitproc visit, void *arg)
 {
     Py_VISIT(Py_TYPE(self));
     Py_VISIT(self->wake);
+    Py_VISIT(self->hurry);
     for (Py_ssize_t at = 0; at < self->count; at++)
         Py_VISIT(self->entries[at].connection);
     return 0;
@@ -114,6 +118,7 @@ static int
 lane_clear(LaneObject *self)
 {
     Py_CLEAR(self->wake);
+    Py_CLEAR(self->hurry);
     while (self->count > 0)
         Py_DECREF(self->entries[--self->count].connection);
     return 0;

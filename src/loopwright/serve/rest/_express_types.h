@@ -56,6 +56,7 @@ typedef struct {
 struct LaneObject {
     PyObject_HEAD
     PyObject *wake;     /* is called when the first request of a turn is taken */
+    PyObject *hurry;    /* answers what waits, at once */
     PyObject *refusal;  /* the response to a request that there is no time for */
     PyObject *template; /* of a response's body */
     Piece pieces[2 * MOST_TEXTS + 1]; /* of the template */
@@ -68,6 +69,7 @@ struct LaneObject {
     Entry *entries;
     double *values;
     Py_ssize_t shed;
+    int64_t shed_ns, refusing_since_ns; /* after so long without an answer some are given between refusals */
     char is_open;
 };
 

@@ -73,6 +73,7 @@ class Express:
         limits = self._plane.limits
         self.lane = Lane(
             partial(self._plane.expect, self._gather),
+            self._plane.hurry,
             width=len(endpoint.intake.columns),
             template=codec_of(endpoint).template(endpoint.live[0]),
             refusal=refusal,
@@ -80,6 +81,7 @@ class Express:
             most_waiting=limits.queue_rows,
             turn_requests=max(1, limits.turn_requests),
             turn_s=limits.turn_s,
+            shed_s=limits.shed_s,
         )
         self._heads: WeakSet[Head] = WeakSet()
         endpoint.on_retire.append(self._retire)
