@@ -47,6 +47,7 @@ PyInit__express(void)
     str_write = PyUnicode_InternFromString("write");
     str_received = PyUnicode_InternFromString("_received");
     str_released = PyUnicode_InternFromString("_released");
+    str_unsent = PyUnicode_InternFromString("get_write_buffer_size");
     str_pause = PyUnicode_InternFromString("_pause");
     connection = PyType_FromSpec(&connection_spec);
     LaneType = (PyTypeObject *)PyType_FromSpec(&lane_spec);

@@ -203,12 +203,24 @@ static PyMemberDef connection_members[] = {
     {"_refused", T_BOOL, offsetof(ConnectionObject, refused), 0, NULL},
     {"_last", T_BOOL, offsetof(ConnectionObject, last), 0, NULL},
     {"_closing", T_BOOL, offsetof(ConnectionObject, closing), 0, NULL},
+    {"_socket", T_INT, offsetof(ConnectionObject, socket), 0, NULL},
     {"_since", T_DOUBLE, offsetof(ConnectionObject, since), 0, NULL},
     {"under_way", T_PYSSIZET, offsetof(ConnectionObject, under_way), READONLY, "Requests that a lane has taken."},
     {NULL},
 };
 
+static PyObject *
+connection_send(ConnectionObject *self, PyObject *response)
+{
+    if (!PyBytes_CheckExact(response))
+        return PyErr_Format(PyExc_TypeError, "a response is bytes");
+    if (write_to(self, response) < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef connection_methods[] = {
+    {"send", (PyCFunction)connection_send, METH_O, "Send a whole response, behind what was sent before."},
     {"data_received", (PyCFunction)connection_data_received, METH_O, "Bytes from the client."},
     {"take_held", (PyCFunction)connection_take_held, METH_NOARGS, "The bytes that were held back, no longer kept."},
     {NULL},

@@ -5,6 +5,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 #include <structmember.h>
+#include <sys/socket.h>
 #include <time.h>
 
 #include "_express_json.h"
@@ -16,7 +17,7 @@
 #define ROWS_MARK 1   /* in a template: the number of rows */
 #define VALUES_MARK 2 /* in a template: the values of the next column */
 
-static PyObject *str_lane, *str_length, *str_write, *str_received, *str_released, *str_pause;
+static PyObject *str_lane, *str_length, *str_write, *str_received, *str_released, *str_pause, *str_unsent;
 static PyTypeObject *LaneType, *TakenType;
 
 static int64_t
@@ -36,6 +37,7 @@ typedef struct {
     PyObject *known;     /* a dict: heads by their bytes */
     PyObject *held;      /* bytes that came while the lane had requests before them; NULL if there are none */
     LaneObject *lane;    /* which has requests of this connection; NULL if none has */
+    int socket; /* its descriptor, where what is sent may go to the system at once; 0 for none */
     Py_ssize_t under_way;
     char in_request, refused, last, closing;
     double since;
@@ -81,13 +83,44 @@ typedef struct {
     PyObject *values; /* bytes: doubles, row by row */
 } TakenObject;
 
+/* How much of a response the system takes now: nothing where the transport has something to send before it, or where it
+   alone may send. A turn of the loop is over before it sends what it was given; a refusal would wait for the answers. */
+static Py_ssize_t
+sent_at_once(ConnectionObject *connection, PyObject *response)
+{
+    PyObject *unsent;
+    Py_ssize_t before, sent;
+    if (connection->socket <= 0)
+        return 0;
+    unsent = PyObject_CallMethodNoArgs(connection->transport, str_unsent);
+    if (unsent == NULL)
+        return -1;
+    before = PyLong_AsSsize_t(unsent);
+    Py_DECREF(unsent);
+    if (before)
+        return before < 0 ? -1 : 0;
+    sent = send(connection->socket, PyBytes_AS_STRING(response), (size_t)PyBytes_GET_SIZE(response), MSG_DONTWAIT);
+    return sent < 0 ? 0 : sent; /* what is wrong the transport finds out */
+}
+
 static int
 write_to(ConnectionObject *connection, PyObject *response)
 {
-    PyObject *arguments[] = {connection->transport, response}, *done;
+    PyObject *rest, *done;
+    Py_ssize_t sent;
     if (connection->transport == NULL || connection->transport == Py_None)
         return 0;
-    done = PyObject_VectorcallMethod(str_write, arguments, 2, NULL);
+    sent = sent_at_once(connection, response);
+    if (sent < 0)
+        return -1;
+    if (sent == PyBytes_GET_SIZE(response))
+        return 0;
+    rest = sent == 0 ? Py_NewRef(response)
+                     : PyBytes_FromStringAndSize(PyBytes_AS_STRING(response) + sent, PyBytes_GET_SIZE(response) - sent);
+    if (rest == NULL)
+        return -1;
+    done = PyObject_CallMethodOneArg(connection->transport, str_write, rest);
+    Py_DECREF(rest);
     if (done == NULL)
         return -1;
     Py_DECREF(done);

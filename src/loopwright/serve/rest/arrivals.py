@@ -23,6 +23,7 @@ class PlainConnection:
     _known: dict[bytes, Any]
     _in_request = _refused = _last = _closing = False
     _since = 0.0
+    _socket = 0
     under_way = 0
 
     def data_received(self, data: bytes) -> None:
@@ -32,6 +33,11 @@ class PlainConnection:
 
     def _received(self, data: bytes) -> None:
         raise NotImplementedError
+
+    def send(self, response: bytes) -> None:
+        """Send a whole response, behind what was sent before."""
+        if self._transport is not None:
+            self._transport.write(response)
 
     def take_held(self) -> bytes:
         """The bytes that were held back behind requests in a lane: none."""

@@ -159,10 +159,13 @@ class HttpConnection(Connection, asyncio.Protocol):  # type: ignore[misc,valid-t
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is not a subclass
+        raw = transport.get_extra_info("socket") if self.server.tls is None else None
+        self._socket = 0 if raw is None else raw.fileno()
         self.server.opened(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
+        self._socket = 0  # the descriptor may be another connection's soon
         self._waiting.clear()
         self._forget_body()
         self._body = []
@@ -214,7 +217,7 @@ class HttpConnection(Connection, asyncio.Protocol):  # type: ignore[misc,valid-t
         response = head.turn_away()
         if response is None:
             return False
-        transport.write(response)
+        self.send(response)
         self._since = server.now
         return True
 
