@@ -20,16 +20,19 @@ from loopwright.track.keys import known_keys
 from loopwright.track.revisions import TOUCH_AGAIN
 
 MOST_POINTS = 32
-_LATER = "(?1, ?2, ?3) > (last_step, last_at, last_bits)"
+_LATER = "(:step, :at, :bits) > (last_step, last_at, last_bits)"
 _MOVE = f"""
 UPDATE run_series SET tail_count = tail_count + 1,
-  last_step = CASE WHEN {_LATER} THEN ?1 ELSE last_step END, last_at = CASE WHEN {_LATER} THEN ?2 ELSE last_at END,
-  last_bits = CASE WHEN {_LATER} THEN ?3 ELSE last_bits END, last_value = CASE WHEN {_LATER} THEN ?4 ELSE last_value END
-WHERE run_seq = (SELECT seq FROM runs WHERE id = ?5 AND +project = ?6 AND deleted_at IS NULL) AND key_id = ?7
+  last_step = CASE WHEN {_LATER} THEN :step ELSE last_step END,
+  last_at = CASE WHEN {_LATER} THEN :at ELSE last_at END,
+  last_bits = CASE WHEN {_LATER} THEN :bits ELSE last_bits END,
+  last_value = CASE WHEN {_LATER} THEN :value ELSE last_value END
+WHERE run_seq = (SELECT seq FROM runs WHERE id = :run AND +project = :project AND deleted_at IS NULL) AND key_id = :key
   AND tail_count < {TAIL_LIMIT - 1}
 RETURNING id, run_seq
 """  # noqa: S608 - made of constants
 _ADD = "INSERT OR IGNORE INTO run_points (series_id, step, at, bits) VALUES (?, ?, ?, ?)"
+_NAMES = ("step", "at", "bits", "value", "run", "project", "key")
 _Row: TypeAlias = tuple[int, int, int, float | None, str, str, int]
 
 
@@ -63,7 +66,7 @@ def _rows(database: Database, batches: Sequence[Batch]) -> list[_Row]:
 def _write(rows: Sequence[_Row], cursor: sqlite3.Cursor) -> bool:
     touched: set[int] = set()
     for row in rows:
-        found = cursor.execute(_MOVE, row).fetchall()
+        found = cursor.execute(_MOVE, dict(zip(_NAMES, row, strict=True))).fetchall()
         if not found:
             return False
         [(series, seq)] = found
