@@ -12,6 +12,8 @@ import sys
 import time
 import weakref
 from collections.abc import Awaitable, Callable
+from decimal import Context, Decimal
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +171,13 @@ def ask(rows: list[list[float]], **more: Any) -> bytes:
 
 # --- numbers
 
+
+def near_halfway(odd: int, power: int, digits: int) -> str:
+    """A number between two doubles, to the last digit or cut before it: the hardest to round."""
+    exact = Fraction(odd | 1 | 1 << 53) * Fraction(2) ** power
+    return str(Context(prec=digits).divide(Decimal(exact.numerator), Decimal(exact.denominator)))
+
+
 written_numbers = st.one_of(
     st.floats(-3e38, 3e38).map(repr),
     st.floats(-1e9, 1e9, width=32).map(repr),
@@ -180,6 +189,8 @@ written_numbers = st.one_of(
     st.sampled_from(
         ["18446744073709551616", "184467440737095516160", "9007199254740993", "0.1e1", "-0", "5e-324", "0E5"]
     ),
+    st.builds(near_halfway, st.integers(0, 1 << 53), st.integers(-180, 70), st.sampled_from([16, 17, 18, 19, 20, 60])),
+    st.tuples(st.integers(0, 10**19), st.integers(-75, 22)).map(lambda n: f"{n[0]}e{n[1]}"),
     st.sampled_from(["1.7976931348623157e30", "9007199254740992.5", "0." + "0" * 400 + "1", "2.2250738585072011e-308"]),
 )
 

@@ -42,6 +42,7 @@ PyInit__express(void)
     PyObject *module = PyModule_Create(&module_def), *connection;
     if (module == NULL)
         return NULL;
+    fill_fives();
     str_lane = PyUnicode_InternFromString("lane");
     str_length = PyUnicode_InternFromString("length");
     str_write = PyUnicode_InternFromString("write");

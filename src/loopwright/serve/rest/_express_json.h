@@ -6,58 +6,17 @@
 
 #pragma once
 
-#include <float.h>
-#include <math.h>
-#include <stdint.h>
-#include <string.h>
-
-#define BIGGEST 3.4e38 /* as loaded._FLOAT32_LIMIT */
-#define EXACT_DIGITS 19
-#define EXACT_POWER 22
-#define LONG_POWER 27
-
-static const double powers[EXACT_POWER + 1] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,  1e8,  1e9,  1e10, 1e11,
-                                               1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
-
-#if LDBL_MANT_DIG == 64 && defined(__x86_64__)
-#define HAS_LONG 1
-static const long double long_powers[LONG_POWER + 1] = {
-    1e0L,  1e1L,  1e2L,  1e3L,  1e4L,  1e5L,  1e6L,  1e7L,  1e8L,  1e9L,  1e10L, 1e11L, 1e12L, 1e13L,
-    1e14L, 1e15L, 1e16L, 1e17L, 1e18L, 1e19L, 1e20L, 1e21L, 1e22L, 1e23L, 1e24L, 1e25L, 1e26L, 1e27L};
-
-/* digits * 10^power, if one rounding to 64 bits leaves no doubt about the rounding to 53. */
-static int
-scaled(uint64_t digits, int power, double *found)
-{
-    union {
-        long double value;
-        uint64_t mantissa;
-    } wide;
-    wide.value = (long double)digits;
-    wide.value = power < 0 ? wide.value / long_powers[-power] : wide.value * long_powers[power];
-    if ((wide.mantissa & 0x7FF) == 0x400) /* halfway between two doubles, as far as can be seen */
-        return 0;
-    *found = (double)wide.value;
-    return 1;
-}
-#else
-#define HAS_LONG 0
-#endif
+#include "_express_number.h"
 
 typedef struct {
     const char *at, *end;
 } Text;
 
-static inline int
-is_digit(char sign)
-{
-    return (unsigned char)(sign - '0') < 10;
-}
-
 static inline void
 skip_space(Text *text)
 {
-    while (text->at < text->end && (*text->at == ' ' || *text->at == '\n' || *text->at == '\t' || *text->at == '\r'))
+    while (text->at < text->end && (unsigned char)*text->at <= ' ' &&
+           (*text->at == ' ' || *text->at == '\n' || *text->at == '\t' || *text->at == '\r'))
         text->at++;
 }
 
@@ -70,98 +29,6 @@ pass(Text *text, char sign)
         return 0;
     text->at++;
     return 1;
-}
-
-/* Eight digits at once, if they are that. */
-static inline int
-eight_digits(const char *at, uint64_t *found)
-{
-#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
-    uint64_t signs;
-    memcpy(&signs, at, sizeof signs);
-    if (((signs & 0xF0F0F0F0F0F0F0F0) | (((signs + 0x0606060606060606) & 0xF0F0F0F0F0F0F0F0) >> 4)) !=
-        0x3333333333333333)
-        return 0;
-    signs = (signs & 0x0F0F0F0F0F0F0F0F) * 2561 >> 8;
-    signs = (signs & 0x00FF00FF00FF00FF) * 6553601 >> 16;
-    *found = (signs & 0x0000FFFF0000FFFF) * 42949672960001 >> 32;
-    return 1;
-#else
-    (void)at, (void)found;
-    return 0;
-#endif
-}
-
-/* A number of JSON, rounded as Python rounds it. The bytes behind `end` must hold a sign that ends a number. */
-static int
-read_number(Text *text, double *found)
-{
-    const char *start, *at = text->at, *end = text->end;
-    uint64_t digits = 0;
-    int negative = 0, count = 0, power = 0, fraction = 0;
-    double value;
-
-    start = at;
-    if (at < end && *at == '-')
-        negative = 1, at++;
-    if (at >= end || !is_digit(*at))
-        return 0;
-    if (*at == '0' && at + 1 < end && is_digit(at[1]))
-        return 0;
-    for (; at < end && is_digit(*at); at++) {
-        digits = digits * 10 + (uint64_t)(*at - '0');
-        count += count || digits;
-    }
-    if (at < end && *at == '.') {
-        const char *point = ++at;
-        for (uint64_t eight; end - at >= 8 && eight_digits(at, &eight); at += 8) {
-            digits = digits * 100000000 + eight;
-            count += count || digits ? 8 : 0;
-        }
-        for (; at < end && is_digit(*at); at++) {
-            digits = digits * 10 + (uint64_t)(*at - '0');
-            count += count || digits;
-        }
-        if (at == point || at - point > 10000)
-            return 0;
-        fraction = (int)(at - point);
-    }
-    if (at < end && (*at == 'e' || *at == 'E')) {
-        int sign = 1;
-        const char *first;
-        at++;
-        if (at < end && (*at == '+' || *at == '-'))
-            sign = *at++ == '-' ? -1 : 1;
-        for (first = at; at < end && is_digit(*at); at++)
-            if (power < 10000)
-                power = power * 10 + (*at - '0');
-        if (at == first)
-            return 0;
-        power *= sign;
-    }
-    power -= fraction;
-    text->at = at;
-    if (count <= EXACT_DIGITS && digits == 0)
-        value = 0.0;
-    else if (count <= EXACT_DIGITS && digits <= (UINT64_C(1) << 53) && power >= -EXACT_POWER && power <= EXACT_POWER)
-        value = power < 0 ? (double)digits / powers[-power] : (double)digits * powers[power];
-#if HAS_LONG
-    else if (count <= EXACT_DIGITS && power >= -LONG_POWER && power <= LONG_POWER && scaled(digits, power, &value))
-        ;
-#endif
-    else {
-        char *behind;
-        value = PyOS_string_to_double(start, &behind, NULL); /* by the number's end it stops itself */
-        if (PyErr_Occurred()) {
-            PyErr_Clear();
-            return 0;
-        }
-        if (behind != at)
-            return 0;
-        negative = 0;
-    }
-    *found = negative ? -value : value;
-    return fabs(*found) < BIGGEST;
 }
 
 /* A string without escapes, all of it ASCII. */
@@ -219,14 +86,18 @@ static Py_ssize_t
 read_numbers(Text *text, double *out)
 {
     Py_ssize_t count = 0;
+    Text here;
     if (!pass(text, '['))
         return -1;
+    here = *text; /* which nobody else sees, and so is not in memory */
     do {
-        skip_space(text);
-        if (!read_number(text, out + count))
+        skip_space(&here);
+        here.at = pass_number(here.at, here.end, out + count);
+        if (here.at == NULL)
             return -1;
         count++;
-    } while (pass(text, ','));
+    } while (pass(&here, ','));
+    text->at = here.at;
     return pass(text, ']') ? count : -1;
 }
 
