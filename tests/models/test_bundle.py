@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -96,6 +97,20 @@ def test_a_manifest_of_a_newer_form_is_refused(copy: Bundle) -> None:
     path.write_bytes(path.read_bytes().replace(b'"manifest_format": 1', b'"manifest_format": 99'))
     with pytest.raises(Invalid, match="manifest format 99"):
         Bundle(copy.folder)
+
+
+def test_a_bundle_without_a_folder_of_its_own_goes_with_its_process_alone(
+    fitted: object, trips: Trips, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends: list[tuple[object, ...]] = []
+    monkeypatch.setattr("atexit.register", lambda *given: ends.append(given))
+    folder = build_bundle(fitted, trips.rows).folder
+    [(remove, *given)] = [end for end in ends if folder in end]
+    assert callable(remove)
+    remove(folder, os.getppid())
+    assert (folder / "bundle.json").is_file()
+    remove(*given)
+    assert not folder.exists()
 
 
 def test_the_example_is_a_request_that_the_model_answers(bundle: Bundle) -> None:

@@ -11,11 +11,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.compose import ColumnTransformer
-from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.ensemble import (
+    HistGradientBoostingClassifier,
+    HistGradientBoostingRegressor,
+    RandomForestClassifier,
+    VotingClassifier,
+)
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OrdinalEncoder, StandardScaler
+from sklearn.preprocessing import KBinsDiscretizer, OrdinalEncoder, StandardScaler
+from sklearn.tree import DecisionTreeClassifier
 from tests.models.conftest import Trips, mixed_pipeline, small_lightgbm
 
 from loopwright.core import DType, Invalid
@@ -99,6 +105,62 @@ def test_a_conversion_that_changes_answers_is_refused_with_its_worst_row(trips: 
         build_bundle(model, holed)
     assert "carrier=None" in str(caught.value)
     assert "original gives" in str(caught.value)
+
+
+@pytest.mark.parametrize("tolerance", [float("nan"), float("inf"), -1e-4, 1.0])
+def test_a_tolerance_that_would_prove_nothing_is_refused(tolerance: float, trips: Trips) -> None:
+    rows = trips.numbers.fill_null(0)
+    with pytest.raises(Invalid, match="proves nothing"):
+        build_bundle(LinearRegression().fit(rows.to_numpy(), trips.late), rows, tolerance=tolerance)
+
+
+def test_histogram_boosting_behind_a_scaler_keeps_rows_that_stand_on_its_splits(trips: Trips) -> None:
+    """Its splits are values of the training data: float32 alone moved one row in ten across them."""
+    rng = np.random.default_rng(3)
+    rows = pl.DataFrame({"mass": rng.normal(1000, 10, 1500), "rate": rng.exponential(1, 1500)})
+    goal = (rows["mass"].to_numpy() - 1000) / 10 + rows["rate"].to_numpy() + rng.normal(size=1500) * 0.3
+    model = make_pipeline(StandardScaler(), HistGradientBoostingRegressor()).fit(rows.to_numpy(), goal)
+    made = build_bundle(model, rows)
+    assert made.manifest.parity.cast_agreement > 0.995
+    answers = predict_frame(made.predictor(), rows)["value"].to_numpy()
+    assert np.isclose(answers, model.predict(rows.to_numpy()), rtol=1e-4, atol=1e-4).mean() > 0.995
+
+
+@pytest.mark.parametrize("objective", ["binary", "multiclass", "regression"])
+def test_a_forest_of_lightgbm_answers_with_the_mean_of_its_trees(objective: str, trips: Trips) -> None:
+    forest = {"objective": objective, "boosting": "rf", "bagging_freq": 1, "bagging_fraction": 0.5, "verbose": -1}
+    forest |= {"num_class": 3} if objective == "multiclass" else {}
+    rows, goal = trips.numbers, trips.late + (trips.late & (trips.rows["hour"].to_numpy() > 18)) * 1
+    goal = trips.late if objective == "binary" else goal
+    booster = lightgbm.train(forest, lightgbm.Dataset(rows.cast(pl.Float64).to_numpy(), goal), 7)
+    assert build_bundle(booster, rows).manifest.parity.passed
+    if objective == "binary":
+        kind = lightgbm.LGBMClassifier(boosting_type="rf", bagging_freq=1, subsample=0.5, n_estimators=7, verbose=-1)
+        assert build_bundle(kind.fit(rows.cast(pl.Float64).to_numpy(), goal), rows).manifest.parity.passed
+
+
+def test_what_a_model_cannot_become_is_said_in_its_own_words(trips: Trips) -> None:
+    rows = trips.numbers.fill_null(0)
+    matrix = rows.cast(pl.Float64).to_numpy()
+    linear = lightgbm.LGBMRegressor(n_estimators=3, linear_tree=True, verbose=-1).fit(matrix, matrix[:, 0])
+    refused = {
+        "several targets at once": LinearRegression().fit(matrix, matrix[:, :2]),
+        "linear models in their leaves": linear,
+        r"takes 2 columns \(in the order": LinearRegression().fit(matrix[:, :2], trips.late),
+        "neither a classifier nor a regressor": StandardScaler().fit(matrix),
+    }
+    for message, model in refused.items():
+        with pytest.raises(Invalid, match=message):
+            build_bundle(model, rows)
+
+
+def test_a_vote_and_a_discretizer_at_their_usual_parameters_become_graphs_and_stay_as_they_were(trips: Trips) -> None:
+    rows = trips.numbers.fill_null(0)
+    vote = VotingClassifier([("a", LogisticRegression()), ("b", DecisionTreeClassifier(max_depth=2))], voting="soft")
+    bins = KBinsDiscretizer(4, quantile_method="averaged_inverted_cdf")
+    model = make_pipeline(bins, vote).fit(rows.cast(pl.Float64).to_numpy(), trips.late)
+    assert build_bundle(model, rows).manifest.parity.passed
+    assert (vote.flatten_transform, bins.encode) == (True, "onehot")
 
 
 def test_a_model_that_is_not_fitted_is_refused(trips: Trips) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -121,7 +123,7 @@ def build_bundle(
         training_data: refs of the dataset versions that it was trained on.
         features: as `FeatureStore.lookup` gives them, where inputs are applied features: a server then finds these
             inputs itself, by an entity's key.
-        folder: where to write the bundle, a new folder; by default a temporary one.
+        folder: where to write the bundle, a new folder; by default a temporary one, which goes when this process ends.
         files: a file or folder that a CustomPredictor loads.
         code: the file or folder of a CustomPredictor's source; by default the file that its class stands in.
         allow_code: a folder may bring Python of its own; a worker process runs it.
@@ -391,11 +393,23 @@ def _write(manifest: BundleManifest, files: Mapping[str, bytes | Path], folder: 
 
 
 def _new_folder(folder: Path | None) -> Path:
-    target = Path(tempfile.mkdtemp(prefix="loopwright-bundle-")) if folder is None else Path(folder)
+    target = _temporary_folder() if folder is None else Path(folder)
     target.mkdir(parents=True, exist_ok=True)
     if any(target.iterdir()):
         raise Invalid(f"the folder {target} is not empty", next_step="name a new folder")
     return target
+
+
+def _temporary_folder() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="loopwright-bundle-"))
+    atexit.register(_remove_own, folder, os.getpid())
+    return folder
+
+
+def _remove_own(folder: Path, maker: int) -> None:
+    """Remove a bundle's temporary folder, but not from a process that was forked off its maker."""
+    if os.getpid() == maker:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _lay(files: Mapping[str, bytes | Path], folder: Path) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
-from loopwright.core import Invalid, NotFound, check_model_name
+from loopwright.core import Invalid, NotFound, check_model_name, parse_ref
 from loopwright.models.bundle import Bundle
 from loopwright.models.carrying import opened_bundle
 from loopwright.models.findings import Level, Scan
@@ -93,9 +93,11 @@ def import_model(
         NotFound: there is nothing at the path.
         Forbidden: it can run code and that was not asked for, or would do what no model needs.
         Corrupt: a bundle is damaged, or is not what one of its signatures says.
-        Invalid: the model cannot be read, the sample does not fit it, or its ONNX form is not proved.
+        Invalid: the model cannot be read, the sample does not fit it, its ONNX form is not proved, or what it was
+            trained on is not the ref of a dataset's version.
     """
     check_model_name(name)
+    path, about = path.absolute(), msgspec.structs.replace(about, training_data=_dataset_versions(about.training_data))
     with opened_bundle(path) as held:
         if held is not None:
             return _bring(models, held, path, name, about, leave)
@@ -116,6 +118,15 @@ def _bring(models: Registrar, held: Bundle, path: Path, name: str, about: About,
     for data, key in signatures:
         version = models.add_signature(version.ref, data.decode(), key)
     return version
+
+
+def _dataset_versions(refs: Sequence[str]) -> tuple[str, ...]:
+    """The refs in full."""
+    found = [parse_ref(ref, "dataset") for ref in refs]
+    for ref in found:
+        if not ref.selector:
+            raise Invalid(f"{str(ref)!r} says no version", next_step=f"write {ref}@N (loopwright data log {ref.name})")
+    return tuple(map(str, found))
 
 
 def _source(path: Path, found: Scan) -> dict[str, str]:

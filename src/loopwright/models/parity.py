@@ -2,6 +2,10 @@
 
 Both are fed the same numbers: the sample cast to float32 where the graph takes float32, so that the proof is about the
 conversion and not about the width of the inputs. What the cast itself changes is measured beside it.
+
+A row for which the graph gives what the original gives for the row as it was, before the cast, agrees as well: that is
+what a user asks for. Where a tree's thresholds are values of the training data, as those of scikit-learn's histogram
+gradient boosting are, the cast alone would move such rows to the other side in the original.
 """
 
 from __future__ import annotations
@@ -66,18 +70,21 @@ def prove(
         tolerance: a row agrees where |difference| <= tolerance + tolerance * |original|.
 
     Raises:
-        Invalid: they differ; the worst row is shown.
+        Invalid: they differ; the worst row is shown. The tolerance is no number from 0 to below 1.
     """
     import numpy as np
 
+    if not 0.0 <= tolerance < 1.0:  # also what is no number
+        raise Invalid(f"the tolerance {tolerance} proves nothing", next_step="give a number from 0 to below 1")
     rows = cast_sample(sample, inputs)
-    expected, found = original(rows), converted(rows)
+    before, found = original(sample), converted(rows)
+    expected = _nearer(original(rows), before, found, tolerance)
     differs = _differs(expected, found, tolerance)
     on_edge = _on_edge(original, rows, found, differs, inputs, tolerance)
     counted = differs & ~on_edge
     kept = ~on_edge
     absolute, relative = _differences(expected, found, tolerance)
-    cast_agrees = 1.0 - float(np.mean(_differs(original(sample), found, tolerance))) if sample.height else 1.0
+    cast_agrees = 1.0 - float(np.mean(_differs(before, found, tolerance))) if sample.height else 1.0
     parity = Parity(
         rows=sample.height,
         tolerance=tolerance,
@@ -97,6 +104,19 @@ def prove(
 def unproved() -> Parity:
     """The parity of a model that has no other form to compare with."""
     return Parity(0, 0.0, 0.0, 0.0, 1.0, 0, 1.0, passed=True)
+
+
+def _nearer(cast: Outputs, before: Outputs, found: Outputs, tolerance: float) -> Outputs:
+    """The original's answers for the cast rows; or for the row as it was, where only that is what was found."""
+    import numpy as np
+
+    moved = _differs(cast, found, tolerance) & ~_differs(before, found, tolerance)
+    if not moved.any():
+        return cast
+    return {
+        name: np.where(moved.reshape(-1, *[1] * (values.ndim - 1)), before[name], values)
+        for name, values in cast.items()
+    }
 
 
 def _differences(expected: Outputs, found: Outputs, tolerance: float) -> tuple[Array, Array]:
@@ -186,27 +206,45 @@ def _on_edge(
     if not len(suspects) or len(suspects) > _MAX_NUDGED_ROWS:
         return on_edge
     generator = np.random.default_rng(0)
-    part = rows[suspects.tolist()]
+    part, sizes = rows[suspects.tolist()], _usual_sizes(rows, inputs)
     answers = {name: values[suspects] for name, values in found.items()}
     for _ in range(_NUDGES):
-        agrees = ~_differs(original(_nudged(part, inputs, generator)), answers, tolerance)
+        agrees = ~_differs(original(_nudged(part, sizes, generator)), answers, tolerance)
         on_edge[suspects[agrees]] = True
         if on_edge[suspects].all():
             break
     return on_edge
 
 
-def _nudged(rows: pl.DataFrame, inputs: tuple[Input, ...], generator: np.random.Generator) -> pl.DataFrame:
+def _nudged(rows: pl.DataFrame, sizes: Mapping[str, float], generator: np.random.Generator) -> pl.DataFrame:
+    """The rows with each number moved by up to eight steps of float32: of the number, or of what is usual in its
+    column, where that is more, since a step before the trees may have added or taken away as much."""
     import numpy as np
     import polars as pl
 
     moved = []
-    for item in inputs:
-        if item.dtype in (DType.FLOAT32, DType.FLOAT64) and not item.shape:
-            values = rows[item.name].to_numpy().astype(np.float64)
-            step = generator.integers(-_ULPS, _ULPS + 1, len(values)) * np.spacing(np.abs(values).astype(np.float32))
-            moved.append(pl.Series(item.name, values + step))
+    for name, size in sizes.items():
+        values = rows[name].to_numpy().astype(np.float64)
+        unit = np.spacing(np.maximum(np.abs(values), size).astype(np.float32))
+        step = generator.integers(-_ULPS, _ULPS + 1, len(values)) * unit.astype(np.float64)
+        if rows.schema[name].is_float():
+            moved.append(pl.Series(name, values + step))
+        elif not rows[name].null_count():
+            moved.append(pl.Series(name, values + np.rint(step)).cast(rows.schema[name]))
     return rows.with_columns(moved) if moved else rows
+
+
+def _usual_sizes(rows: pl.DataFrame, inputs: tuple[Input, ...]) -> dict[str, float]:
+    """The median of the absolute values of each column of single numbers; 0 where it has none."""
+    import numpy as np
+
+    kinds = (DType.FLOAT32, DType.FLOAT64, DType.INT64)
+    names = [item.name for item in inputs if item.dtype in kinds and not item.shape]
+    columns = {name: np.abs(rows[name].to_numpy().astype(np.float64)) for name in names}
+    return {
+        name: float(np.median(values[np.isfinite(values)])) if np.isfinite(values).any() else 0.0
+        for name, values in columns.items()
+    }
 
 
 def _refusal(parity: Parity, wrong: int, worst: int, rows: pl.DataFrame, expected: Outputs, found: Outputs) -> Invalid:

@@ -61,7 +61,7 @@ def locate_version(connection: Connection, project: str, ref: Ref) -> tuple[str,
     if connection.execute(living.where(model_versions.c.version == ref.version)).scalar() is None:
         last = f"the newest is {newest}" if newest else "it has none"
         raise NotFound(
-            f"model {name!r} has no version {ref.version}; {last}", next_step=f"loopwright models versions {name!r}"
+            f"model {name!r} has no version {ref.version}; {last}", next_step=f"loopwright models log {name!r}"
         )
     return name, ref.version
 

@@ -94,12 +94,25 @@ def _rewritten(model: Any) -> Any:
     text = booster.model_to_string(num_iteration=booster.best_iteration if booster.best_iteration > 0 else -1)
     changed = copy.copy(model)
     changed._Booster = Booster(model_str=rewrite_text(text))
+    changed.boosting_type = "gbdt"  # a forest's leaves are a sum by now, and the converter would divide them again
     return changed
 
 
 def rewrite_text(text: str) -> str:
-    """A model's text with every split rewritten, and without the trees' byte sizes, which no longer hold."""
+    """A model's text with every split rewritten, and without the trees' byte sizes, which no longer hold.
+
+    A random forest's leaves are divided by the number of its rounds, since converters add leaves up.
+
+    Raises:
+        Invalid: its leaves hold linear models.
+    """
     lines = [line for line in text.split("\n") if not line.startswith("tree_sizes=")]
+    if "is_linear=1" in lines:
+        raise Invalid(
+            "trees with linear models in their leaves have no ONNX form", next_step="train with linear_tree off"
+        )
+    if "average_output" in lines:
+        lines = _averaged(lines)
     threshold_at = -1
     for position, line in enumerate(lines):
         if line.startswith("threshold="):
@@ -108,6 +121,18 @@ def rewrite_text(text: str) -> str:
             lines[threshold_at], lines[position] = _rewrite_splits(lines[threshold_at], line)
             threshold_at = -1
     return "\n".join(lines)
+
+
+def _averaged(lines: list[str]) -> list[str]:
+    each = next((int(line.split("=")[1]) for line in lines if line.startswith("num_tree_per_iteration=")), 1)
+    rounds = max(1, sum(line.startswith("Tree=") for line in lines) // each)
+
+    def divided(line: str) -> str:
+        name, _, values = line.partition("=")
+        return f"{name}=" + " ".join(repr(float(value) / rounds) for value in values.split(" "))
+
+    kept = [line for line in lines if line != "average_output"]
+    return [divided(line) if line.startswith("leaf_value=") else line for line in kept]
 
 
 def _rewrite_splits(thresholds: str, decisions: str) -> tuple[str, str]:

@@ -1,15 +1,24 @@
-"""A mend for the libraries that convert.
+"""Mends for the libraries that convert.
 
 skl2onnx (1.20) hands truth values to ONNX where protobuf 7 takes whole numbers only, so that scikit-learn's histogram
-gradient boosting could not be converted.
+gradient boosting could not be converted. It refuses two parameters at their usual values, which only say in which form
+numbers are handed on: `flatten_transform` of a VotingClassifier, and KBinsDiscretizer's sparse columns.
 """
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+
+from loopwright.models.formats.text import parts_of
+
+_REFUSED = {
+    "VotingClassifier": ("flatten_transform", True, False),
+    "KBinsDiscretizer": ("encode", "onehot", "onehot-dense"),
+}
 
 _turn = threading.Lock()
 
@@ -30,6 +39,23 @@ def whole_number_attributes() -> Iterator[None]:
             yield
         finally:
             _container.make_node = make_node
+
+
+def as_converted(model: Any) -> Any:
+    """A model with such parameters as skl2onnx takes them; a copy where it has any, the model itself where not."""
+    if not any(_is_refused(part) for part in parts_of(model)):
+        return model
+    changed = copy.deepcopy(model)
+    for part in parts_of(changed):
+        if _is_refused(part):
+            name, _, taken = _REFUSED[type(part).__name__]
+            setattr(part, name, taken)
+    return changed
+
+
+def _is_refused(part: Any) -> bool:
+    name, usual, _ = _REFUSED.get(type(part).__name__, ("", None, None))
+    return bool(name) and getattr(part, name, None) == usual
 
 
 def _whole(value: Any) -> Any:

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 from loopwright.core import DType, Invalid
 from loopwright.models.formats.contract import FORMATS, Converted
 from loopwright.models.formats.graphs import everywhere_in_utf8, name_outputs, rename, tensors_of
+from loopwright.models.formats.histograms import is_histogram, with_margins
 from loopwright.models.formats.joining import joined, tail_of
 from loopwright.models.formats.lightgbm import is_lightgbm, register_lightgbm, with_float32_splits
-from loopwright.models.formats.mending import whole_number_attributes
+from loopwright.models.formats.mending import as_converted, whole_number_attributes
 from loopwright.models.formats.text import parts_of, reads_text, splits_words, token_expression
 from loopwright.models.formats.xgboost import is_xgboost
 from loopwright.models.model import Input, Layout, Task
+from loopwright.models.parity import cast_sample
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,7 +48,10 @@ class ScikitLearn:
                 next_step="give the sample a column for each value",
             )
         layout = layout_of(model, inputs)
-        graph = _graph(model, layout, inputs)
+        if layout is Layout.MATRIX:
+            _check_width(model, inputs)
+        prepared = _with_margins(model, sample, inputs) if is_histogram(model) else model
+        graph = _graph(prepared, layout, inputs)
         classes = _classes(model) if found in (Task.BINARY, Task.MULTICLASS) else ()
         name_outputs(graph, found, classes)
         tensors = tensors_of(graph, tuple(item.name for item in inputs)) if layout is Layout.COLUMNS else {}
@@ -73,13 +78,36 @@ def task_of(model: Any) -> Task:
     if is_regressor(model):
         return Task.REGRESSION
     if is_classifier(model):
+        if isinstance(model.classes_, list):
+            raise _several(model)
         if not hasattr(model, "predict_proba"):
             raise Invalid(
                 f"the classifier {type(last).__name__} gives no probabilities",
                 next_step="use one with predict_proba, or wrap it in CalibratedClassifierCV",
             )
         return Task.BINARY if len(model.classes_) == 2 else Task.MULTICLASS
-    raise Invalid(f"{type(model).__name__} is neither a classifier nor a regressor")
+    raise Invalid(
+        f"{type(model).__name__} is neither a classifier nor a regressor",
+        next_step="bring it as an ONNX file, or answer with a CustomPredictor (docs/how-to/bundles.md)",
+    )
+
+
+def _several(model: Any) -> Invalid:
+    return Invalid(
+        f"the {type(model).__name__} predicts several targets at once",
+        next_step="make a model and a bundle for each, or answer with a CustomPredictor (docs/how-to/bundles.md)",
+    )
+
+
+def _check_width(model: Any, inputs: tuple[Input, ...]) -> None:
+    width = getattr(model, "n_features_in_", len(inputs))
+    if width != len(inputs):
+        names = ", ".join(getattr(model, "feature_names_in_", ())) or "in the order of its training"
+        raise Invalid(
+            f"the model takes {width} columns ({names}), and the sample has {len(inputs)}: "
+            + ", ".join(item.name for item in inputs),
+            next_step="pass a sample with exactly the columns that the model was fitted on",
+        )
 
 
 def layout_of(model: Any, inputs: tuple[Input, ...]) -> Layout:
@@ -96,7 +124,10 @@ def predict_original(model: Any, rows: pl.DataFrame, task: Task, inputs: tuple[I
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # scikit-learn warns of feature names that it was or was not fitted with
         if task is Task.REGRESSION:
-            return {"value": np.asarray(model.predict(given), dtype=np.float64).reshape(-1)}
+            value = np.asarray(model.predict(given), dtype=np.float64).reshape(rows.height, -1)
+            if value.shape[1] != 1:
+                raise _several(model)
+            return {"value": value[:, 0]}
         probabilities = np.asarray(model.predict_proba(given), dtype=np.float64)
         label = np.asarray(model.predict(given)).reshape(-1)
     if task is Task.BINARY:
@@ -120,6 +151,13 @@ def _as_the_model_saw_it(model: Any, rows: pl.DataFrame, inputs: tuple[Input, ..
     return frame
 
 
+def _with_margins(model: Any, sample: pl.DataFrame, inputs: tuple[Input, ...]) -> Any:
+    rows, narrowed = (_as_the_model_saw_it(model, frame, inputs) for frame in (sample, cast_sample(sample, inputs)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # as above
+        return with_margins(model, rows, narrowed)
+
+
 def _picks_by_name(part: Any) -> bool:
     for item in getattr(part, "transformers_", ()):
         columns = item[2] if len(item) > 2 else ()
@@ -137,7 +175,7 @@ def _graph(model: Any, layout: Layout, inputs: tuple[Input, ...]) -> onnx.ModelP
 
     register_lightgbm()
     tail = tail_of(model)
-    prepared, lights = with_float32_splits(model if tail is None else model[:-1])
+    prepared, lights = with_float32_splits(as_converted(model if tail is None else model[:-1]))
     last = prepared.steps[-1][1] if hasattr(prepared, "steps") else prepared
     options: dict[int, dict[str, Any]] = {
         id(part): {"zipmap": False} for part in (last, *lights) if hasattr(part, "predict_proba")
