@@ -197,9 +197,9 @@ class Database:
         with self.begin() as tx:
             leasing.release(tx, name, holder)
 
-    def link(self, statement: str) -> Link:
-        """A connection of its own to PostgreSQL for one statement, not yet open; `close` closes it."""
-        link = Link(self._engine, statement)
+    def link(self, statements: Sequence[str]) -> Link:
+        """A connection of its own to PostgreSQL for a few statements, not yet open; `close` closes it."""
+        link = Link(self._engine, statements)
         self._links.append(link)
         return link
 

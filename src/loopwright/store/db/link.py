@@ -1,4 +1,4 @@
-"""A connection to PostgreSQL on which one prepared statement at a time runs without anybody waiting for it: for an
+"""A connection to PostgreSQL on which prepared statements run one at a time without anybody waiting for them: for an
 event loop, which watches its socket. Each statement is a transaction of its own; one round trip carries all of it."""
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from typing import Any
 from sqlalchemy import Engine
 from sqlalchemy.pool import PoolProxiedConnection
 
-_NAME = b"loopwright"
 _BINARY = 1
 
 
@@ -19,8 +18,9 @@ class Link:
     Values and results are in PostgreSQL's binary form.
     """
 
-    def __init__(self, engine: Engine, statement: str) -> None:
-        self._engine, self._statement = engine, statement
+    def __init__(self, engine: Engine, statements: Sequence[str]) -> None:
+        self._engine = engine
+        self._statements = {_name(place): statement.encode() for place, statement in enumerate(statements)}
         self._pooled: PoolProxiedConnection | None = None
         self._libpq: Any = None  # psycopg's, which is imported only where PostgreSQL is used
         self._rows: list[tuple[bytes | None, ...]] = []
@@ -31,20 +31,21 @@ class Link:
         return self._libpq is not None
 
     def open(self) -> None:
-        """Connect and prepare the statement; both may take their time.
+        """Connect and prepare the statements; both may take their time.
 
         Raises:
             sqlalchemy.exc.DBAPIError, psycopg.Error: the database does not answer.
-            RuntimeError: it does not take the statement.
+            RuntimeError: it does not take a statement.
         """
         pooled = self._engine.raw_connection()
         connection: Any = pooled.driver_connection
         pooled.detach()
         try:
             connection.autocommit = True
-            prepared = connection.pgconn.prepare(_NAME, self._statement.encode())
-            if prepared.error_message:
-                raise RuntimeError(prepared.error_message.decode(errors="replace"))
+            for name, statement in self._statements.items():
+                prepared = connection.pgconn.prepare(name, statement)
+                if prepared.error_message:
+                    raise RuntimeError(prepared.error_message.decode(errors="replace"))
             connection.pgconn.nonblocking = 1
         except BaseException:
             pooled.close()
@@ -56,15 +57,19 @@ class Link:
         found: int = self._libpq.socket
         return found
 
-    def send(self, values: Sequence[bytes | None]) -> None:
-        """Run the statement: call `is_sent` until it is, and `answer` until there is one. Before, nothing else may be
+    def send(self, values: Sequence[bytes | None], statement: int = 0) -> None:
+        """Run a statement: call `is_sent` until it is, and `answer` until there is one. Before, nothing else may be
         sent.
+
+        Args:
+            values: what stands in the statement as $1, $2 and so on; None for NULL.
+            statement: its place among those that the connection was made for.
 
         Raises:
             psycopg.Error: the connection is gone.
         """
         self._rows = []
-        self._libpq.send_query_prepared(_NAME, values, [_BINARY] * len(values), _BINARY)
+        self._libpq.send_query_prepared(_name(statement), values, [_BINARY] * len(values), _BINARY)
 
     def is_sent(self) -> bool:
         """Whether all of it has left; else call this again when the socket can be written.
@@ -103,3 +108,7 @@ class Link:
         pooled, self._pooled, self._libpq = self._pooled, None, None
         if pooled is not None:
             pooled.close()
+
+
+def _name(statement: int) -> bytes:
+    return b"loopwright_%d" % statement
