@@ -23,7 +23,8 @@ from loopwright.serve import (
     Variant,
     write_state,
 )
-from loopwright.serve.dataplane import DataPlane, Limits
+from loopwright.serve.admission import Limits
+from loopwright.serve.dataplane import DataPlane
 from loopwright.serve.loaded import LoadedEndpoint
 from loopwright.serve.metrics import Metrics
 from loopwright.serve.prediction_log import PredictionLog

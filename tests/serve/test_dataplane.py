@@ -16,7 +16,7 @@ from tests.serve.conftest import Plane, adding_bundle, failing_bundle
 from loopwright.core import Invalid, LoopwrightError, NotFound, Unavailable
 from loopwright.models import Bundle, ModelFailed
 from loopwright.serve import LogPolicy, Variant, read_predictions
-from loopwright.serve.dataplane import Limits
+from loopwright.serve.admission import Limits
 from loopwright.serve.loaded import LoadedEndpoint
 from loopwright.serve.query import Answer, Query
 
@@ -191,25 +191,24 @@ def test_what_would_wait_too_long_is_shed_at_once(make_plane: MakePlane, plus: A
     assert isinstance(run(ask(made, endpoint, [0.0] * 10)), Answer)
 
 
-def test_a_turn_that_has_gathered_for_too_long_takes_no_more(make_plane: MakePlane, plus: Any) -> None:
-    made = make_plane(limits=Limits(turn_requests=3, turn_s=0.5))
+def test_what_would_wait_for_too_long_is_told_from_what_others_took(make_plane: MakePlane, plus: Any) -> None:
+    made = make_plane(limits=Limits(turn_requests=3, turn_s=2.5, burst_s=0.0))
+    made.plane.pace.answered(rows=10, requests=10, took_s=10.0)
     endpoint = made.serve((variant("champion"), plus(1)))
 
     async def refused() -> list[bool]:
         replies: list[Any] = []
         found = []
-        for now_ns in (1000, 2000, 600_000_000, 600_000_000):
+        for now_ns in range(4):
             try:
                 made.plane.admit(now_ns)
             except Unavailable:
                 found.append(True)
                 continue
             found.append(False)
-            made.plane.submit(
-                Query("e", endpoint.intake.rows([("x", [1.0])]), replies.append, started_ns=1000), endpoint
-            )
+            made.plane.submit(Query("e", endpoint.intake.rows([("x", [1.0])]), replies.append), endpoint)
         await asyncio.sleep(0.01)
-        made.plane.admit(10**12)
+        made.plane.admit(4)
         assert len(replies) == 3, "those that were taken are answered"
         return found
 
@@ -218,7 +217,8 @@ def test_a_turn_that_has_gathered_for_too_long_takes_no_more(make_plane: MakePla
 
 
 def test_of_very_much_the_first_is_answered_before_more_is_looked_at(make_plane: MakePlane, plus: Any) -> None:
-    made = make_plane(limits=Limits(slice_requests=2, turn_requests=2, turn_s=0.5))
+    made = make_plane(limits=Limits(slice_requests=2, slice_s=60.0, turn_requests=2, turn_s=0.0, burst_s=0.0))
+    made.plane.pace.answered(rows=1, requests=1, took_s=1e-3)
     endpoint = made.serve((variant("champion"), plus(1)))
     order: list[float] = []
     full: list[bool] = []
@@ -230,15 +230,15 @@ def test_of_very_much_the_first_is_answered_before_more_is_looked_at(make_plane:
                 order.append(answer.outputs["value"][0])
 
             rows = endpoint.intake.rows([("x", [float(number)])])
-            made.plane.submit(Query("e", rows, reply, started_ns=1000 * (number + 1)), endpoint)
+            made.plane.submit(Query("e", rows, reply), endpoint)
         for _ in range(3):
-            full.append(made.plane.is_full(500_001_500))  # the first has waited for longer than half a second by then
+            full.append(made.plane.is_full(time.monotonic_ns()))
             await asyncio.sleep(0)
             full.append(len(order) in (2, 4, 5))
 
     run(work())
     assert order == [1.0, 2.0, 3.0, 4.0, 5.0]
-    assert full == [True, True, False, True, False, True]
+    assert full == [True, True, True, True, False, True]
     assert (made.metrics.queued_rows, made.plane._waiting, made.plane._turn_queries) == (0, 0, 0)
 
 

@@ -31,8 +31,8 @@ from tests.serve.test_v2_codec import FLOATS, codec
 from loopwright.core import WITHOUT
 from loopwright.models import Bundle, build_bundle
 from loopwright.serve import LogPolicy, Variant, read_predictions
+from loopwright.serve.admission import Limits
 from loopwright.serve.block import Block
-from loopwright.serve.dataplane import Limits
 from loopwright.serve.rest import App, HttpServer
 from loopwright.serve.rest.arrivals import Connection, PlainConnection
 
@@ -446,7 +446,7 @@ def test_a_model_put_in_its_place_answers_at_once_and_the_old_one_leaves_memory(
 
 
 def test_what_there_is_no_time_for_is_refused_and_counted(make_plane: Any, weighing: Bundle) -> None:
-    made = make_plane(limits=Limits(turn_requests=2, turn_s=0.0))
+    made = make_plane(limits=Limits(turn_requests=2, turn_s=0.0, burst_s=0.0, worth_s=0.0))
     made.serve((CHAMPION, weighing))
 
     async def work(house: House) -> Any:
@@ -461,7 +461,18 @@ def test_what_there_is_no_time_for_is_refused_and_counted(make_plane: Any, weigh
 
 
 def test_answers_are_given_between_refusals_though_the_loop_has_no_turn(make_plane: Any, weighing: Bundle) -> None:
-    made = make_plane(limits=Limits(turn_requests=2, turn_s=0.0, shed_s=0.01))
+    made = make_plane(
+        limits=Limits(
+            turn_requests=2,
+            turn_s=0.0,
+            burst_s=0.0,
+            worth_s=0.0,
+            shed_s=0.01,
+            slice_s=60.0,
+            calm_s=60.0,
+            overload_s=60.0,
+        )
+    )
     made.serve((CHAMPION, weighing))
 
     async def work(house: House) -> Any:
@@ -500,14 +511,17 @@ def test_clients_that_leave_and_a_server_that_ends_lose_nobody_else(make_plane: 
         (leaving, gone), (connection, wire), (half, half_wire), (last, last_wire) = [
             await house.primed() for _ in range(4)
         ]
-        draining = asyncio.create_task(house.server.drain(5))  # begins while all have requests in the lane
+        draining = asyncio.create_task(house.server.drain(20))  # begins while all have requests in the lane
         for one in (leaving, connection, half):
             one.data_received(ask([[1.0, 0.5]]) + ask([[2.0, 0.5]], id="held back"))
         last.data_received(ask([[1.0, 0.5]]))
         leaving.connection_lost(None)
         assert half.eof_received(), "its answers are still to be sent"
-        await house.settle()
-        closed = [one.is_closed for one in (wire, half_wire, last_wire)]
+        for _ in range(1000):  # the last one lingers for its client's next request
+            closed = [one.is_closed for one in (wire, half_wire, last_wire)]
+            if all(closed):
+                break
+            await asyncio.sleep(0.01)
         for one in (connection, half, last):
             one.connection_lost(None)
         await draining

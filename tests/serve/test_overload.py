@@ -8,14 +8,14 @@ from typing import Any
 
 from tests.serve.test_dataplane import MakePlane, plus, run, variant
 
-from loopwright.serve.dataplane import Limits
+from loopwright.serve.admission import Limits
 from loopwright.serve.rest import App
 from loopwright.serve.rest.http import HttpServer
 
 __all__ = ["plus"]
 BODY = b'{"inputs":[{"name":"x","shape":[1],"datatype":"FP32","data":[1]}]}'
 REQUEST = b"POST /v2/models/e/infer HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n%b" % (len(BODY), BODY)
-FULL = Limits(turn_requests=0, turn_s=-1.0)
+FULL = Limits(turn_requests=0, turn_s=-1.0, burst_s=0.0, worth_s=0.0)
 
 
 def test_a_full_process_turns_requests_away_and_takes_them_again(make_plane: MakePlane, plus: Any) -> None:

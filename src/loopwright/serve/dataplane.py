@@ -15,10 +15,9 @@ import traceback
 from collections.abc import Callable, Iterable
 from typing import NoReturn
 
-import msgspec
-
 from loopwright.core import Invalid, LoopwrightError, NotFound, Unavailable
 from loopwright.models import ModelFailed
+from loopwright.serve.admission import Limits, Pace
 from loopwright.serve.block import Block, merge
 from loopwright.serve.intake import Rows
 from loopwright.serve.lanes import Lane
@@ -32,41 +31,6 @@ from loopwright.serve.shadow import Shadows
 from loopwright.serve.statistics import Ran
 
 _SLOW_APPEND_S, _LOG_REST_S = 1.0, 10.0
-
-
-class Limits(msgspec.Struct, frozen=True):
-    """What bounds the data plane's memory and the length of its turns.
-
-    A row whose inputs have a shape counts as one for each 256 values of them, or part of these.
-
-    Attributes:
-        queue_rows: how many rows may wait; a request that would exceed it is refused.
-        request_rows: how many rows one request may have.
-        batch_rows: how many rows a model answers at once.
-        inline_rows: a request with more is large: it is answered on a thread, so that small ones need not wait.
-        large_rows: how many rows of large requests may wait; they have a queue of their own.
-        lane_rows: how many rows may wait for a model that has a lane of its own.
-        wait_s: how long a request may wait for a lane when it says nothing of it.
-        turn_s, turn_requests: while so many requests wait, the first of them for so long, no more are taken: those
-            behind are refused before they are parsed, so that those before are answered in good time.
-        shed_s: when requests have been refused for so long without an answer in between, some are answered.
-        slice_requests: how many requests to a model are answered before those that have come meanwhile are looked at,
-            be it to refuse them.
-        gathered_requests: the same for requests that a front has gathered into one query, which cost less each.
-    """
-
-    queue_rows: int = 16_384
-    request_rows: int = 65_536
-    batch_rows: int = 2_048
-    inline_rows: int = 4_096
-    large_rows: int = 131_072
-    lane_rows: int = 16_384
-    wait_s: float = 30.0
-    turn_s: float = 0.005
-    turn_requests: int = 256
-    shed_s: float = 0.02
-    slice_requests: int = 64
-    gathered_requests: int = 1_024
 
 
 Run = Callable[[LoadedVariant, list[Part]], None]
@@ -85,7 +49,9 @@ class DataPlane:
         self._gatherers: list[Callable[[], None]] = []
         self._scheduled = False
         self._waiting = 0  # rows of this turn
-        self._turn_queries = self._turn_began_ns = 0
+        self._turn_queries = 0
+        self.pace = Pace()
+        self._answered_s = 0.0  # when the last turn ended that left something to the next one
         self._lanes: dict[object, Lane] = {}  # by predictor
         self._log_rests_until_s = 0.0
         self._large = self._lane("large-requests", self.limits.large_rows, 1)
@@ -134,8 +100,24 @@ class DataPlane:
 
     def is_full(self, now_ns: int) -> bool:
         """Whether `admit` would refuse."""
+        is_full = self.pace.is_full(self.limits, self._waiting, self._turn_queries, now_ns)
+        if is_full:
+            self.pace.refused(now_ns)
+        return is_full
+
+    def is_full_for(self, endpoint: LoadedEndpoint, now_ns: int) -> bool:
+        """Whether `submit` would refuse for want of time, since the models of an endpoint have lanes that are full."""
+        if endpoint.inline:
+            return False
+        lanes = [self._lanes.get(item.predictor) for item in endpoint.live]
+        return all(lane is not None and lane.is_full(self.limits, now_ns) for lane in lanes)
+
+    def slice_rows(self) -> int:
+        """How many rows a front that gathers may submit in a turn."""
         limits = self.limits
-        return self._turn_queries >= limits.turn_requests and now_ns - self._turn_began_ns > limits.turn_s * 1e9
+        if not self.pace.is_overloaded(limits, time.monotonic_ns()):
+            return limits.batch_rows
+        return max(1, min(limits.batch_rows, self.pace.rows_in(limits.slice_s)))
 
     def submit(self, query: Query, endpoint: LoadedEndpoint) -> None:
         """Take a query; its `reply` is called in the next turn of the event loop, or when its lane has answered.
@@ -163,8 +145,6 @@ class DataPlane:
         if self._waiting + load > limits.queue_rows:
             self._shed(self._waiting)
         self.metrics.queued_rows += query.count
-        if not self._turn_queries:
-            self._turn_began_ns = query.started_ns
         self._turn_queries += 1
         self._answer_soon(parts)
 
@@ -214,7 +194,10 @@ class DataPlane:
     def _submit_aside(self, query: Query) -> None:
         """Take a query of which a part at least has a lane to wait for."""
         lanes = [(part, self._lane_of(part)) for part in query.parts]
+        now_ns = time.monotonic_ns()
         for part, lane in lanes:
+            if lane is not None and not query.is_large and lane.is_full(self.limits, now_ns):
+                self._shed(lane.rows)
             waiting, most = (self._waiting, self.limits.queue_rows) if lane is None else (lane.rows, lane.most_rows)
             if waiting + part.load > most:
                 self._shed(waiting)
@@ -246,6 +229,7 @@ class DataPlane:
 
     def _flush(self) -> None:
         """Answer what has arrived; of very much the first, and the others in the next turns."""
+        began_s = self._answered_s or time.monotonic()
         gatherers, self._gatherers = self._gatherers, []
         for gather in gatherers:
             try:
@@ -256,8 +240,8 @@ class DataPlane:
         self._scheduled = False
         if self._gatherers:
             self._schedule()
-        most = self.limits.slice_requests
-        over = self._turn_queries > most
+        most = self._slice()
+        over, load = self._turn_queries > most, self._waiting
         self._waiting = self._turn_queries = 0
         finished: list[Query] = []
         for loaded, parts in turn.items():
@@ -270,14 +254,27 @@ class DataPlane:
             _release(finished)
         if over:
             self._leave({loaded: parts[most:] for loaded, parts in turn.items() if len(parts) > most})
+        self._note_pace(load - self._waiting, finished, began_s)
+
+    def _slice(self) -> int:
+        """How many requests to each model this turn answers: fewer while others are refused, if these take long."""
+        limits, wait_s = self.limits, self.pace.wait_s(self._waiting)
+        if wait_s <= limits.slice_s or not self.pace.is_overloaded(limits, time.monotonic_ns()):
+            return limits.slice_requests
+        return max(1, min(limits.slice_requests, int(self._turn_queries * limits.slice_s / wait_s)))
+
+    def _note_pace(self, load: int, finished: list[Query], began_s: float) -> None:
+        """What a turn took; with what came in between, where something was waiting."""
+        ended_s = time.monotonic()
+        if load > 0:
+            self.pace.answered(load, sum([query.requests for query in finished]), ended_s - began_s)
+        self._answered_s = ended_s if self._turn or self._gatherers else 0.0
 
     def _leave(self, turn: dict[LoadedVariant, list[Part]]) -> None:
         """Have what is left answered in the next turn, before what comes until then."""
         for parts in turn.values():
             self._turn_queries += len(parts)
             self._answer_soon(parts)
-        if turn:
-            self._turn_began_ns = min(parts[0].query.started_ns for parts in turn.values())
 
     def _in_time(self, parts: list[Part]) -> list[Part]:
         """The parts whose deadline has not passed; the others fail."""

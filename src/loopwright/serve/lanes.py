@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
+import time
 from collections.abc import Callable
 
+from loopwright.serve.admission import Pace, Patience
 from loopwright.serve.loaded import LoadedVariant
 from loopwright.serve.parts import form_of
 from loopwright.serve.query import Part
@@ -36,7 +38,8 @@ class Lane:
         batch_rows: how many are answered at once.
         """
         self.most_rows = most_rows
-        self.rows = 0  # that wait or are being answered; the event loop's
+        self.rows = self.requests = 0  # that wait or are being answered; the event loop's
+        self._pace = Pace()
         self._name, self._answer, self._settle, self._batch_rows = name, answer, settle, batch_rows
         self._parts: queue.SimpleQueue[Part | None] = queue.SimpleQueue()
         self._kept: Part | None = None  # taken from the queue, but of another batch
@@ -50,7 +53,15 @@ class Lane:
             self._thread = threading.Thread(target=self._run, name=f"loopwright-{self._name}", daemon=True)
             self._thread.start()
         self.rows += part.load
+        self.requests += 1
         self._parts.put(part)
+
+    def is_full(self, patience: Patience, now_ns: int) -> bool:
+        """On the event loop: whether a further part would wait for too long."""
+        is_full = self._pace.is_full(patience, self.rows, self.requests, now_ns)
+        if is_full:
+            self._pace.refused(now_ns)
+        return is_full
 
     def close(self) -> None:
         """End the thread behind what waits. One that hangs is left to the end of the process."""
@@ -64,10 +75,11 @@ class Lane:
     def _run(self) -> None:
         while (first := self._next()) is not None:
             batch, dropped = self._batch(first)
+            began_s = time.monotonic()
             if batch:
                 self._answer(batch[0].loaded, batch)
             assert self._loop is not None, "a lane's thread starts on an event loop"
-            self._loop.call_soon_threadsafe(self._done, batch, dropped)
+            self._loop.call_soon_threadsafe(self._done, batch, dropped, time.monotonic() - began_s)
 
     def _next(self) -> Part | None:
         kept, self._kept = self._kept, None
@@ -100,6 +112,10 @@ class Lane:
     def _fits(self, part: Part, first: Part, size: int) -> bool:
         return part.loaded is first.loaded and form_of(part) is form_of(first) and size + part.load <= self._batch_rows
 
-    def _done(self, batch: list[Part], dropped: list[Part]) -> None:
-        self.rows -= sum(part.load for part in (*batch, *dropped))
+    def _done(self, batch: list[Part], dropped: list[Part], took_s: float) -> None:
+        answered = sum(part.load for part in batch)
+        if answered:
+            self._pace.answered(answered, len(batch), took_s)
+        self.rows -= answered + sum(part.load for part in dropped)
+        self.requests -= len(batch) + len(dropped)
         self._settle(batch)

@@ -13,7 +13,7 @@ from tests.serve.conftest import Plane, adding_bundle
 
 from loopwright.models import Bundle
 from loopwright.serve import Variant
-from loopwright.serve.dataplane import Limits
+from loopwright.serve.admission import Limits
 from loopwright.serve.grpc import GrpcServer
 from loopwright.serve.grpc.server import GrpcLimits
 from loopwright.serve.repository import PlaneRepository

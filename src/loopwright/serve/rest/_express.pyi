@@ -20,10 +20,12 @@ class Lane:
         most_rows: int,
         most_waiting: int,
         turn_requests: int,
-        turn_s: float,
+        burst_s: float,
         shed_s: float,
+        calm_s: float,
     ) -> None: ...
     def take(self, most: int, most_rows: int, /) -> Taken: ...
+    def bound(self, many: int, few: int, overload: int, /) -> None: ...
     def take_shed(self) -> int: ...
 
 class Taken:

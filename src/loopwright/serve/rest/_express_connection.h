@@ -28,6 +28,43 @@ lane_of(ConnectionObject *connection, const char *start, Py_ssize_t size, Py_ssi
     return found;
 }
 
+/* Whether a further request would wait for too long; see `Pace.is_full`. */
+static int
+is_full(LaneObject *lane, int64_t now)
+{
+    Py_ssize_t rows = lane->filled / lane->width;
+    if (now - lane->refused_ns < lane->calm_ns && rows > lane->overload_rows)
+        return 1;
+    if (rows <= lane->few_rows && (lane->count < lane->turn_requests || rows <= lane->many_rows)) {
+        lane->long_since_ns = 0;
+        return 0;
+    }
+    if (lane->long_since_ns == 0)
+        lane->long_since_ns = now;
+    return now - lane->long_since_ns >= lane->burst_ns;
+}
+
+/* Have some of what waits answered where nothing was for a while, as long as there is something to read: the loop has no
+   other turn until then. Before anybody is refused it may read on, for what the system holds nobody knows of. */
+static int
+hurry(LaneObject *lane, int64_t now)
+{
+    PyObject *done;
+    int64_t since = lane->hurried_ns;
+    if (lane->count == 0 || now - lane->refused_ns >= lane->calm_ns)
+        return 0;
+    if (lane->entries[0].started_ns > since)
+        since = lane->entries[0].started_ns;
+    if (now - since <= lane->shed_ns)
+        return 0;
+    lane->hurried_ns = now;
+    done = PyObject_CallNoArgs(lane->hurry);
+    if (done == NULL)
+        return -1;
+    Py_DECREF(done);
+    return 0;
+}
+
 /* Take one request; 1 if it was taken or refused, 0 if it is not for the lane, -1 for an error. */
 static int
 take_one(ConnectionObject *connection, LaneObject *lane, const char *body, Py_ssize_t length)
@@ -36,19 +73,14 @@ take_one(ConnectionObject *connection, LaneObject *lane, const char *body, Py_ss
     Py_ssize_t rows;
     Entry *entry;
     PyObject *done;
-    if (lane->count >= lane->turn_requests && now - lane->entries[0].started_ns > lane->turn_ns) {
+    if (hurry(lane, now) < 0)
+        return -1;
+    if (is_full(lane, now)) {
         if (connection->under_way)
             return 0; /* behind those before it */
-        if (lane->refusing_since_ns == 0)
-            lane->refusing_since_ns = now;
-        if (now - lane->refusing_since_ns < lane->shed_ns) {
-            lane->shed++;
-            return write_to(connection, lane->refusal) < 0 ? -1 : 1;
-        }
-        done = PyObject_CallNoArgs(lane->hurry); /* as long as there is something to read, the loop has no other turn */
-        if (done == NULL)
-            return -1;
-        Py_DECREF(done);
+        lane->refused_ns = now;
+        lane->shed++;
+        return write_to(connection, lane->refusal) < 0 ? -1 : 1;
     }
     if (make_room((void **)&lane->values, &lane->values_room, lane->filled + length / 2 + 1, sizeof(double)) < 0 ||
         make_room((void **)&lane->entries, &lane->room, lane->count + 1, sizeof(Entry)) < 0)

@@ -29,11 +29,12 @@ cut_template(LaneObject *self)
 static int
 lane_init(LaneObject *self, PyObject *args, PyObject *named)
 {
-    static char *names[] = {"wake", "hurry", "width", "template", "refusal", "most_rows", "most_waiting", "turn_requests", "turn_s", "shed_s", NULL};
+    static char *names[] = {"wake", "hurry", "width", "template", "refusal", "most_rows", "most_waiting", "turn_requests", "burst_s", "shed_s", "calm_s", NULL};
     PyObject *wake, *hurry, *template, *refusal;
-    double turn_s, shed_s;
-    if (!PyArg_ParseTupleAndKeywords(args, named, "OOnSSnnndd", names, &wake, &hurry, &self->width, &template, &refusal,
-                                     &self->most_rows, &self->most_waiting, &self->turn_requests, &turn_s, &shed_s))
+    double burst_s, shed_s, calm_s;
+    if (!PyArg_ParseTupleAndKeywords(args, named, "OOnSSnnnddd", names, &wake, &hurry, &self->width, &template, &refusal,
+                                     &self->most_rows, &self->most_waiting, &self->turn_requests, &burst_s, &shed_s,
+                                     &calm_s))
         return -1;
     if (self->width < 1 || self->turn_requests < 1) {
         PyErr_SetString(PyExc_ValueError, "a row has at least one value, and a turn one request");
@@ -43,8 +44,11 @@ lane_init(LaneObject *self, PyObject *args, PyObject *named)
     Py_XSETREF(self->hurry, Py_NewRef(hurry));
     Py_XSETREF(self->template, Py_NewRef(template));
     Py_XSETREF(self->refusal, Py_NewRef(refusal));
-    self->turn_ns = (int64_t)(turn_s * 1e9);
+    self->burst_ns = (int64_t)(burst_s * 1e9);
     self->shed_ns = (int64_t)(shed_s * 1e9);
+    self->calm_ns = (int64_t)(calm_s * 1e9);
+    self->refused_ns = INT64_MIN / 2;
+    self->many_rows = self->few_rows = self->overload_rows = PY_SSIZE_T_MAX;
     if (cut_template(self) < 0)
         return -1;
     self->is_open = 1;
@@ -80,7 +84,7 @@ lane_take(LaneObject *self, PyObject *args)
     }
     memcpy(taken->entries, self->entries, (size_t)count * sizeof(Entry));
     taken->count = count;
-    self->refusing_since_ns = 0;
+    self->hurried_ns = now_ns();
     self->count -= count;
     self->filled -= values;
     memmove(self->entries, self->entries + count, (size_t)self->count * sizeof(Entry));
@@ -93,6 +97,14 @@ lane_take(LaneObject *self, PyObject *args)
         }
     }
     return (PyObject *)taken;
+}
+
+static PyObject *
+lane_bound(LaneObject *self, PyObject *args)
+{
+    if (!PyArg_ParseTuple(args, "nnn", &self->many_rows, &self->few_rows, &self->overload_rows))
+        return NULL;
+    Py_RETURN_NONE;
 }
 
 static PyObject *
@@ -146,6 +158,8 @@ static PyMemberDef lane_members[] = {
 
 static PyMethodDef lane_methods[] = {
     {"take", (PyCFunction)lane_take, METH_VARARGS, "The first requests: so many at most, with so many rows."},
+    {"bound", (PyCFunction)lane_bound, METH_VARARGS,
+     "How many rows may wait: with many requests, with few, and while requests are refused."},
     {"take_shed", (PyCFunction)lane_take_shed, METH_NOARGS, "How many were refused since this was last asked."},
     {NULL},
 };

@@ -64,14 +64,17 @@ struct LaneObject {
     Piece pieces[2 * MOST_TEXTS + 1]; /* of the template */
     Py_ssize_t columns, text_size;
     Py_ssize_t width, most_rows;              /* values in a row; rows of a request */
-    Py_ssize_t turn_requests;                 /* so many may wait, */
-    int64_t turn_ns;                          /* or the first of them for so long; with both, more are refused */
+    Py_ssize_t turn_requests, many_rows;      /* a wait is long behind so many requests with more than so many rows, */
+    Py_ssize_t few_rows;                      /* or behind more than so many however few requests */
+    int64_t long_since_ns, burst_ns;          /* when all waits were long for a time, requests are refused; */
+    int64_t refused_ns, calm_ns;              /* and until none was refused for a time, */
+    Py_ssize_t overload_rows;                 /* those are that would wait behind more than this; see `Pace` */
     Py_ssize_t most_waiting;                  /* rows; further ones go the usual way, which bounds them too */
     Py_ssize_t count, room, filled, values_room;
     Entry *entries;
     double *values;
     Py_ssize_t shed;
-    int64_t shed_ns, refusing_since_ns; /* after so long without an answer some are given between refusals */
+    int64_t shed_ns, hurried_ns; /* after so long without an answer some are given though there is more to read */
     char is_open;
 };
 

@@ -26,7 +26,8 @@ from loopwright.serve.rest import v2
 from loopwright.serve.rest.arrivals import Connection, PlainConnection
 from loopwright.serve.rest.desk import RETRY, Desk
 from loopwright.serve.rest.heads import Head
-from loopwright.serve.rest.http import Exchange, written
+from loopwright.serve.rest.http import Exchange
+from loopwright.serve.rest.responses import written
 from loopwright.serve.rest.v2_codec import codec_of
 
 if Connection is not PlainConnection:
@@ -80,8 +81,9 @@ class Express:
             most_rows=min(_MOST_ROWS, limits.inline_rows, limits.request_rows),
             most_waiting=limits.queue_rows,
             turn_requests=max(1, limits.turn_requests),
-            turn_s=limits.turn_s,
+            burst_s=limits.burst_s,
             shed_s=limits.shed_s,
+            calm_s=limits.calm_s,
         )
         self._heads: WeakSet[Head] = WeakSet()
         endpoint.on_retire.append(self._retire)
@@ -103,8 +105,11 @@ class Express:
         """Submit the first of what has come; of very much, the rest in the next turns."""
         if shed := self.lane.take_shed():
             self._desk.count_turned_away(shed)
+            self._plane.pace.refused(time.monotonic_ns())
         limits = self._plane.limits
-        taken = self.lane.take(limits.gathered_requests, limits.batch_rows)
+        bounds = self._plane.pace.bounds(limits)
+        self.lane.bound(bounds.many, bounds.few, bounds.overload)
+        taken = self.lane.take(limits.gathered_requests, self._plane.slice_rows())
         if self.lane.waiting:
             self._plane.expect(self._gather)
         self._submit(taken)

@@ -11,7 +11,8 @@ from loopwright.serve.rest import v2, v2_binary, v2_binary_answers
 from loopwright.serve.rest.desk import RETRY, Desk
 from loopwright.serve.rest.encodings import decoded
 from loopwright.serve.rest.express import lane_for
-from loopwright.serve.rest.http import Exchange, written
+from loopwright.serve.rest.http import Exchange
+from loopwright.serve.rest.responses import written
 from loopwright.serve.rest.routing import Route, Values
 from loopwright.serve.rest.v2_codec import codec_of
 
@@ -51,6 +52,9 @@ class Infer:
             return
         name = values["model"]
         endpoint = self._desk.plane.endpoint(name)
+        if self._desk.plane.is_full_for(endpoint, exchange.started_ns):
+            self._desk.turn_away(exchange, self._too_much)
+            return
         exchange.endpoint = name
         codec, headers, body = codec_of(endpoint), exchange.headers, exchange.body
         if b"content-encoding" in headers:
