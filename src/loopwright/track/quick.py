@@ -88,7 +88,8 @@ _GROUP, _SINGLE = 0, 1
 
 class QuickWriter:
     """One group at a time: `begin`, `is_sent` until it is, then `outcome` whenever the socket can be read, until it
-    says. `open` may wait and belongs on a thread; the rest is for one event loop."""
+    says; `listen` when it can be read at any other time. Once it `is_lost`, `close` it. `open` may wait and belongs on
+    a thread; the rest is for one event loop."""
 
     def __init__(self, database: Database, *, sync_every_s: float) -> None:
         """Args:
@@ -101,6 +102,7 @@ class QuickWriter:
         self._places: list[_Place] = []
         self._crowded: set[_Place] = set()
         self._again_at = 0.0
+        self._is_lost = False
 
     @property
     def is_open(self) -> bool:
@@ -119,8 +121,13 @@ class QuickWriter:
             log.info("no quick way to the database: %s", error)
 
     def fileno(self) -> int:
-        """The socket to watch."""
+        """The socket to watch, until `is_lost`."""
         return self._link.fileno()
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the connection is gone: watch it no more, then `close` it."""
+        return self._is_lost
 
     def takes(self, batch: Batch) -> bool:
         """Whether a batch is of the kind that this is for: a few points, and nothing else."""
@@ -139,8 +146,7 @@ class QuickWriter:
         try:
             self._send(points)
         except Exception as error:  # noqa: BLE001 - the drivers' many kinds; the other way tells what is wrong
-            log.warning("the quick way to the database is closed: %s", error)
-            self.close()
+            self._lose("the quick way to the database is closed", error)
             return False
         self._places = list(points)
         return True
@@ -161,8 +167,7 @@ class QuickWriter:
         try:
             rows = self._link.answer()
         except Exception as error:  # noqa: BLE001 - the drivers' many kinds; the other way tells what is wrong
-            log.warning("a group of metrics is stored once more: %s", error)
-            self.close()
+            self._lose("a group of metrics is stored once more", error)
             return False
         if rows is None:
             return None
@@ -171,9 +176,21 @@ class QuickWriter:
                 self._crowded.add(self._places[_NUMBER.unpack(place)[0]])
         return len(rows) == len(self._places)
 
+    def listen(self) -> None:
+        """Take what the database says while nothing was sent, such as its farewell."""
+        try:
+            self._link.listen()
+        except Exception as error:  # noqa: BLE001 - the drivers' many kinds; the next group goes the other way
+            self._lose("the quick way to the database is closed", error)
+
     def close(self) -> None:
         """Close the connection; `open` makes another."""
         self._link.close()
+        self._is_lost = False
+
+    def _lose(self, what: str, error: Exception) -> None:
+        log.warning("%s: %s", what, error)
+        self._is_lost = True
 
     def _send(self, points: dict[_Place, list[StoredPoint]]) -> None:
         if len(points) == 1:

@@ -13,7 +13,8 @@ _BINARY = 1
 
 
 class Link:
-    """Opened on a thread that may wait, used on one event loop. What fails closes it; it can be opened again.
+    """Opened on a thread that may wait, used on one event loop. What failed there is to be closed, and can be opened
+    again.
 
     Values and results are in PostgreSQL's binary form.
     """
@@ -102,6 +103,15 @@ class Link:
                 for row in range(result.ntuples)
             ]
         return None
+
+    def listen(self) -> None:
+        """Take what comes without having been asked for. Never waits: call it when the socket can be read.
+
+        Raises:
+            psycopg.Error: the connection is gone.
+        """
+        self._libpq.consume_input()
+        self._libpq.is_busy()  # which reads what has come
 
     def close(self) -> None:
         """Close the connection; what runs on it is undone, or was committed."""

@@ -66,6 +66,8 @@ class Turns:
         self._waiting: list[_Waiting] = []
         self._sent: list[_Waiting] = []
         self._stored_at = 0.0
+        self._watched: int | None = None
+        """The socket of the quick way, while the event loop watches it."""
 
     def put(self, batch: Batch, done: Done) -> None:
         """Store a batch; `done` is told, perhaps at once."""
@@ -107,26 +109,37 @@ class Turns:
         if quick is None or not quick.is_open:
             return waiting
         small = [item for item in waiting if quick.takes(item[0])]
-        if not small or not quick.begin([batch for batch, _ in small]):
+        if not small or not self._is_begun(quick, small):
             return waiting
         self._sent = small
-        asyncio.get_running_loop().add_reader(quick.fileno(), self._receive, quick)
-        self._push(quick)
-        return [item for item in waiting if not quick.takes(item[0])]
+        return [item for item in waiting if not quick.takes(item[0])] if len(small) < len(waiting) else []
+
+    def _is_begun(self, quick: QuickWriter, small: list[_Waiting]) -> bool:
+        begun = quick.begin([batch for batch, _ in small])
+        if quick.is_lost:
+            self._part(quick)
+        elif begun:
+            if self._watched is None:  # and from now on: to begin and end it each time takes nine system calls
+                self._watched = quick.fileno()
+                asyncio.get_running_loop().add_reader(self._watched, self._receive, quick)
+            if not quick.is_sent():
+                asyncio.get_running_loop().add_writer(self._watched, self._push, quick)
+        return begun
 
     def _push(self, quick: QuickWriter) -> None:
-        loop = asyncio.get_running_loop()
-        loop.remove_writer(quick.fileno())
-        if not quick.is_sent():
-            loop.add_writer(quick.fileno(), self._push, quick)
+        if quick.is_sent():
+            asyncio.get_running_loop().remove_writer(quick.fileno())
 
     def _receive(self, quick: QuickWriter) -> None:
-        loop = asyncio.get_running_loop()
-        loop.remove_reader(quick.fileno())  # before anything may close the socket
-        loop.remove_writer(quick.fileno())
+        if not self._sent:
+            quick.listen()
+            if quick.is_lost:
+                self._part(quick)
+            return
         stored = quick.outcome()
+        if quick.is_lost:
+            self._part(quick)
         if stored is None:
-            loop.add_reader(quick.fileno(), self._receive, quick)
             return
         sent, self._sent = self._sent, []
         if stored:
@@ -135,6 +148,14 @@ class Turns:
         else:
             self._hand_in(sent)
         self._store()
+
+    def _part(self, quick: QuickWriter) -> None:
+        """Let go of a connection that is lost: first the event loop, which must not watch a socket that is closed."""
+        loop, watched, self._watched = asyncio.get_running_loop(), self._watched, None
+        if watched is not None:
+            loop.remove_reader(watched)
+            loop.remove_writer(watched)
+        quick.close()
 
     def _hand_in(self, waiting: list[_Waiting]) -> None:
         loop = asyncio.get_running_loop()
