@@ -465,6 +465,31 @@ def test_what_waits_for_a_model_that_hangs_is_answered_at_its_deadline_and_never
     assert [item.features for item in read_predictions(made.folder / "journal")[0]] == [[3.0]]
 
 
+def test_what_would_wait_too_long_for_a_model_of_its_own_process_is_refused_before_it_is_read(
+    make_plane: MakePlane, plus: Any
+) -> None:
+    made = make_plane(limits=Limits(turn_requests=2, turn_s=0.0, burst_s=0.0, worth_s=0.0))
+    slow, predictor = blocking(made, plus(2))
+
+    async def work() -> Any:
+        predictor.go.set()
+        await ask_slow(made, slow, 0.0)  # tells how long one takes
+        predictor.go.clear()
+        waiting = [asyncio.ensure_future(ask_slow(made, slow, float(n))) for n in (1, 2)]
+        await asyncio.sleep(0)
+        with pytest.raises(Unavailable, match="more requests arrive"):
+            made.plane.admit_to(slow, time.monotonic_ns())
+        with pytest.raises(Unavailable, match="2 rows wait already"):
+            await ask_slow(made, slow, 3.0)
+        predictor.go.set()
+        answers = await asyncio.gather(*waiting)
+        made.plane.admit_to(slow, time.monotonic_ns())
+        return answers
+
+    assert [one.outputs["value"] for one in run(work())] == [[3.0], [4.0]]
+    assert made.metrics.shed == 2
+
+
 def test_a_deadline_that_has_passed_when_its_turn_comes_is_told(make_plane: MakePlane, plus: Any) -> None:
     made = make_plane()
     endpoint = made.serve((variant("champion"), plus(1)))

@@ -105,12 +105,18 @@ class DataPlane:
             self.pace.refused(now_ns)
         return is_full
 
-    def is_full_for(self, endpoint: LoadedEndpoint, now_ns: int) -> bool:
-        """Whether `submit` would refuse for want of time, since the models of an endpoint have lanes that are full."""
+    def admit_to(self, endpoint: LoadedEndpoint, now_ns: int) -> None:
+        """Refuse what the lanes of an endpoint's models have no time for; fronts may ask before they parse.
+
+        Raises:
+            Unavailable: whichever of its variants answered, more waits for it than can be answered soon.
+        """
         if endpoint.inline:
-            return False
+            return
         lanes = [self._lanes.get(item.predictor) for item in endpoint.live]
-        return all(lane is not None and lane.is_full(self.limits, now_ns) for lane in lanes)
+        if all(lane is not None and lane.is_full(self.limits, now_ns) for lane in lanes):
+            self.metrics.shed += 1
+            raise too_much()
 
     def slice_rows(self) -> int:
         """How many rows a front that gathers may submit in a turn."""

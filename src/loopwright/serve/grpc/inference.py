@@ -53,6 +53,7 @@ class Inference:
         plan = self._plans.find(data)
         if plan is not None and plane.endpoints.get(plan.endpoint.spec.name) is plan.endpoint:
             caller.endpoint = plan.endpoint.spec.name
+            plane.admit_to(plan.endpoint, caller.started_ns)
             rows = plan.rows(data)
             if rows is not None:
                 self._ask(caller, plan.endpoint, plan.request, rows, plan)

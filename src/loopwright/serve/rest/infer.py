@@ -52,10 +52,8 @@ class Infer:
             return
         name = values["model"]
         endpoint = self._desk.plane.endpoint(name)
-        if self._desk.plane.is_full_for(endpoint, exchange.started_ns):
-            self._desk.turn_away(exchange, self._too_much)
-            return
         exchange.endpoint = name
+        self._desk.plane.admit_to(endpoint, exchange.started_ns)
         codec, headers, body = codec_of(endpoint), exchange.headers, exchange.body
         if b"content-encoding" in headers:
             body = decoded(body, headers[b"content-encoding"], self._body_bytes)
