@@ -18,7 +18,9 @@ from tests.serve.conftest import DIGEST, Plane, adding_bundle, failing_bundle
 from loopwright.serve import Variant
 from loopwright.serve.rest import App, HttpLimits, HttpServer
 
-LIMITS = HttpLimits(head_bytes=2000, body_bytes=20_000, request_s=1.0, idle_s=2.0, pipelined=8, connections=20)
+LIMITS = HttpLimits(
+    head_bytes=2000, body_bytes=20_000, request_s=1.0, idle_s=2.0, pipelined=8, connections=20, linger_s=0
+)
 
 
 class Link:
@@ -243,6 +245,34 @@ def test_connection_close_is_honoured(on_server: Any) -> None:
         return status, headers["connection"], await link.closed()
 
     assert on_server(work) == (200, "close", True)
+
+
+def test_a_server_that_ends_answers_the_next_request_of_a_busy_client_and_says_that_it_was_the_last(
+    tmp_path: Path, adding: Any
+) -> None:
+    request = post({"inputs": [tensor([1.0])]})
+
+    async def main() -> Any:
+        made = Plane(tmp_path)
+        made.serve((Variant("champion", "model:m@3", DIGEST), adding))
+        server = HttpServer(App(made.plane, frozenset({b"127.0.0.1"})), HttpLimits(linger_s=30))
+        port = await server.listen("127.0.0.1", 0)
+        busy, begun = [Link(*await asyncio.open_connection("127.0.0.1", port)) for _ in range(2)]
+        busy.send(request)
+        first, _, _ = await busy.response()
+        begun.send(request[:-5])
+        await asyncio.sleep(0.1)
+        draining = asyncio.create_task(server.drain(60))
+        await asyncio.sleep(0.1)
+        begun.send(request[-5:])
+        busy.send(request)
+        rest = [await link.response() for link in (busy, begun)]
+        ends = [await link.closed() for link in (busy, begun)]
+        await draining
+        made.plane.close()
+        return first, [(status, headers.get("connection")) for status, headers, _ in rest], ends
+
+    assert uvloop.run(main()) == (200, [(200, "close")] * 2, [True, True])
 
 
 def test_a_model_that_fails_is_a_fault_of_the_server(on_server: Any, tmp_path: Path) -> None:

@@ -19,12 +19,13 @@ from loopwright.serve.rest import v2
 from loopwright.serve.rest.azureml import AzureMl
 from loopwright.serve.rest.contract import Contract
 from loopwright.serve.rest.desk import Desk
-from loopwright.serve.rest.http import JSON, Exchange
+from loopwright.serve.rest.http import Exchange
 from loopwright.serve.rest.infer import Infer
 from loopwright.serve.rest.invocations import Invocations
 from loopwright.serve.rest.multi_model import MultiModel
 from loopwright.serve.rest.native import Native
 from loopwright.serve.rest.openapi import describe
+from loopwright.serve.rest.responses import JSON
 from loopwright.serve.rest.routing import Handler, Refusal, Route, Router, Values
 from loopwright.serve.rest.tfserving import TensorFlowServing
 from loopwright.serve.rest.v2_models import V2Models

@@ -15,7 +15,8 @@ from loopwright.serve.intake import Rows
 from loopwright.serve.loaded import LoadedEndpoint
 from loopwright.serve.query import Answer, Query
 from loopwright.serve.rest.encodings import decoded
-from loopwright.serve.rest.http import JSON, Exchange, HttpLimits
+from loopwright.serve.rest.http import Exchange, HttpLimits
+from loopwright.serve.rest.responses import JSON
 from loopwright.serve.rest.routing import Refusal, WrongMethod
 
 _MOST_SHOWN_IDS = 32

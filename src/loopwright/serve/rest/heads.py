@@ -41,19 +41,22 @@ class Heads:
         head_bytes, body_bytes: how long a head and a body may be; longer ones are left to the parser too.
         """
         self._head_bytes, self._body_bytes = head_bytes, body_bytes
+        self._remembers = True
         self.by_bytes: dict[bytes, Head] = {}
         self.known = self.by_bytes.get
 
     def close_lanes(self) -> None:
-        """Have no lane take a request any more: from now on each goes the usual way."""
+        """Have no lane take a request any more: from now on each goes the usual way, and no head is remembered."""
         for head in self.by_bytes.values():
             if head.lane is not None:
                 head.lane.is_open, head.lane = False, None
+        self.by_bytes.clear()
+        self._remembers = False
 
     def learn(self, data: bytes) -> Head | None:
         """The head in bytes that end with its empty line; None if the connection's parser should have them."""
         head = self._parsed(data)
-        if head is not None and len(data) <= _MOST_BYTES:
+        if head is not None and len(data) <= _MOST_BYTES and self._remembers:
             if len(self.by_bytes) >= _MOST_HEADS:
                 self.by_bytes.clear()
             self.by_bytes[data] = head

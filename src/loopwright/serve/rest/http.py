@@ -18,26 +18,11 @@ import msgspec
 
 from loopwright.serve.rest.arrivals import Connection
 from loopwright.serve.rest.heads import Head, Heads
+from loopwright.serve.rest.responses import JSON, written
 from loopwright.serve.tls import handshake_s
 
-_REASONS = {
-    200: b"OK",
-    400: b"Bad Request",
-    403: b"Forbidden",
-    404: b"Not Found",
-    405: b"Method Not Allowed",
-    408: b"Request Timeout",
-    409: b"Conflict",
-    411: b"Length Required",
-    413: b"Content Too Large",
-    415: b"Unsupported Media Type",
-    421: b"Misdirected Request",
-    431: b"Request Header Fields Too Large",
-    500: b"Internal Server Error",
-    503: b"Service Unavailable",
-}
-JSON = b"application/json"
 _GOOD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
+_BUSY_S = 1.0  # `HttpServer.now` is up to half a second old
 _END_OF_HEAD = b"\r\n\r\n"
 
 
@@ -46,6 +31,7 @@ class HttpLimits(msgspec.Struct, frozen=True):
 
     Attributes:
         unfinished_bytes: of bodies that have not arrived whole, over all connections.
+        linger_s: how long a busy connection is kept at the end for its next request, whose answer says that it closes.
     """
 
     head_bytes: int = 64 << 10
@@ -55,6 +41,7 @@ class HttpLimits(msgspec.Struct, frozen=True):
     pipelined: int = 256
     connections: int = 10_000
     unfinished_bytes: int = 256 << 20
+    linger_s: float = 0.5
 
 
 class Exchange:
@@ -96,25 +83,6 @@ class Exchange:
             lines = extra if keep else extra + b"connection: close\r\n"
             self.response = written(status, body, content_type, lines, self.head.method == b"HEAD")
         self._connection.send_ready(keep)
-
-
-def written(
-    status: int, body: bytes, content_type: bytes = JSON, extra: bytes = b"", is_head_alone: bool = False
-) -> bytes:
-    """A response as it is sent.
-
-    Args:
-        extra: further header lines, each ended by CRLF.
-        is_head_alone: whether the body is only told of.
-    """
-    return b"HTTP/1.1 %d %b\r\ncontent-type: %b\r\ncontent-length: %d\r\n%b\r\n%b" % (
-        status,
-        _REASONS.get(status, b""),
-        content_type,
-        len(body),
-        extra,
-        b"" if is_head_alone else body,
-    )
 
 
 class WatchedExchange(Exchange):
@@ -304,9 +272,14 @@ class HttpConnection(Connection, asyncio.Protocol):  # type: ignore[misc,valid-t
         if not keep and not waiting:
             self._close()
 
-    def close_if_idle(self) -> None:
-        """Close unless an answer is due."""
-        if not self._is_asked():
+    def begin_end(self, now: float) -> None:
+        """The server ends: a connection that was busy of late may have sent its next request already."""
+        if now - self._since < _BUSY_S:
+            self._since = now
+
+    def close_if_idle(self, before: float) -> None:
+        """Close unless a request or an answer is under way, or was after that moment."""
+        if not self._is_asked() and not self._in_request and self._since <= before:
             self._close()
 
     def _is_asked(self) -> bool:
@@ -318,8 +291,6 @@ class HttpConnection(Connection, asyncio.Protocol):  # type: ignore[misc,valid-t
         if held := self.take_held():
             self._resume()
             self.data_received(held)
-        if self.server.draining:
-            self.close_if_idle()
 
     def check_age(self, now: float) -> None:
         """Close a connection that is too slow with its request, or idle for too long."""
@@ -419,16 +390,23 @@ class HttpServer:
         return lambda: HttpConnection(self)
 
     async def drain(self, timeout_s: float) -> None:
-        """Accept nothing new, let answers under way leave, then close everything."""
-        self.draining = True
+        """Accept nothing new, let answers under way leave, then close everything.
+
+        A client that keeps its connection busy sends its next request while the answer before it arrives, and would
+        lose it if the connection were closed then: that request is answered, and told that it was the last.
+        """
+        self.draining, self.now = True, time.monotonic()
         self.heads.close_lanes()
         if self._server is not None:
             self._server.close()
+        end, linger_s = self.now + timeout_s, min(self.limits.linger_s, timeout_s)
         for connection in list(self._connections):
-            connection.close_if_idle()
-        end = time.monotonic() + timeout_s
-        while self._connections and time.monotonic() < end:
+            connection.begin_end(self.now)
+        while self._connections and self.now < end:
+            for connection in list(self._connections):
+                connection.close_if_idle(self.now - linger_s)
             await asyncio.sleep(0.01)
+            self.now = time.monotonic()
         for connection in list(self._connections):
             connection._close()
         if self._sweeper is not None:

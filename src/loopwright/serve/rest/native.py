@@ -25,7 +25,8 @@ from loopwright.serve.query import Answer
 from loopwright.serve.rest import v2
 from loopwright.serve.rest.desk import Desk
 from loopwright.serve.rest.gathering import asked_columns
-from loopwright.serve.rest.http import JSON, Exchange
+from loopwright.serve.rest.http import Exchange
+from loopwright.serve.rest.responses import JSON
 from loopwright.serve.rest.routing import Route, Values
 from loopwright.serve.rest.tabular import rows_of_columns, rows_of_instances
 

@@ -15,7 +15,8 @@ from loopwright.serve.loaded import LoadedEndpoint
 from loopwright.serve.query import Answer
 from loopwright.serve.rest.contract import Contract
 from loopwright.serve.rest.desk import Desk
-from loopwright.serve.rest.http import JSON, Exchange
+from loopwright.serve.rest.http import Exchange
+from loopwright.serve.rest.responses import JSON
 from loopwright.serve.rest.routing import Route, Values
 from loopwright.serve.rest.tabular import predictions_of, read_json, rows_of_instances
 

@@ -68,7 +68,7 @@ class Member:
         await self._peers.open()
         self.board.take(self._given.place, os.getpid())
         self._beating = asyncio.create_task(self._beat(), name="loopwright-beat")
-        listener = socket.socket(fileno=os.dup(self._given.listener))
+        listener = socket.socket(fileno=self._given.listener)
         self._acceptor = Acceptor(listener, protocol, self.board, self._given.place, tls)
         return int(listener.getsockname()[1])
 

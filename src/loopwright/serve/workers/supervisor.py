@@ -202,10 +202,10 @@ class Workers:
         self._stopping.set()
         for place in self._places:
             place.end()
-        codes = [place.stop(timeout_s) for place in self._places]
-        self._listener.close()
+        self._listener.close()  # who comes now is refused, and does not wait for a worker that has gone
         if self._grpc is not None:
             self._grpc.close()
+        codes = [place.stop(timeout_s) for place in self._places]
         shutil.rmtree(self.folder, ignore_errors=True)
         if self._code is None:
             self._code = next((code for code in codes if code), 0)
