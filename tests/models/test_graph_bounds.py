@@ -101,6 +101,10 @@ REFUSED: dict[str, tuple[Callable[[], onnx.ModelProto], str]] = {
         lambda: model([helper.make_node("ConstantOfShape", ["s"], ["y"])], [whole("s", 1 << 40)]),
         "ConstantOfShape",
     ),
+    "a gigabyte made of sixteen bytes": (
+        lambda: model([helper.make_node("ConstantOfShape", ["s"], ["y"])], [whole("s", 1 << 14, 1 << 14)]),
+        "ConstantOfShape",
+    ),
     "a huge shape from a constant": (
         lambda: model(
             [

@@ -344,3 +344,10 @@ def test_plain_values_are_read_to_their_end_and_use_nothing(value: Any, protocol
     found = read_pickles(io.BytesIO(data))
     assert (found.pickles, found.fault) == (1, "")
     assert all(str(item) in ("builtins.bytearray", "__builtin__.bytes", "__builtin__.bytearray") for item in found.used)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="a pipe with a name is made on POSIX only")
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "model.onnx")
+    with pytest.raises(Invalid, match="neither a file nor a folder"):
+        scan(tmp_path / "model.onnx")

@@ -28,11 +28,12 @@ _BITS = {1: 32, 2: 8, 3: 8, 4: 16, 5: 16, 6: 32, 7: 64, 9: 8, 10: 16, 11: 64, 12
 
 
 class GraphLimits(msgspec.Struct, frozen=True):
-    """How large a graph may be: nodes in all, elements of one tensor, graphs within graphs, rounds of a loop, bytes of
-    weights in other files."""
+    """How large a graph may be: nodes in all, elements of one tensor, and of one that a few bytes make when the graph
+    is loaded; graphs within graphs, rounds of a loop, bytes of weights in other files."""
 
     nodes: int = 200_000
     elements: int = 1 << 31
+    made_elements: int = 1 << 27
     depth: int = 16
     rounds: int = 1_000_000
     external_bytes: int = (2 << 30) - (64 << 20)
@@ -129,7 +130,7 @@ class _Walk:
         for sparse in attribute.sparse_tensors if attribute.type == _SPARSES else ():
             self._sparse(sparse)
         if attribute.name == "shape" and node.op_type.startswith("Random"):
-            self._shape(node.name or node.op_type, attribute.ints)
+            self._shape(node.name or node.op_type, attribute.ints, self._limits.made_elements)
 
     def _sized(self, node: onnx.NodeProto, known: dict[str, onnx.TensorProto]) -> None:
         """Refuse constants that make an operator's output absurdly large, or a loop endless."""
@@ -145,7 +146,7 @@ class _Walk:
                     f"the loop {name!r} runs {values[0]:,} times; at most {self._limits.rounds:,} are allowed"
                 )
         else:
-            self._shape(name, values)
+            self._shape(name, values, self._limits.made_elements)
 
     def _sparse(self, sparse: onnx.SparseTensorProto) -> None:
         self._tensor(sparse.values)
@@ -164,11 +165,12 @@ class _Walk:
                     f"not {needed:,}"
                 )
 
-    def _shape(self, name: str, sizes: Sequence[int]) -> None:
+    def _shape(self, name: str, sizes: Sequence[int], most: int | None = None) -> None:
         """Refuse more elements than one tensor may have; an unknown size (0 or below) counts as one."""
-        if math.prod(size for size in sizes if size > 0) > self._limits.elements:
+        most = self._limits.elements if most is None else most
+        if math.prod(size for size in sizes if size > 0) > most:
             raise Invalid(
-                f"the tensor {name!r} has the shape {list(sizes)}, more than {self._limits.elements:,} elements",
+                f"the tensor {name!r} has the shape {list(sizes)}, more than {most:,} elements",
                 next_step="export the model with a smaller or an unknown batch size",
             )
 

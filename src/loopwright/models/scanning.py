@@ -54,8 +54,11 @@ def scan(path: Path) -> Scan:
     """Scan a file, or every file of a folder.
 
     Raises:
-        Invalid: a file hides code in data and picklescan is not installed; an archive is a bomb, or too deep.
+        Invalid: a file hides code in data and picklescan is not installed; an archive is a bomb, or too deep; the path
+            is a pipe or device.
     """
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise Invalid(f"{path} is neither a file nor a folder", next_step="name a model's file or folder")
     walk = _Walk()
     files = sorted(item for item in path.rglob("*") if item.is_file()) if path.is_dir() else [path]
     for item in files:
