@@ -19,10 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from alone import ASKED, OWN
 from load import missing
 from same import HERE, Same, make_same
 from sides import SIDES, Side, prepare, running
-from works import OWN, SHARED, Asked, Sizes
+from works import SHARED, Asked, Sizes
 
 # isort: split
 from cost import machine
@@ -87,9 +88,10 @@ class Bench(msgspec.Struct):
 
     def own(self) -> Iterator[Line]:
         """The works that only we do."""
-        for name in [name for name in self.works if name in OWN]:
+        alone = OWN | ASKED
+        for name in [name for name in self.works if name in alone]:
             try:
-                yield from OWN[name](self.same, self.sizes)
+                yield from alone[name](self.same, self.sizes)
             except Exception as error:  # noqa: BLE001 - the other works have figures
                 self.report(f"{name}: {type(error).__name__}: {error}")
 
@@ -111,7 +113,7 @@ def pins(sides: list[Side]) -> dict[str, list[str]]:
 def arguments() -> argparse.Namespace:
     """What was asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    every = [*SHARED, *OWN]
+    every = [*SHARED, *OWN, *ASKED]
     parser.add_argument("--only", action="append", choices=every, metavar="ROW", help=", ".join(every))
     parser.add_argument("--sides", default=",".join(SIDES), help="by commas; all by default: %(default)s")
     parser.add_argument("--quick", action="store_true", help="one round of a second: whether it works, not how fast")

@@ -7,7 +7,7 @@ connection within a second are counted as unsent. REQUESTS holds whole HTTP requ
 little-endian). Prints one JSON object: answers with 200, with 503, others, percentiles in milliseconds, and in which
 share of its turns something was due and no connection was free: then the server holds it up. What has no answer is
 told by its cause: another status, a connection that the server closed under a request, or silence: nothing within five
-seconds of the end. */
+seconds of the end. Where the system tells it, also for which share of the time this program had no core. */
 
 #include <errno.h>
 #include <fcntl.h>
@@ -59,7 +59,9 @@ static int open_one(int port) {
     struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     int fd = socket(AF_INET, SOCK_STREAM, 0), yes = 1;
     if (fd < 0 || connect(fd, (struct sockaddr *)&to, sizeof to)) fail("connect");
+    int room = 4 << 20; /* of which the system gives what it may: a request is put into it whole */
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
+    setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &room, sizeof room);
     fcntl(fd, F_SETFL, O_NONBLOCK);
     return fd;
 }
@@ -92,6 +94,15 @@ static double percentile(int kind, double share) {
     return 0;
 }
 
+/* For how many seconds this program was ready to run and had no core; -1 where nobody knows. */
+static double waited_s(void) {
+    double ran, waited;
+    FILE *file = fopen("/proc/self/schedstat", "r");
+    int found = file ? fscanf(file, "%lf %lf", &ran, &waited) : 0;
+    if (file) fclose(file);
+    return found == 2 ? waited / 1e9 : -1;
+}
+
 int main(int argc, char **argv) {
     if (argc != 6) return 2;
     int port = atoi(argv[1]);
@@ -119,8 +130,10 @@ int main(int argc, char **argv) {
         epoll_ctl(poller, EPOLL_CTL_ADD, all[which].fd, &event);
         free_again(which);
     }
+    sleep(1); /* the server has accepted them all, whatever it does for that */
     uint64_t began = now_ns(), end = began + (uint64_t)(seconds * 1e9), sent = 0, due = 0, turns = 0, full = 0;
     static struct epoll_event events[1024];
+    double waited = waited_s();
     while (1) {
         uint64_t now = now_ns();
         if (now >= end && (idle_count == connections || now > end + 5000000000u)) break;
@@ -174,8 +187,9 @@ int main(int argc, char **argv) {
     printf("{\"offered\": %.1f, \"sent\": %lu, \"accepted\": %lu, \"refused\": %lu, \"others\": %lu, "
            "\"closed\": %lu, \"silent\": %lu, "
            "\"accepted_p99_ms\": %.3f, \"refused_p50_ms\": %.3f, \"refused_p99_ms\": %.3f, \"unsent\": %lu, "
-           "\"full\": %.3f}\n",
+           "\"full\": %.3f, \"waited\": %.4f}\n",
            (sent + unsent) / seconds, sent, counted[0], counted[1], others, closed, silent, percentile(0, 0.99),
-           percentile(1, 0.5), percentile(1, 0.99), unsent, (double)full / turns);
+           percentile(1, 0.5), percentile(1, 0.99), unsent, (double)full / turns,
+           waited < 0 ? -1 : (waited_s() - waited) / ((now_ns() - began) / 1e9));
     return 0;
 }

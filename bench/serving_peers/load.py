@@ -157,7 +157,8 @@ class Flood(msgspec.Struct):
 
     `others` had another status than 200 and 503, `closed` lost their connection, `silent` had no answer five seconds
     after the end. `unsent` requests found no free connection within a second; `full` is the share of the generator's
-    turns in which something was due and none was free.
+    turns in which something was due and none was free; `waited` the share of the time in which the generator was ready
+    to run and had no core, -1 where nobody knows.
     """
 
     offered: float
@@ -172,10 +173,11 @@ class Flood(msgspec.Struct):
     refused_p99_ms: float
     unsent: int
     full: float
+    waited: float = -1.0
 
 
 def flood_command(program: Path, server: Running, rows: Sequence[Matrix], rate: float, seconds: int) -> list[str]:
-    """The generator's command for requests of one row, over 2,048 connections."""
+    """The generator's command for requests of these rows in turn, over 2,048 connections."""
     port = server.url.rpartition(":")[2]
     place = program.parent / "flood-requests"
     with place.open("wb") as file:

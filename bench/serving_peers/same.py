@@ -42,8 +42,8 @@ class Same(msgspec.Struct):
             raise RuntimeError(f"answered {str(found)[:120]}, the model itself says {str(expected.tolist())[:120]}")
 
 
-def make_same(folder: Path) -> Same:
-    """LightGBM, 100 trees of 15 leaves over 20 numbers; answers come from LightGBM, not from what was converted."""
+def make_same(folder: Path, trees: int = 100) -> Same:
+    """LightGBM, trees of 15 leaves over 20 numbers; answers come from LightGBM, not from what was converted."""
     import lightgbm
 
     from loopwright.models import build_bundle
@@ -52,10 +52,24 @@ def make_same(folder: Path) -> Same:
     rng = np.random.default_rng(0)
     rows = rng.normal(size=(4_000, 20)).astype(np.float32).astype(np.float64)
     goal = (rows[:, :3].sum(axis=1) + rng.normal(size=len(rows)) > 0).astype(int)
-    model = lightgbm.LGBMClassifier(n_estimators=100, num_leaves=15, verbose=-1, n_jobs=1).fit(rows, goal)
+    model = lightgbm.LGBMClassifier(n_estimators=trees, num_leaves=15, verbose=-1, n_jobs=1).fit(rows, goal)
     bundle: Bundle = build_bundle(model, pl.DataFrame(rows, [f"x{number}" for number in range(20)]))
+    folder.mkdir(exist_ok=True)
     bundle.folder.rename(folder / MODEL)
     return Same(folder / MODEL, rows, np.asarray(model.predict_proba(rows))[:, 1])
+
+
+def make_python(folder: Path) -> Same:
+    """A model in Python, which runs in a process of its own; its answers from its own arithmetic."""
+    from python_model import Slow
+
+    from loopwright.models import build_bundle
+
+    rows = np.random.default_rng(1).normal(size=(4_000, 20)).astype(np.float32).astype(np.float64)
+    columns = {f"x{number}": column for number, column in enumerate(rows.T)}
+    folder.mkdir(exist_ok=True)
+    build_bundle(Slow, pl.DataFrame(columns), folder=folder / MODEL)
+    return Same(folder / MODEL, rows, Slow().predict(columns)["probability"])
 
 
 def v2_json(rows: Matrix) -> bytes:

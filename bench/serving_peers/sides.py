@@ -24,7 +24,7 @@ from peers import Server, environment, settle, stop
 from spool import free_port
 
 START_S = 180.0
-SETTLE_S = 15.0
+SETTLE_S = 8.0
 LOADING = (404, 502, 503)
 APPS = HERE / "apps"
 JSON = {"Content-Type": "application/json"}

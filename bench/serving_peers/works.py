@@ -1,21 +1,16 @@
-"""The rows of the table: what is done with a server, and the figures that it gives."""
+"""The rows of the table that all sides share: what is done with a server, and the figures that it gives."""
 
 from __future__ import annotations
 
-import contextlib
-import json
-import statistics
-import subprocess
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import grpc as grpcio
 import msgspec
-from load import GRPC, Flood, Load, build_flood, flood_command, grpc, http
-from same import MODEL, Same, grpc_request, read_grpc
-from sides import SIDES, Running, Side, pinned, running
+from load import GRPC, Load, grpc, http
+from same import Same, grpc_request, read_grpc
+from sides import Running, Side
 
 # isort: split
 from figures import OURS, Line
@@ -23,9 +18,6 @@ from figures import OURS, Line
 from loopwright.serve import read_predictions
 
 REST_S = 3.0
-OVERLOADED = 2.0
-WATCH_S = 1.0
-FULL = 0.05
 
 
 class Sizes(msgspec.Struct, frozen=True):
@@ -128,102 +120,6 @@ def calls(asked: Asked) -> list[Line]:
     return [asked.line(work, found, ratio=ratio), asked.latency(f"{work}: p99", found.p99_ms, found)]
 
 
-def workers(same: Same, sizes: Sizes) -> list[Line]:
-    """Ours with two workers on two cores, and with one on one of them."""
-    lines = []
-    for count, name in ((1, "loopwright, 1 worker"), (2, OURS)):
-        with running(SIDES[OURS], same, count) as server:
-            asked = Asked(server, same, sizes)
-            for rows, connections in ((1, 64), (32, 16)):
-                work = f"2 workers, {rows} row{'s' * (rows > 1)} JSON, {connections} connections"
-                line = asked.line(work, asked.http(rows, connections), ratio=0 if count == 2 else 1.7, side=name)
-                if server.load_core is None:
-                    line.bound_by = f"the load generator has no core of its own; {line.bound_by}"
-                lines.append(line)
-    return lines
-
-
-def overload(same: Same, sizes: Sizes) -> list[Line]:
-    """Ours, asked for twice what it can answer, or at a given rate; normal is half of what it can answer, by the same
-    generator."""
-    with running(SIDES[OURS], same) as server:
-        able = http(server, same, 1, 64, max(sizes.seconds, 2)).rate
-        program = build_flood(same.bundle.parent)
-        short = max(min(sizes.overload_s // 4, 10), 2)
-        normal, _ = flood(program, server, same, able / 2, short)
-        rate = sizes.overload_rps or able * OVERLOADED
-        found, memory = flood(program, server, same, rate, sizes.overload_s)
-    if found.offered < 0.9 * rate and found.full < FULL:
-        raise RuntimeError(f"the load generator reached only {found.offered:,.0f} requests/s of {rate:,.0f}")
-    work = f"{sizes.overload_rps:,.0f}/s" if sizes.overload_rps else "200 % load"
-    return _overload_lines(work, able, normal, found, memory, sizes.overload_s)
-
-
-def _overload_lines(
-    work: str, able: float, normal: Flood, found: Flood, memory: list[float], seconds: int
-) -> list[Line]:
-    answered = found.accepted + found.refused
-    told = f"{found.offered:,.0f} requests/s offered, {able:,.0f} possible; {found.unsent:,} found no free connection"
-    told += (
-        f" within a second; none was free in {found.full:.0%} of the generator's turns" if found.full >= FULL else ""
-    )
-    p99 = f"{work}: p99 of what was accepted"
-    grown = max(memory[len(memory) // 3 :]) / statistics.median(memory[: max(len(memory) // 3, 1)])
-    if not found.accepted or not normal.accepted:
-        raise RuntimeError(f"nothing was accepted: {normal}, {found}")
-    lines = [
-        Line(p99, OURS, found.accepted_p99_ms, "ms", at_least=False, bound_by=told),
-        Line(p99, "loopwright, 50 % load", normal.accepted_p99_ms, "ms", at_least=False, least_ratio=0.33),
-        Line(f"{work}: answered with 200", OURS, found.accepted / seconds, "requests/s", able / 2),
-        Line("50 % load: share of 503", OURS, 100 * normal.refused / max(normal.sent, 1), "%", 0.1, False),
-        Line(f"{work}: share of 503", OURS, 100 * found.refused / max(answered, 1), "%", 1),
-        Line(f"{work}: memory, last two thirds against the first", OURS, 100 * grown, "%", 105, False),
-    ]
-    if found.refused:
-        lines.append(Line(f"{work}: p99 of 503", OURS, found.refused_p99_ms, "ms", 5, at_least=False))
-        lines.append(Line(f"{work}: p50 of 503", OURS, found.refused_p50_ms, "ms", 5, at_least=False))
-    return lines
-
-
-def flood(program: Path, server: Running, same: Same, rate: float, seconds: int) -> tuple[Flood, list[float]]:
-    """An open loop of one-row requests at that rate, and the server's memory in MB meanwhile, once a second."""
-    command = flood_command(program, server, [same.part(number, 1) for number in range(64)], rate, seconds)
-    where = [server.load_core] if server.load_core is not None else []
-    with _watched(server) as memory:
-        done = subprocess.run(pinned(where, command) if where else command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"the open-loop generator fails: {done.stderr[-300:]}")
-    seen = msgspec.convert(json.loads(done.stdout), Flood)
-    if seen.others or seen.closed or seen.silent:
-        raise RuntimeError(f"of {seen.sent} requests {_lost(seen, server)}: {done.stderr[:300]}")
-    return seen, memory
-
-
-def _lost(seen: Flood, server: Running) -> str:
-    """What became of those that had no answer, and what the server has told of itself meanwhile."""
-    told = f"{seen.others} had another status, {seen.closed} lost their connection, {seen.silent} were not answered"
-    lines = (server.folder / "server.log").read_text(errors="replace").splitlines()
-    of_workers = [line for line in lines if line.startswith("worker ")]
-    return f"{told}; the server says: {of_workers[-5:] or 'nothing'}"
-
-
-@contextlib.contextmanager
-def _watched(server: Running) -> Iterator[list[float]]:
-    over, found = threading.Event(), [sum(server.memory_mb())]
-
-    def watch() -> None:
-        while not over.wait(WATCH_S):
-            found.append(sum(server.memory_mb()))
-
-    thread = threading.Thread(target=watch, name="memory-watch")
-    thread.start()
-    try:
-        yield found
-    finally:
-        over.set()
-        thread.join()
-
-
 def _ours(side: Side) -> bool:
     return not side.peer
 
@@ -237,5 +133,4 @@ SHARED: dict[str, tuple[Work, Callable[[Side], bool]]] = {
     "binary": (binary, lambda side: side.binary),
     "grpc": (calls, lambda side: side.grpc),
 }
-OWN: dict[str, Callable[[Same, Sizes], list[Line]]] = {"workers": workers, "overload": overload}
-__all__ = ["MODEL", "OWN", "SHARED", "Asked", "Sizes"]
+__all__ = ["SHARED", "Asked", "Sizes"]
