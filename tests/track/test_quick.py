@@ -98,10 +98,44 @@ def test_the_quick_way_does_all_or_nothing(stores_postgres: Stores, intake: Metr
     assert len(rows(stores_postgres, run)) < 20
     unfit: Any = (
         ([TimedPoint("m", 0.5, step, 0) for step in range(300)], {}, {}),
-        ((), {"p": "1"}, {}),
+        ([TimedPoint("m", 0.5, 0, 0)], {"p": "1"}, {}),
         ((), {}, {"t": ""}),
     )
-    assert not any(quick.takes(intake.batch("default", run, *given)) for given in unfit)
+    assert not any(quick.group_of(intake.batch("default", run, *given)) for given in unfit)
+
+
+@pytest.mark.postgres
+def test_the_quick_way_keeps_the_first_value_of_a_param(stores_postgres: Stores, intake: MetricIntake) -> None:
+    runs = RunService(stores_postgres, Scope())
+    run, other, deleted = (runs.start().id for _ in range(3))
+    quick, texts = intake.quick(), {"a": "1", "b": "é'\u2028" * 60, "c": ""}
+    assert quick is not None
+    for _ in range(2):  # the keys are known to this process from the second time on
+        intake.submit("default", other, (), texts).result(20)
+    runs.delete(deleted)
+
+    def taken(of: str, *given: dict[str, str]) -> bool:
+        batches = [intake.batch("default", of, (), some, {}) for some in given]
+        assert len({quick.group_of(batch) for batch in batches}) == 1
+        return stored(quick, batches)
+
+    assert taken(run, texts)
+    assert taken(f"run:{run}", {"b": texts["b"]}, {"a": "1", "b": texts["b"]})
+    for refused in ({"a": "2"}, {"d": "1"}):
+        assert not taken(run, {"c": "", **refused})
+    assert not taken(run, {"a": "1"}, {"a": "2"})
+    assert not taken(deleted, {"a": "1"})
+    assert not taken("0" * 32, {"a": "1"})
+    assert runs.get(run).params == texts
+    assert quick.is_open  # what the database refused has not cost the connection
+    assert not quick.is_lost
+    for _ in range(2):
+        intake.submit("default", other, (), {"d": "1"}).result(20)
+    assert taken(run, {"d": "1"})
+    assert not taken(run, {"c": "", "d": "2"})
+    assert runs.get(run).params == {**texts, "d": "1"}
+    names = {quick.group_of(intake.batch("default", of, (), {"a": "1"}, {})) for of in (run, other)}
+    assert len(names) == 2
 
 
 @pytest.mark.postgres

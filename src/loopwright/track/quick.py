@@ -1,9 +1,10 @@
-"""Small groups of points on PostgreSQL in one round trip, for a caller that must not wait: an event loop.
+"""Small groups of points, and params, on PostgreSQL in one round trip, for a caller that must not wait: an event loop.
 
 One statement holds the runs, checks that each is there, adds series or moves their last values, and adds the points; it
 does everything or nothing. A point that comes alone, as most do, has a statement of its own, which costs the database
-half as much: to begin a plan takes longer than what it does. Runs that are not there, tails that are long enough to be
-packed, params, tags and large calls are left to `loopwright.track.batches`.
+half as much: to begin a plan takes longer than what it does. The params of one run have one, too. Runs that are not
+there, tails that are long enough to be packed, params that would change, tags and large calls are left to
+`loopwright.track.batches`.
 """
 
 from __future__ import annotations
@@ -15,75 +16,23 @@ from collections.abc import Mapping, Sequence
 from typing import cast
 
 from loopwright.store import Database
+from loopwright.track import statements
 from loopwright.track.arrays import BigInts, Floats, Texts
 from loopwright.track.batches import Batch, run_id_of
 from loopwright.track.bulk import StoredPoint, comparable
 from loopwright.track.compaction import TAIL_LIMIT
 from loopwright.track.keys import known_keys
+from loopwright.track.values import head_of
 
 log = logging.getLogger("loopwright.track")
 
 _Place = tuple[str, str, int]
 """A project, a run's id, a key's number."""
+_Asked = tuple[str, Sequence[bytes | None]]
+"""A statement and its values, but for what its commit waits for."""
 _PAUSE_S = 5.0
 _NUMBER = struct.Struct(">q")
 _INTEGER, _FLOAT = _NUMBER.pack, struct.Struct(">d").pack
-_LATER = "(excluded.last_step, excluded.last_at, excluded.last_bits) > (s.last_step, s.last_at, s.last_bits)"
-_MOVE = f"""
-  ON CONFLICT (run_seq, key_id) DO UPDATE SET tail_count = s.tail_count + excluded.tail_count,
-    last_step = CASE WHEN {_LATER} THEN excluded.last_step ELSE s.last_step END,
-    last_at = CASE WHEN {_LATER} THEN excluded.last_at ELSE s.last_at END,
-    last_bits = CASE WHEN {_LATER} THEN excluded.last_bits ELSE s.last_bits END,
-    last_value = CASE WHEN {_LATER} THEN excluded.last_value ELSE s.last_value END"""
-# Whether its commit waits for the disk is said within the statement: whoever has the connection next inherits nothing.
-# The lock is taken, and waited for, before anything is written, in the order of the runs as everywhere.
-_STATEMENT = f"""
-WITH held AS MATERIALIZED (
-  SELECT id, project, seq FROM runs WHERE id = ANY ($1::text[]) AND deleted_at IS NULL ORDER BY seq FOR NO KEY UPDATE
-), given AS MATERIALIZED (
-  SELECT h.seq, p.* FROM unnest($2::bigint[], $3::text[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[],
-    $8::bigint[], $9::float8[], $10::bigint[])
-    AS p (place, project, run, key_id, step, at_us, bits, value, many)
-  JOIN held AS h ON h.id = p.run AND h.project = p.project
-), put AS (
-  INSERT INTO run_series AS s (run_seq, key_id, last_step, last_at, last_bits, last_value, found_value, tail_count)
-  SELECT seq, key_id, step, at_us, bits, value, value, many FROM given
-  WHERE (SELECT count(*) FROM given) = cardinality($2) ORDER BY seq, key_id{_MOVE}
-  RETURNING s.id, s.run_seq, s.key_id, s.tail_count
-), placed AS MATERIALIZED (
-  SELECT put.id, g.place, put.tail_count FROM put JOIN given AS g ON g.seq = put.run_seq AND g.key_id = put.key_id
-), added AS (
-  INSERT INTO run_points (series_id, step, at, bits)
-  SELECT placed.id, p.step, p.at_us, p.bits
-  FROM unnest($11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[]) AS p (place, step, at_us, bits)
-  JOIN placed ON placed.place = p.place ON CONFLICT DO NOTHING
-), touched AS (
-  INSERT INTO run_changes (run_seq, revision) SELECT seq, txid_current() FROM held ORDER BY seq
-  ON CONFLICT (run_seq) DO UPDATE SET revision = excluded.revision
-)
-SELECT place, tail_count, level FROM placed CROSS JOIN (
-  SELECT set_config('synchronous_commit', coalesce($15::text, current_setting('synchronous_commit')), true) AS level
-) AS waiting
-"""  # noqa: S608 - made of constants
-_ONE_POINT = f"""
-WITH held AS MATERIALIZED (
-  SELECT seq FROM runs WHERE id = $1::text AND project = $2::text AND deleted_at IS NULL FOR NO KEY UPDATE
-), put AS (
-  INSERT INTO run_series AS s (run_seq, key_id, last_step, last_at, last_bits, last_value, found_value, tail_count)
-  SELECT seq, $3::bigint, $4::bigint, $5::bigint, $6::bigint, $7::float8, $7, 1 FROM held{_MOVE}
-  RETURNING s.id, s.tail_count
-), added AS (
-  INSERT INTO run_points (series_id, step, at, bits) SELECT id, $4, $5, $6 FROM put ON CONFLICT DO NOTHING
-), touched AS (
-  INSERT INTO run_changes (run_seq, revision) SELECT seq, txid_current() FROM held
-  ON CONFLICT (run_seq) DO UPDATE SET revision = excluded.revision
-)
-SELECT 0::bigint AS place, tail_count,
-  CASE WHEN $8::text IS NULL THEN current_setting('synchronous_commit')
-    ELSE set_config('synchronous_commit', $8, true) END AS level
-FROM put
-"""  # noqa: S608 - made of constants
-_GROUP, _SINGLE = 0, 1
 
 
 class QuickWriter:
@@ -98,7 +47,7 @@ class QuickWriter:
         """
         self._database = database
         self._sync_every_s, self._synced_at = sync_every_s, -sync_every_s
-        self._link = database.link([_STATEMENT, _ONE_POINT])
+        self._link = database.link(statements.ALL)
         self._places: list[_Place] = []
         self._crowded: set[_Place] = set()
         self._again_at = 0.0
@@ -129,26 +78,27 @@ class QuickWriter:
         """Whether the connection is gone: watch it no more, then `close` it."""
         return self._is_lost
 
-    def takes(self, batch: Batch) -> bool:
-        """Whether a batch is of the kind that this is for: a few points, and nothing else."""
-        return (
-            not (batch.params or batch.tags or "\0" in batch.run)
-            and isinstance(batch.points, dict)
-            and all(isinstance(some, list) for some in batch.points.values())
-        )
+    def group_of(self, batch: Batch) -> str:
+        """The group that a batch may go with: those with the same name together; empty where this is not for it."""
+        if batch.tags or "\0" in batch.run or not batch.run.isascii():
+            return ""
+        if batch.params:
+            return "" if len(batch.points) else f"{batch.project} {run_id_of(batch)}"
+        few = isinstance(batch.points, dict) and all(isinstance(some, list) for some in batch.points.values())
+        return "points" if few else ""
 
     def begin(self, batches: Sequence[Batch]) -> bool:
-        """Send a group of batches that it takes; False, and nothing is done, where a key is not known yet, a tail has
-        to be packed, or the connection is gone."""
-        points = self._points(batches)
-        if points is None:
+        """Send batches of one group; False, and nothing is done, where a key is not known yet, a tail has to be packed,
+        a param is given two values, or the connection is gone."""
+        asked = self._params(batches) if batches[0].params else self._points(batches)
+        if asked is None:
             return False
+        statement, values = asked
         try:
-            self._send(points)
+            self._link.send([*values, self._level()], statements.ALL.index(statement))
         except Exception as error:  # noqa: BLE001 - the drivers' many kinds; the other way tells what is wrong
             self._lose("the quick way to the database is closed", error)
             return False
-        self._places = list(points)
         return True
 
     def is_sent(self) -> bool:
@@ -166,6 +116,9 @@ class QuickWriter:
         """
         try:
             rows = self._link.answer()
+        except RuntimeError as error:
+            log.info("a group is judged one by one, since the database refused it: %s", error)
+            return False
         except Exception as error:  # noqa: BLE001 - the drivers' many kinds; the other way tells what is wrong
             self._lose("a group of metrics is stored once more", error)
             return False
@@ -192,14 +145,6 @@ class QuickWriter:
         log.warning("%s: %s", what, error)
         self._is_lost = True
 
-    def _send(self, points: dict[_Place, list[StoredPoint]]) -> None:
-        if len(points) == 1:
-            [(place, some)] = points.items()
-            if len(some) == 1:
-                self._link.send([*_one(place, some[0]), self._level()], _SINGLE)
-                return
-        self._link.send([*_values(points), self._level()], _GROUP)
-
     def _level(self) -> bytes | None:
         """What the commit waits for: PostgreSQL's `synchronous_commit`; None for what it is set to."""
         now = time.monotonic()
@@ -208,7 +153,7 @@ class QuickWriter:
         self._synced_at = now
         return None
 
-    def _points(self, batches: Sequence[Batch]) -> dict[_Place, list[StoredPoint]] | None:
+    def _points(self, batches: Sequence[Batch]) -> _Asked | None:
         given = [(item, cast(Mapping[str, list[StoredPoint]], item.points)) for item in batches]
         keys = known_keys(self._database, {key for _, points in given for key in points})
         if keys is None:
@@ -219,7 +164,27 @@ class QuickWriter:
                 found.setdefault((item.project, run_id_of(item), keys[key]), []).extend(some)
         crowded = self._crowded & found.keys()
         self._crowded -= crowded
-        return found if found and not crowded else None
+        if crowded or not found:
+            return None
+        self._places = list(found)
+        [some, *others] = found.values()
+        if not others and len(some) == 1:
+            return statements.ONE_POINT, _one(self._places[0], some[0])
+        return statements.POINTS, _values(found)
+
+    def _params(self, batches: Sequence[Batch]) -> _Asked | None:
+        found: dict[str, str] = {}
+        for item in batches:
+            if any(found.setdefault(key, text) != text for key, text in item.params.items()):
+                return None
+        keys = known_keys(self._database, found)
+        if keys is None:
+            return None
+        project, run = batches[0].project, run_id_of(batches[0])
+        self._places = [(project, run, 0)]
+        texts = list(found.values())
+        columns = BigInts([keys[key] for key in found]), Texts(texts), Texts([head_of(text) for text in texts])
+        return statements.PARAMS, [run.encode(), project.encode(), *(column.data for column in columns)]
 
 
 def _one(place: _Place, point: StoredPoint) -> list[bytes | None]:

@@ -25,6 +25,7 @@ class Link:
         self._pooled: PoolProxiedConnection | None = None
         self._libpq: Any = None  # psycopg's, which is imported only where PostgreSQL is used
         self._rows: list[tuple[bytes | None, ...]] = []
+        self._refusal = ""
 
     @property
     def is_open(self) -> bool:
@@ -87,7 +88,8 @@ class Link:
 
         Raises:
             psycopg.Error: the connection is gone; whether the statement was committed is not known.
-            RuntimeError: the statement failed, and changed nothing; the message is the database's.
+            ConnectionError: the same, told by the database.
+            RuntimeError: the statement failed, and changed nothing; the message is the database's. Another may be sent.
         """
         libpq = self._libpq
         libpq.flush()
@@ -95,14 +97,22 @@ class Link:
         while not libpq.is_busy():
             result = libpq.get_result()
             if result is None:
-                return self._rows
+                return self._ended()
             if result.error_message:
-                raise RuntimeError(result.error_message.decode(errors="replace"))
+                self._refusal = result.error_message.decode(errors="replace").strip()
             self._rows += [
                 tuple(result.get_value(row, column) for column in range(result.nfields))
                 for row in range(result.ntuples)
             ]
         return None
+
+    def _ended(self) -> list[tuple[bytes | None, ...]]:
+        refusal, self._refusal = self._refusal, ""
+        if refusal and self._libpq.status:
+            raise ConnectionError(refusal)
+        if refusal:
+            raise RuntimeError(refusal)
+        return self._rows
 
     def listen(self) -> None:
         """Take what comes without having been asked for. Never waits: call it when the socket can be read.

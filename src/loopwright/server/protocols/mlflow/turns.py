@@ -108,11 +108,13 @@ class Turns:
         quick = self.intake.quick()
         if quick is None or not quick.is_open:
             return waiting
-        small = [item for item in waiting if quick.takes(item[0])]
-        if not small or not self._is_begun(quick, small):
+        groups = [quick.group_of(batch) for batch, _ in waiting]
+        chosen = next(filter(None, groups), "")
+        small = [item for item, group in zip(waiting, groups, strict=True) if group == chosen]
+        if not chosen or not self._is_begun(quick, small):
             return waiting
         self._sent = small
-        return [item for item in waiting if not quick.takes(item[0])] if len(small) < len(waiting) else []
+        return [item for item, group in zip(waiting, groups, strict=True) if group != chosen]
 
     def _is_begun(self, quick: QuickWriter, small: list[_Waiting]) -> bool:
         begun = quick.begin([batch for batch, _ in small])
