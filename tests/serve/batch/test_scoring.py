@@ -114,6 +114,9 @@ def test_a_row_without_a_needed_value_is_named_or_gets_no_answer(adding: Bundle,
     assert found["id"].to_list() == list(range(ROWS))
     assert found.filter(pl.col("value").is_null())["id"].to_list() == [517, 901]
     assert report.bad_rows == 2
+    report = scored(adding, source, tmp_path / "alone.parquet", skip_bad=True, keep=())
+    assert (report.rows, report.bad_rows) == (ROWS, 2)
+    assert pl.read_parquet(tmp_path / "alone.parquet")["value"].equals(found["value"])
 
 
 def test_no_rows_give_an_output_without_rows(adding: Bundle, tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ class Answering:
         )
         if good is None:
             return pl.concat([frame.select(self.kept), answers], how="horizontal"), 0
-        places = frame.select(self.kept).with_row_index("__place")
+        places = frame.with_row_index("__place").select("__place", *self.kept)  # there may be no kept column
         placed = answers.with_columns(pl.Series("__place", good.arg_true(), dtype=pl.UInt32))
         whole = places.join(placed, on="__place", how="left", maintain_order="left").drop("__place")
         return whole, frame.height - asked.height
