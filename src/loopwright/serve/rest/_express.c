@@ -50,10 +50,13 @@ PyInit__express(void)
     str_released = PyUnicode_InternFromString("_released");
     str_unsent = PyUnicode_InternFromString("get_write_buffer_size");
     str_pause = PyUnicode_InternFromString("_pause");
+    str_forms = PyUnicode_InternFromString("forms");
+    FormType = (PyTypeObject *)PyType_FromSpec(&form_spec);
     connection = PyType_FromSpec(&connection_spec);
     LaneType = (PyTypeObject *)PyType_FromSpec(&lane_spec);
     TakenType = (PyTypeObject *)PyType_FromSpec(&taken_spec);
-    if (connection == NULL || LaneType == NULL || TakenType == NULL ||
+    if (connection == NULL || LaneType == NULL || TakenType == NULL || FormType == NULL ||
+        PyModule_AddObjectRef(module, "Form", (PyObject *)FormType) < 0 ||
         PyModule_AddObjectRef(module, "Connection", connection) < 0 ||
         PyModule_AddObjectRef(module, "Lane", (PyObject *)LaneType) < 0 ||
         PyModule_AddObjectRef(module, "Taken", (PyObject *)TakenType) < 0)

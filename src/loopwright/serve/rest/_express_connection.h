@@ -4,10 +4,12 @@
 
 /* What a head says of requests that have it: their lane (borrowed) and the length of their body; NULL for none. */
 static LaneObject *
-lane_of(ConnectionObject *connection, const char *start, Py_ssize_t size, Py_ssize_t *length)
+lane_of(ConnectionObject *connection, const char *start, Py_ssize_t size, Py_ssize_t *length, PyObject **forms,
+        Py_ssize_t *text)
 {
     PyObject *raw, *head, *lane, *number;
     LaneObject *found = NULL;
+    *forms = NULL;
     raw = PyBytes_FromStringAndSize(start, size);
     if (raw == NULL)
         return NULL;
@@ -23,9 +25,11 @@ lane_of(ConnectionObject *connection, const char *start, Py_ssize_t size, Py_ssi
             if (*length >= 0 && *length <= MOST_BYTES)
                 found = (LaneObject *)lane;
         }
+        if (found != NULL && found->has_forms)
+            *forms = forms_of(head, text);
     }
     Py_DECREF(lane); /* the head keeps it */
-    return found;
+    return PyErr_Occurred() ? NULL : found;
 }
 
 /* Whether a further request would wait for too long; see `Pace.is_full`. */
@@ -65,12 +69,13 @@ hurry(LaneObject *lane, int64_t now)
     return 0;
 }
 
-/* Take one request; 1 if it was taken or refused, 0 if it is not for the lane, -1 for an error. */
+/* Take one request, whose body is a tensor's bytes where it has a form; 1 if it was taken or refused, 0 if it is not for
+   the lane, -1 for an error. */
 static int
-take_one(ConnectionObject *connection, LaneObject *lane, const char *body, Py_ssize_t length)
+take_one(ConnectionObject *connection, LaneObject *lane, FormObject *form, const char *body, Py_ssize_t length)
 {
     int64_t now = now_ns();
-    Py_ssize_t rows;
+    Py_ssize_t rows, most;
     Entry *entry;
     PyObject *done;
     if (hurry(lane, now) < 0)
@@ -82,14 +87,17 @@ take_one(ConnectionObject *connection, LaneObject *lane, const char *body, Py_ss
         lane->shed++;
         return write_to(connection, lane->refusal) < 0 ? -1 : 1;
     }
-    if (make_room((void **)&lane->values, &lane->values_room, lane->filled + length / 2 + 1, sizeof(double)) < 0 ||
+    most = form == NULL ? length / 2 + 1 : form->rows * lane->width;
+    if (make_room((void **)&lane->values, &lane->values_room, lane->filled + most, sizeof(double)) < 0 ||
         make_room((void **)&lane->entries, &lane->room, lane->count + 1, sizeof(Entry)) < 0)
         return -1;
-    rows = read_rows(body, length, lane->width, lane->values + lane->filled);
+    rows = form == NULL ? read_rows(body, length, lane->width, lane->values + lane->filled)
+                        : read_form(form, body, length, lane->width, lane->values + lane->filled);
     if (rows == 0 || rows > lane->most_rows || lane->filled / lane->width + rows > lane->most_waiting)
         return 0;
     entry = &lane->entries[lane->count];
     entry->connection = (ConnectionObject *)Py_NewRef((PyObject *)connection);
+    entry->form = (FormObject *)Py_XNewRef((PyObject *)form);
     entry->rows = rows;
     entry->started_ns = now;
     lane->filled += rows * lane->width;
@@ -118,14 +126,16 @@ take_all(ConnectionObject *connection, const char *start, Py_ssize_t size)
             return others < 0 ? -1 : 0;
     }
     while (taken < size) {
-        Py_ssize_t length, size_of_head;
+        Py_ssize_t length = 0, text = 0, size_of_head;
+        PyObject *forms;
         LaneObject *lane;
+        FormObject *form = NULL;
         int found;
         const char *end = memmem(start + taken, (size_t)(size - taken), "\r\n\r\n", 4);
         if (end == NULL)
             break;
         size_of_head = end + 4 - (start + taken);
-        lane = lane_of(connection, start + taken, size_of_head, &length);
+        lane = lane_of(connection, start + taken, size_of_head, &length, &forms, &text);
         if (lane == NULL) {
             if (PyErr_Occurred())
                 return -1;
@@ -133,9 +143,15 @@ take_all(ConnectionObject *connection, const char *start, Py_ssize_t size)
         }
         if (length > size - taken - size_of_head || (connection->under_way && connection->lane != lane))
             break;
+        if (forms != NULL && (text > length || (form = form_of(forms, end + 4, text)) == NULL)) {
+            if (PyErr_Occurred())
+                return -1;
+            break;
+        }
         Py_INCREF(lane);
-        found = take_one(connection, lane, end + 4, length);
+        found = take_one(connection, lane, form, end + 4 + text, length - text);
         Py_DECREF(lane);
+        Py_XDECREF(form);
         if (found < 0)
             return -1;
         if (found == 0)

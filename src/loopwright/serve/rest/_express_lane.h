@@ -84,6 +84,7 @@ lane_take(LaneObject *self, PyObject *args)
     }
     memcpy(taken->entries, self->entries, (size_t)count * sizeof(Entry));
     taken->count = count;
+    note_forms(taken);
     self->hurried_ns = now_ns();
     self->count -= count;
     self->filled -= values;
@@ -132,7 +133,7 @@ lane_clear(LaneObject *self)
     Py_CLEAR(self->wake);
     Py_CLEAR(self->hurry);
     while (self->count > 0)
-        Py_DECREF(self->entries[--self->count].connection);
+        forget(&self->entries[--self->count]);
     return 0;
 }
 
@@ -153,6 +154,7 @@ lane_dealloc(LaneObject *self)
 static PyMemberDef lane_members[] = {
     {"waiting", T_PYSSIZET, offsetof(LaneObject, count), READONLY, "Requests that nobody has taken yet."},
     {"is_open", T_BOOL, offsetof(LaneObject, is_open), 0, "Whether it takes requests."},
+    {"has_forms", T_BOOL, offsetof(LaneObject, has_forms), 0, "Whether heads that lead here may have forms, too."},
     {NULL},
 };
 

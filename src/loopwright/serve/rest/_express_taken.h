@@ -1,138 +1,84 @@
-/* `Taken`: requests that a lane has gathered, and their responses. */
+/* `Taken`: requests that a lane has gathered, and who gets their responses. */
 
-#include "_express_types.h"
-
-typedef struct {
-    const char *at, *end;
-    const char *values; /* of this request */
-    Py_ssize_t size;
-} Column;
-
-/* The next values of a column, without brackets: texts between commas. */
-static int
-next_values(Column *column, Py_ssize_t rows)
-{
-    const char *at = column->at, *comma = at;
-    for (Py_ssize_t row = 0; row < rows; row++) {
-        comma = memchr(at, ',', (size_t)(column->end - at));
-        if (comma == NULL) {
-            if (row + 1 < rows || at >= column->end)
-                return -1;
-            comma = column->end;
-        }
-        at = comma < column->end ? comma + 1 : comma;
-    }
-    column->values = column->at;
-    column->size = comma - column->at;
-    column->at = at;
-    return 0;
-}
-
-/* A number that is not negative, in digits, at the end of 20 bytes; where it begins. */
-static char *
-written(char *end, Py_ssize_t number)
-{
-    do
-        *--end = (char)('0' + number % 10);
-    while (number /= 10);
-    return end;
-}
-
-/* The response for some rows, whose values are the next ones of each column. */
-static PyObject *
-response_of(LaneObject *lane, Column *columns, Py_ssize_t rows)
-{
-    static const char head[] = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: ";
-    char counted[20], length[20], *digits = written(counted + 20, rows), *size;
-    Py_ssize_t body = lane->text_size, column = 0;
-    PyObject *response;
-    char *out;
-    for (column = 0; column < lane->columns; column++) {
-        if (next_values(&columns[column], rows) < 0) {
-            PyErr_SetString(PyExc_ValueError, "a column has too few values");
-            return NULL;
-        }
-        body += columns[column].size;
-    }
-    for (Piece *piece = lane->pieces; piece->mark; piece++)
-        if (piece->mark == ROWS_MARK)
-            body += counted + 20 - digits;
-    size = written(length + 20, body);
-    response = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)sizeof head - 1 + (length + 20 - size) + 4 + body);
-    if (response == NULL)
-        return NULL;
-    out = PyBytes_AS_STRING(response);
-#define PUT(from, count) (memcpy(out, from, (size_t)(count)), out += (count))
-    PUT(head, sizeof head - 1);
-    PUT(size, length + 20 - size);
-    PUT("\r\n\r\n", 4);
-    column = 0;
-    for (Piece *piece = lane->pieces;; piece++) {
-        PUT(piece->start, piece->size);
-        if (piece->mark == ROWS_MARK)
-            PUT(digits, counted + 20 - digits);
-        else if (piece->mark == VALUES_MARK) {
-            PUT(columns[column].values, columns[column].size);
-            column++;
-        } else
-            break;
-    }
-#undef PUT
-    return response;
-}
+#include "_express_responses.h"
 
 /* Write a response to each connection: the given one, or that of its rows. Each is answered, whatever fails. */
 static void
 give_answers(TakenObject *self, PyObject *same, Column *columns, double now)
 {
     Entry *entries = self->entries;
-    Py_ssize_t entry_count = self->count;
+    Py_ssize_t entry_count = self->count, first = 0;
     self->entries = NULL;
     self->count = 0;
     for (Py_ssize_t at = 0; at < entry_count; at++) {
         ConnectionObject *connection = entries[at].connection;
         PyObject *response =
-            same != NULL ? Py_NewRef(same) : response_of(self->lane, columns, entries[at].rows);
+            same != NULL ? Py_NewRef(same) : next_response(self->lane, &entries[at], columns, first);
         if (response == NULL || write_to(connection, response) < 0)
             PyErr_WriteUnraisable((PyObject *)self);
         if (answered(connection, now) < 0)
             PyErr_WriteUnraisable((PyObject *)self);
         Py_XDECREF(response);
-        Py_DECREF(connection);
+        first += entries[at].rows;
+        forget(&entries[at]);
     }
     PyMem_Free(entries);
+}
+
+/* A column's texts, which are as many as there are rows. */
+static int
+set_texts(Column *column, PyObject *text, Py_ssize_t rows)
+{
+    Py_ssize_t commas = 0;
+    if (!PyBytes_CheckExact(text) || PyBytes_GET_SIZE(text) < 3) {
+        PyErr_SetString(PyExc_TypeError, "a column is a list of values in JSON, as bytes");
+        return -1;
+    }
+    column->at = PyBytes_AS_STRING(text) + 1;
+    column->end = PyBytes_AS_STRING(text) + PyBytes_GET_SIZE(text) - 1;
+    for (const char *sign = column->at; sign < column->end; sign++)
+        commas += *sign == ',';
+    if (commas != rows - 1) {
+        PyErr_Format(PyExc_ValueError, "a column has %zd values for %zd rows", commas + 1, rows);
+        return -1;
+    }
+    return 0;
+}
+
+static int
+set_raw(Column *column, PyObject *raw, Py_ssize_t rows)
+{
+    if (!PyBytes_CheckExact(raw) || PyBytes_GET_SIZE(raw) == 0 || PyBytes_GET_SIZE(raw) % rows) {
+        PyErr_SetString(PyExc_ValueError, "an output has as many bytes for each row");
+        return -1;
+    }
+    column->raw = PyBytes_AS_STRING(raw);
+    column->row = PyBytes_GET_SIZE(raw) / rows;
+    return 0;
 }
 
 static PyObject *
 taken_respond(TakenObject *self, PyObject *args)
 {
-    PyObject *texts;
-    Column columns[MOST_TEXTS];
-    Py_ssize_t count;
+    PyObject *texts, *raws;
+    Column columns[MOST_TEXTS] = {0};
+    Py_ssize_t count, given;
     double now;
-    if (!PyArg_ParseTuple(args, "O!d", &PyTuple_Type, &texts, &now))
+    if (!PyArg_ParseTuple(args, "O!O!d", &PyTuple_Type, &texts, &PyTuple_Type, &raws, &now))
         return NULL;
-    count = PyTuple_GET_SIZE(texts);
-    if (count != self->lane->columns) {
-        PyErr_Format(PyExc_ValueError, "%zd columns for a template of %zd", count, self->lane->columns);
-        return NULL;
-    }
-    for (Py_ssize_t at = 0; at < count; at++) {
-        PyObject *text = PyTuple_GET_ITEM(texts, at);
-        Py_ssize_t commas = 0;
-        if (!PyBytes_CheckExact(text) || PyBytes_GET_SIZE(text) < 3) {
-            PyErr_SetString(PyExc_TypeError, "a column is a list of values in JSON, as bytes");
+    count = self->lane->columns;
+    given = PyTuple_GET_SIZE(texts);
+    if (given != (self->has_json ? count : 1) || PyTuple_GET_SIZE(raws) != (self->has_raw ? count - 1 : 0))
+        return PyErr_Format(PyExc_ValueError, "%zd columns for a template of %zd", given, count);
+    for (Py_ssize_t at = 0; at < given; at++) /* the ids are the last, or the only ones */
+        if (set_texts(&columns[count - given + at], PyTuple_GET_ITEM(texts, at), self->rows) < 0)
             return NULL;
-        }
-        columns[at].at = PyBytes_AS_STRING(text) + 1;
-        columns[at].end = PyBytes_AS_STRING(text) + PyBytes_GET_SIZE(text) - 1;
-        for (const char *sign = columns[at].at; sign < columns[at].end; sign++)
-            commas += *sign == ',';
-        if (commas != self->rows - 1) {
-            PyErr_Format(PyExc_ValueError, "column %zd has %zd values for %zd rows", at, commas + 1, self->rows);
+    for (Py_ssize_t at = 0; at < PyTuple_GET_SIZE(raws); at++)
+        if (set_raw(&columns[at], PyTuple_GET_ITEM(raws, at), self->rows) < 0)
             return NULL;
-        }
-    }
+    for (Py_ssize_t at = 0; at < self->count; at++)
+        if (self->entries[at].form != NULL && !fits(self->entries[at].form, columns, count))
+            return PyErr_Format(PyExc_ValueError, "request %zd has a form for another template", at);
     give_answers(self, NULL, columns, now);
     Py_RETURN_NONE;
 }
@@ -177,6 +123,7 @@ taken_apart(TakenObject *self, PyObject *Py_UNUSED(nothing))
         TakenObject *one = (TakenObject *)PyList_GET_ITEM(found, at);
         one->entries[0] = self->entries[at];
         one->count = 1;
+        note_forms(one);
     }
     self->count = 0;
     return found;
@@ -215,7 +162,7 @@ taken_clear(TakenObject *self)
 {
     Py_CLEAR(self->lane);
     while (self->count > 0)
-        Py_DECREF(self->entries[--self->count].connection);
+        forget(&self->entries[--self->count]);
     return 0;
 }
 
@@ -233,6 +180,9 @@ taken_dealloc(TakenObject *self)
 
 static PyMemberDef taken_members[] = {
     {"rows", T_PYSSIZET, offsetof(TakenObject, rows), READONLY, "Of all requests."},
+    {"has_json", T_BOOL, offsetof(TakenObject, has_json), READONLY, "Whether somebody wants outputs in JSON."},
+    {"has_raw", T_BOOL, offsetof(TakenObject, has_raw), READONLY, "Whether somebody wants outputs in bytes."},
+    {"is_single", T_BOOL, offsetof(TakenObject, is_single), READONLY, "Whether all values came as float32."},
     {"values", T_OBJECT, offsetof(TakenObject, values), READONLY, "Floats of 64 bits, row by row."},
     {NULL},
 };

@@ -8,10 +8,10 @@
 #include <sys/socket.h>
 #include <time.h>
 
+#include "_express_form.h"
 #include "_express_json.h"
 
 #define KEPT_VALUES (1 << 18) /* for which room is kept between turns */
-#define MOST_TEXTS 64
 #define MOST_BYTES (256 << 10) /* of a body: longer ones are better off elsewhere */
 #define MOST_HELD 16 /* pieces that a client may send behind requests in a lane, before it is read no more */
 #define ROWS_MARK 1   /* in a template: the number of rows */
@@ -45,9 +45,17 @@ typedef struct {
 
 typedef struct {
     ConnectionObject *connection;
+    FormObject *form; /* NULL for a request in JSON */
     Py_ssize_t rows;
     int64_t started_ns;
 } Entry;
+
+static void
+forget(Entry *entry)
+{
+    Py_DECREF(entry->connection);
+    Py_XDECREF(entry->form);
+}
 
 typedef struct {
     const char *start; /* text, behind which stands what the mark says; 0 behind the last */
@@ -75,7 +83,7 @@ struct LaneObject {
     double *values;
     Py_ssize_t shed;
     int64_t shed_ns, hurried_ns; /* after so long without an answer some are given though there is more to read */
-    char is_open;
+    char is_open, has_forms; /* whether heads may have forms, too */
 };
 
 typedef struct {
@@ -84,7 +92,22 @@ typedef struct {
     Entry *entries;
     Py_ssize_t count, rows;
     PyObject *values; /* bytes: doubles, row by row */
+    char has_json, has_raw, is_single; /* answers with outputs in JSON, and in bytes; numbers that all came as float32 */
 } TakenObject;
+
+/* What is asked for altogether. */
+static void
+note_forms(TakenObject *taken)
+{
+    taken->has_json = taken->has_raw = 0;
+    taken->is_single = 1;
+    for (Py_ssize_t at = 0; at < taken->count; at++) {
+        const FormObject *form = taken->entries[at].form;
+        taken->has_json |= form == NULL || form->columns > 1; /* one is that of the ids */
+        taken->has_raw |= form != NULL && form->raws > 0;
+        taken->is_single &= form != NULL && form->kind == 'f';
+    }
+}
 
 /* How much of a response the system takes now: nothing where the transport has something to send before it, or where it
    alone may send. A turn of the loop is over before it sends what it was given; a refusal would wait for the answers. */

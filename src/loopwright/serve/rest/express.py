@@ -1,9 +1,10 @@
-"""The express lane: V2 requests in JSON for one endpoint whose inputs are one matrix of floats, without an object each.
+"""The express lane: V2 requests for one endpoint whose inputs are one matrix of floats, without an object each.
 
-Nearly all load on a fast endpoint is of one form: a known head, and a body with one tensor of numbers. The compiled
-part (`_express.c`) reads these requests straight into one matrix while they arrive; this part makes one query of those
-of a turn, and hands the values of its answer back, which the compiled part cuts into responses. A request that is
-different in any way takes the usual way, which is also where one goes first that shows how its head is to be treated.
+Nearly all load on a fast endpoint is of one form: a known head, and a body with one tensor of numbers, in JSON or in
+bytes behind JSON that was seen before (see `forms`). The compiled part (`_express.c`) reads these requests into one
+matrix while they arrive; this part makes one query of those of a turn, and hands the values of its answer back,
+which the compiled part cuts into responses. A request that is different in any way takes the usual way, which is also
+where one goes first that shows how its head is to be treated.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import sys
 import time
 import traceback
 from functools import partial
+from typing import Any
 from weakref import WeakSet
 
 import msgspec
@@ -22,28 +24,30 @@ from loopwright.serve.block import Block
 from loopwright.serve.ids import Ids
 from loopwright.serve.loaded import LoadedEndpoint
 from loopwright.serve.query import Answer, Gathered, Query
-from loopwright.serve.rest import v2
+from loopwright.serve.rest import v2, v2_binary, v2_binary_answers
 from loopwright.serve.rest.arrivals import Connection, PlainConnection
 from loopwright.serve.rest.desk import RETRY, Desk
+from loopwright.serve.rest.forms import form_of
 from loopwright.serve.rest.heads import Head
 from loopwright.serve.rest.http import Exchange
 from loopwright.serve.rest.responses import written
 from loopwright.serve.rest.v2_codec import codec_of
 
 if Connection is not PlainConnection:
-    from loopwright.serve.rest._express import Lane, Taken
+    from loopwright.serve.rest._express import Form, Lane, Taken
 
 _MOST_ROWS = 256  # of a request: with more, what an object costs does not matter
-_NO_LANE = frozenset({b"content-encoding", b"inference-header-content-length"})
+_MOST_FORMS, _MOST_TEXT = 256, 1024
 _NUMBERS = frozenset({DType.BOOL, DType.INT64, DType.FLOAT32, DType.FLOAT64})
 _encode = msgspec.json.Encoder().encode
 
 
-def lane_for(exchange: Exchange, endpoint: LoadedEndpoint, desk: Desk, refusal: bytes) -> Lane | None:
-    """The lane for requests with the head of an exchange, which this endpoint answers; None if it has none.
+def show(exchange: Exchange, request: Any, endpoint: LoadedEndpoint, desk: Desk, refusal: bytes) -> None:
+    """Have the endpoint's lane, if it has one, take requests like this one from now on.
 
     Args:
-        exchange: a request to infer whose path names no version.
+        exchange: a request to infer whose path names no version, and that the endpoint takes.
+        request: what its JSON says.
         refusal: the response to a request that there is no time for.
     """
     if Express not in endpoint.notes:
@@ -51,9 +55,17 @@ def lane_for(exchange: Exchange, endpoint: LoadedEndpoint, desk: Desk, refusal: 
         endpoint.notes[Express] = Express(endpoint, desk, refusal) if is_fit else None
     found: Express | None = endpoint.notes[Express]
     head = exchange.head
-    if found is None or exchange.__class__ is not Exchange or not head.keep_alive:
-        return None
-    return found.lane_of(head) if _NO_LANE.isdisjoint(head.headers) else None
+    if found is None or exchange.__class__ is not Exchange or not head.keep_alive or not found.lane.is_open:
+        return
+    if b"content-encoding" in head.headers:
+        return
+    if v2_binary.HEADER in head.headers:
+        size = int(head.headers[v2_binary.HEADER])
+        if size > _MOST_TEXT or not found.take_form(exchange.body[:size], request):
+            return
+        head.forms = size, found.forms
+    if head.lane is None:
+        found.take_head(head)
 
 
 def _is_plain(endpoint: LoadedEndpoint) -> bool:
@@ -72,13 +84,14 @@ class Express:
         self._endpoint, self._desk, self._plane = endpoint, desk, desk.plane
         self._name, self._outputs = endpoint.spec.name, endpoint.live[0].predictor.signature.outputs
         limits = self._plane.limits
+        self._most_rows = min(_MOST_ROWS, limits.inline_rows, limits.request_rows)
         self.lane = Lane(
             partial(self._plane.expect, self._gather),
             self._plane.hurry,
             width=len(endpoint.intake.columns),
-            template=codec_of(endpoint).template(endpoint.live[0]),
+            template=codec_of(endpoint).template(endpoint.live[0], self._outputs),
             refusal=refusal,
-            most_rows=min(_MOST_ROWS, limits.inline_rows, limits.request_rows),
+            most_rows=self._most_rows,
             most_waiting=limits.queue_rows,
             turn_requests=max(1, limits.turn_requests),
             burst_s=limits.burst_s,
@@ -86,20 +99,31 @@ class Express:
             calm_s=limits.calm_s,
         )
         self._heads: WeakSet[Head] = WeakSet()
+        self.forms: dict[bytes, Form] = {}  # by the JSON in front of a binary tensor
         endpoint.on_retire.append(self._retire)
 
-    def lane_of(self, head: Head) -> Lane | None:
-        """The lane, for requests with a head from now on; None if it takes no more."""
-        if not self.lane.is_open:
-            return None
+    def take_head(self, head: Head) -> None:
+        """Take the requests with a head from now on."""
         self._heads.add(head)
-        return self.lane
+        head.lane = self.lane
+
+    def take_form(self, text: bytes, request: Any) -> bool:
+        """Take requests with binary tensors behind this JSON from now on; whether they are taken."""
+        if text not in self.forms:
+            form = form_of(request, self._endpoint)
+            if form is None or form.rows > self._most_rows:
+                return False
+            if len(self.forms) >= _MOST_FORMS:
+                self.forms.clear()
+            self.forms[text] = Form(form.rows, form.kind, form.pieces, form.columns, form.raws)
+            self.lane.has_forms = True
+        return True
 
     def _retire(self) -> None:
         """Take no more requests: those with the same head find out anew where they go."""
         self.lane.is_open = False
         for head in self._heads:
-            head.lane = None
+            head.lane = head.forms = None
 
     def _gather(self) -> None:
         """Submit the first of what has come; of very much, the rest in the next turns."""
@@ -118,6 +142,8 @@ class Express:
         now_ns, now_us = time.monotonic_ns(), time.time_ns() // 1000
         started = taken.started_ns
         matrix = np.frombuffer(taken.values).reshape(taken.rows, -1)
+        if taken.is_single:  # and so in half the bytes in the log
+            matrix = matrix.astype(np.float32)
         query = Query(
             self._name,
             Block(self._endpoint.intake.kinds, taken.rows, matrix=matrix, is_narrow=True),
@@ -141,14 +167,22 @@ class Express:
         try:
             if isinstance(answer, LoopwrightError):
                 raise answer
-            outputs, ids = answer.outputs, answer.query.given_ids
-            texts = [_encode(outputs[output.name]) for output in self._outputs]
+            ids = answer.query.given_ids
+            texts, raws = self._texts(answer) if taken.has_json else [], self._raws(answer) if taken.has_raw else ()
             texts.append(ids.json(answer.query.parts[0].start, taken.rows) if ids.__class__ is Ids else _encode(ids))
             started = taken.started_ns
-            taken.respond(tuple(texts), time.monotonic())
+            taken.respond(tuple(texts), raws, time.monotonic())
             self._desk.count_all(self._name, started)
         except Exception as error:  # noqa: BLE001  (answered; others wait for their replies)
             self._refuse(taken, error)
+
+    def _texts(self, answer: Answer) -> list[bytes]:
+        outputs = answer.outputs
+        return [_encode(outputs[output.name]) for output in self._outputs]
+
+    def _raws(self, answer: Answer) -> tuple[bytes, ...]:
+        arrays = answer.arrays()
+        return tuple([v2_binary_answers.raw(arrays[output.name], output) for output in self._outputs])
 
     def _refuse(self, taken: Taken, error: Exception) -> None:
         if not isinstance(error, LoopwrightError):

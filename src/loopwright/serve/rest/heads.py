@@ -12,7 +12,7 @@ _MOST_BYTES = 4096  # of a head that is remembered
 
 
 class Head:
-    """The head of a request. Many requests may share it: nothing in it is changed, but for `memo`, `turn_away`, `lane`.
+    """The head of a request. Many requests may share it: nothing in it is changed, but for what is the app's.
 
     Attributes:
         headers: by name in small letters; of one that is there more than once, the last value.
@@ -21,9 +21,22 @@ class Head:
         turn_away: the app's: gives the response to a request that it has no time for, and None while it has; asked
             before the request is handed on.
         lane: the app's: takes requests with this head before they get here, if it can; see `express`.
+        forms: the app's: of a head that says how long the JSON before binary tensors is, this length, and what the lane
+            takes for each JSON.
     """
 
-    __slots__ = ("__weakref__", "headers", "keep_alive", "lane", "length", "memo", "method", "path", "turn_away")
+    __slots__ = (
+        "__weakref__",
+        "forms",
+        "headers",
+        "keep_alive",
+        "lane",
+        "length",
+        "memo",
+        "method",
+        "path",
+        "turn_away",
+    )
 
     def __init__(self, method: bytes, path: bytes, headers: dict[bytes, bytes], keep_alive: bool, length: int) -> None:
         self.method, self.path, self.headers = method, path, headers
@@ -31,6 +44,7 @@ class Head:
         self.memo: Any = None
         self.turn_away: Callable[[], bytes | None] | None = None
         self.lane: Any = None
+        self.forms: tuple[int, dict[bytes, Any]] | None = None
 
 
 class Heads:

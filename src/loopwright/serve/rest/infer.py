@@ -10,7 +10,7 @@ from loopwright.serve.query import Answer, Query
 from loopwright.serve.rest import v2, v2_binary, v2_binary_answers
 from loopwright.serve.rest.desk import RETRY, Desk
 from loopwright.serve.rest.encodings import decoded
-from loopwright.serve.rest.express import lane_for
+from loopwright.serve.rest.express import show
 from loopwright.serve.rest.http import Exchange
 from loopwright.serve.rest.responses import written
 from loopwright.serve.rest.routing import Route, Values
@@ -89,5 +89,5 @@ class Infer:
             started_ns=exchange.started_ns,
         )
         self._desk.plane.submit(query, endpoint)
-        if exchange.head.lane is None and not query.version:
-            exchange.head.lane = lane_for(exchange, endpoint, self._desk, self._turned_away)
+        if is_plain and not query.version and (exchange.head.lane is None or exchange.head.forms is not None):
+            show(exchange, request, endpoint, self._desk, self._turned_away)

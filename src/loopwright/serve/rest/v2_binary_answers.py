@@ -31,6 +31,14 @@ def wants_binary(request: Any) -> bool:
     return any(_is_binary(item, default) for item in outputs) if outputs else default
 
 
+def chosen(request: Any, outputs: Sequence[Output]) -> dict[str, bool]:
+    """Which outputs a request wants in binary form, of those that it asks for."""
+    default = bool(request.parameters and request.parameters.get("binary_data_output") is True)
+    if request.outputs:
+        return {item.name: _is_binary(item, default) for item in request.outputs}
+    return {output.name: default for output in outputs}
+
+
 def _is_binary(output: v2.RequestedOutput, default: bool) -> bool:
     given = output.parameters.get("binary_data") if output.parameters else None
     return default if given is None else given is True
@@ -83,19 +91,38 @@ def _write_whole(answer: Answer, ids: Ids, endpoint: LoadedEndpoint) -> tuple[by
 
 
 def _planned(loaded: LoadedVariant, count: int, endpoint: str) -> _Plan | None:
-    outputs, tensors = [], []
-    for output in loaded.predictor.signature.outputs:
-        if output.dtype is DType.STRING:
-            return None
-        name, shape, datatype = output.name, [count, *output.shape], DATATYPES[output.dtype]
-        size = np.dtype(TYPES[datatype]).itemsize * prod(output.shape)
-        outputs.append((name, TYPES[datatype], size))
-        sizes = {"binary_data_size": size * count}
-        tensors.append({"name": name, "datatype": datatype, "shape": shape, "parameters": sizes})
-    by = {"prediction_ids": msgspec.Raw(b"\0"), "variant": loaded.variant.name, "model": loaded.variant.model}
-    head = {"model_name": endpoint, "model_version": loaded.version, "outputs": tensors, "parameters": by}
-    before, _, behind = _encode(head).partition(b"\0")
-    return _Plan(outputs, before, behind)
+    outputs = loaded.predictor.signature.outputs
+    if any(output.dtype is DType.STRING for output in outputs):
+        return None
+    text = template(loaded, count, endpoint, outputs, {output.name: True for output in outputs}, b"\0")
+    before, _, behind = text.partition(b"\0")
+    return _Plan([(output.name, TYPES[DATATYPES[output.dtype]], _size(output)) for output in outputs], before, behind)
+
+
+def _size(output: Output) -> int:
+    """The bytes of an output's numbers for one row."""
+    return np.dtype(TYPES[DATATYPES[output.dtype]]).itemsize * prod(output.shape)
+
+
+def template(
+    loaded: LoadedVariant, count: int, endpoint: str, outputs: Sequence[Output], binary: dict[str, bool], mark: bytes
+) -> bytes:
+    """The JSON of a response for so many rows, with a mark in place of the values of each output of numbers that is not
+    in binary form, and then of the ids."""
+    tensors = []
+    for output in outputs:
+        tensor: dict[str, Any] = {
+            "name": output.name,
+            "datatype": DATATYPES[output.dtype],
+            "shape": [count, *output.shape],
+        }
+        if binary[output.name]:
+            tensor["parameters"] = {"binary_data_size": _size(output) * count}
+        else:
+            tensor["data"] = msgspec.Raw(mark)
+        tensors.append(tensor)
+    by = {"prediction_ids": msgspec.Raw(mark), "variant": loaded.variant.name, "model": loaded.variant.model}
+    return _encode({"model_name": endpoint, "model_version": loaded.version, "outputs": tensors, "parameters": by})
 
 
 def _batch_raw(batch: Batch, name: str, dtype: str) -> bytes:
@@ -110,11 +137,9 @@ def _write_any(answer: Answer, request: Any, endpoint: LoadedEndpoint) -> tuple[
     """Any response: some outputs or all, in either form."""
     loaded = answer.query.parts[0].loaded
     outputs: Sequence[Output] = loaded.predictor.signature.outputs
-    default = bool(request.parameters and request.parameters.get("binary_data_output") is True)
-    binary = {output.name: default for output in outputs}
     if request.outputs:
         outputs = v2.requested(request.outputs, loaded.predictor.signature.outputs)
-        binary = {item.name: _is_binary(item, default) for item in request.outputs}
+    binary = chosen(request, outputs)
     arrays = answer.arrays()
     tensors, tail = [], []
     for output in outputs:
@@ -125,9 +150,8 @@ def _write_any(answer: Answer, request: Any, endpoint: LoadedEndpoint) -> tuple[
             "shape": [answer.query.count, *output.shape],
         }
         if binary[output.name]:
-            raw = _raw(values, DATATYPES[output.dtype])
-            tensor["parameters"] = {"binary_data_size": len(raw)}
-            tail.append(raw)
+            tail.append(raw(values, output))
+            tensor["parameters"] = {"binary_data_size": len(tail[-1])}
         else:
             tensor["data"] = v2.flat(values.tolist())
         tensors.append(tensor)
@@ -136,9 +160,10 @@ def _write_any(answer: Answer, request: Any, endpoint: LoadedEndpoint) -> tuple[
     return b"".join((text, *tail)), b"inference-header-content-length: %d\r\n" % len(text)
 
 
-def _raw(values: Array, datatype: str) -> bytes:
-    if datatype != "BYTES":
-        return np.ascontiguousarray(values, dtype=TYPES[datatype]).tobytes()
+def raw(values: Array, output: Output) -> bytes:
+    """An output's values in binary form."""
+    if output.dtype is not DType.STRING:
+        return np.ascontiguousarray(values, dtype=TYPES[DATATYPES[output.dtype]]).tobytes()
     pieces: list[bytes] = []
     for value in values.ravel().tolist():
         text = value if isinstance(value, bytes) else str(value).encode()

@@ -172,11 +172,11 @@ class Codec:
         pieces += (b'}],"parameters":{"prediction_ids":["\0"]', self._who[loaded], b"}}")
         return b"".join(pieces).replace(b"%", b"%%").replace(b"\0", b"%b")
 
-    def template(self, loaded: LoadedVariant) -> bytes:
-        """The response for any number of rows whose outputs are one number each, with marks: `ROWS_MARK` for how many
+    def template(self, loaded: LoadedVariant, outputs: Sequence[Output]) -> bytes:
+        """The response for any number of rows with outputs of one number each, with marks: `ROWS_MARK` for how many
         rows there are, and `VALUES_MARK` for the values of each output and then for the ids."""
         pieces = [self._beginnings[loaded]]
-        for _, opening, _ in _openings(loaded.predictor.signature.outputs, ROWS_MARK):
+        for _, opening, _ in _openings(outputs, ROWS_MARK):
             pieces += (opening, b"[", VALUES_MARK, b"]")
         pieces += (b'}],"parameters":{"prediction_ids":[', VALUES_MARK, b"]", self._who[loaded], b"}}")
         return b"".join(pieces)
