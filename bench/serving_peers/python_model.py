@@ -18,7 +18,7 @@ class Slow(CustomPredictor):
 
     def predict(self, columns: Mapping[str, Any]) -> Mapping[str, Any]:
         rows = zip(*[columns[f"x{number}"] for number in range(20)], strict=True)
-        return {"probability": np.array([1 / (1 + math.exp(-_sum(row))) for row in rows])}
+        return {"probability": np.array([1 / (1 + math.exp(-_sum(row))) for row in rows], np.float32)}
 
 
 def _sum(row: tuple[float, ...]) -> float:

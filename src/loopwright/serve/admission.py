@@ -14,6 +14,8 @@ import math
 
 import msgspec
 
+from loopwright.core import Unavailable
+
 _KEPT = 0.95  # of what is known, with each further run: some twenty runs count
 _DRIFT = 1.001  # of the fastest run, with each further one: what was fast once does not count for ever
 _NEVER = -(1 << 62)
@@ -88,9 +90,13 @@ class Bounds(msgspec.Struct, frozen=True):
 class Pace:
     """How fast rows are answered of late, and when a request was refused. Not thread-safe."""
 
-    __slots__ = ("_fastest_s", "_long_since_ns", "_refused_ns", "_requests", "_rows", "_took_s")
+    __slots__ = ("_fastest_s", "_least_s", "_long_since_ns", "_refused_ns", "_requests", "_rows", "_took_s")
 
-    def __init__(self) -> None:
+    def __init__(self, least_s: float = 0.0) -> None:
+        """Args:
+        least_s: a wait that nobody is refused for, since it takes as much to hand requests over.
+        """
+        self._least_s = least_s
         self._rows = self._requests = self._took_s = 0.0
         self._fastest_s = math.inf
         self._refused_ns, self._long_since_ns = _NEVER, 0
@@ -154,5 +160,10 @@ class Pace:
     def _most_s(self, patience: Patience, is_overloaded: bool) -> float:
         fastest_s = self._fastest_s if self._rows else 0.0
         if is_overloaded:
-            return max(patience.overload_s, patience.overload_runs * fastest_s)
+            return max(patience.overload_s, patience.overload_runs * fastest_s, self._least_s)
         return max(patience.patience_s, patience.patient_runs * fastest_s)
+
+
+def too_much() -> Unavailable:
+    """Why a request is refused before it is parsed."""
+    return Unavailable("more requests arrive than can be answered", next_step="try again in a second")

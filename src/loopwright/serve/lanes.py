@@ -14,6 +14,7 @@ from loopwright.serve.parts import form_of
 from loopwright.serve.query import Part
 
 _CLOSE_S = 5.0
+_HAND_OVER_S = 0.02  # a thread has the interpreter 5 ms after it asks a busy event loop for it, twice for each run
 
 
 class Lane:
@@ -39,7 +40,7 @@ class Lane:
         """
         self.most_rows = most_rows
         self.rows = self.requests = 0  # that wait or are being answered; the event loop's
-        self._pace = Pace()
+        self._pace = Pace(_HAND_OVER_S)
         self._name, self._answer, self._settle, self._batch_rows = name, answer, settle, batch_rows
         self._parts: queue.SimpleQueue[Part | None] = queue.SimpleQueue()
         self._kept: Part | None = None  # taken from the queue, but of another batch

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from loopwright.core import LoopwrightError
-from loopwright.serve.block import Block
+from loopwright.serve.block import Block, merge
 from loopwright.serve.intake import Rows
 from loopwright.serve.loaded import LoadedEndpoint, LoadedVariant
 from loopwright.serve.query import Part, Query
@@ -94,3 +94,20 @@ def settled(parts: list[Part]) -> list[Query]:
         if not query.waiting:
             found.append(query)
     return found
+
+
+def release(queries: list[Query]) -> None:
+    """Open the circles of queries that are answered: memory is given back by counting, and no collector has to run."""
+    for query in queries:
+        for part in query.parts:
+            del part.query
+
+
+def merged(parts: list[Part]) -> Rows:
+    """The rows of all parts, which have one form."""
+    if len(parts) == 1:
+        return parts[0].rows
+    blocks = [part.rows for part in parts if isinstance(part.rows, Block)]
+    if blocks:
+        return merge(blocks)
+    return [row for part in parts if not isinstance(part.rows, Block) for row in part.rows]
