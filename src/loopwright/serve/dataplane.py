@@ -17,7 +17,7 @@ from typing import NoReturn
 
 from loopwright.core import Invalid, LoopwrightError, NotFound, Unavailable
 from loopwright.models import ModelFailed
-from loopwright.serve.admission import Limits, Pace
+from loopwright.serve.admission import Limits, Pace, too_much
 from loopwright.serve.block import Block, merge
 from loopwright.serve.intake import Rows
 from loopwright.serve.lanes import Lane
@@ -111,12 +111,14 @@ class DataPlane:
         Raises:
             Unavailable: whichever of its variants answered, more waits for it than can be answered soon.
         """
-        if endpoint.inline:
-            return
-        lanes = [self._lanes.get(item.predictor) for item in endpoint.live]
-        if all(lane is not None and lane.is_full(self.limits, now_ns) for lane in lanes):
+        if not endpoint.inline and self.is_full_for(endpoint, now_ns):
             self.metrics.shed += 1
             raise too_much()
+
+    def is_full_for(self, endpoint: LoadedEndpoint, now_ns: int) -> bool:
+        """Whether `admit_to` would refuse."""
+        lanes = [self._lanes.get(item.predictor) for item in endpoint.live]
+        return all(lane is not None and lane.is_full(self.limits, now_ns) for lane in lanes)
 
     def slice_rows(self) -> int:
         """How many rows a front that gathers may submit in a turn."""
@@ -407,11 +409,6 @@ def _merged(parts: list[Part]) -> Rows:
     if blocks:
         return merge(blocks)
     return [row for part in parts if not isinstance(part.rows, Block) for row in part.rows]
-
-
-def too_much() -> Unavailable:
-    """Why a request is refused before it is parsed."""
-    return Unavailable("more requests arrive than can be answered", next_step="try again in a second")
 
 
 def _too_late() -> Unavailable:

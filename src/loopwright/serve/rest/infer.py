@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 
 from loopwright.core import LoopwrightError
-from loopwright.serve.dataplane import too_much
+from loopwright.serve.admission import too_much
+from loopwright.serve.loaded import LoadedEndpoint
 from loopwright.serve.query import Answer, Query
 from loopwright.serve.rest import v2, v2_binary, v2_binary_answers
 from loopwright.serve.rest.desk import RETRY, Desk
@@ -44,16 +45,31 @@ class Infer:
         self._desk.count_turned_away()
         return self._turned_away
 
+    def _admit_to(self, endpoint: LoadedEndpoint, exchange: Exchange) -> None:
+        """Refuse what the lanes of an endpoint have no time for; next ones with the same head before they get here."""
+        plane, name = self._desk.plane, endpoint.spec.name
+
+        def turn_away() -> bytes | None:
+            now_ns, found = time.monotonic_ns(), plane.endpoints.get(name)
+            if not plane.is_full(now_ns) and (found is None or found.inline or not plane.is_full_for(found, now_ns)):
+                return None
+            self._desk.count_turned_away()
+            return self._turned_away
+
+        if exchange.head.turn_away in (None, self._turn_away):
+            exchange.head.turn_away = turn_away
+        plane.admit_to(endpoint, exchange.started_ns)
+
     def infer(self, exchange: Exchange, values: Values) -> None:
         """Answer one request."""
         if self._desk.plane.is_full(exchange.started_ns):
-            exchange.head.turn_away = self._turn_away  # the next ones with this head
+            exchange.head.turn_away = exchange.head.turn_away or self._turn_away  # the next ones with this head
             self._desk.turn_away(exchange, self._too_much)
             return
-        name = values["model"]
-        endpoint = self._desk.plane.endpoint(name)
-        exchange.endpoint = name
-        self._desk.plane.admit_to(endpoint, exchange.started_ns)
+        endpoint = self._desk.plane.endpoint(values["model"])
+        name = exchange.endpoint = endpoint.spec.name
+        if not endpoint.inline:
+            self._admit_to(endpoint, exchange)
         codec, headers, body = codec_of(endpoint), exchange.headers, exchange.body
         if b"content-encoding" in headers:
             body = decoded(body, headers[b"content-encoding"], self._body_bytes)
