@@ -21,6 +21,7 @@ from sqlalchemy import (
     cast,
     func,
     select,
+    true,
 )
 from sqlalchemy import column as sql_column
 
@@ -50,7 +51,8 @@ class ByNumbers:
     """A query for the rows whose columns are each one of some numbers.
 
     The numbers are one bound value a column, however many there are, and the statement is made once for each kind of
-    database: to make it again for each call costs more than to run it.
+    database: to make it again for each call costs more than to run it. On PostgreSQL one number has a statement of its
+    own: it takes any other for ten numbers, for which it would read small tables whole, and go on so as they grow.
     """
 
     def __init__(self, query: Select[Any], *columns: ColumnElement[Any]) -> None:
@@ -64,45 +66,84 @@ class ByNumbers:
             numbers: those of each column, in order.
             more: what else the query takes.
         """
-        dialect = connection.dialect.name
-        if dialect not in self._made:
-            self._made[dialect] = self._restricted(dialect)
-        return connection.execute(self._made[dialect], {**_given(dialect, numbers), **more}).all()
+        form = _form(connection, numbers)
+        if form not in self._made:
+            self._made[form] = self._restricted(form)
+        return connection.execute(self._made[form], {**_given(form, numbers), **more}).all()
 
     def columns(self, connection: Connection, *numbers: Collection[int]) -> list[list[Any]]:
         """The same as columns, of whole numbers and texts: they come as JSON, at a third of what rows cost."""
-        dialect = connection.dialect.name
-        made = f"{dialect}, columns"
+        form = _form(connection, numbers)
+        made = f"{form}, columns"
         if made not in self._made:
-            rows = self._restricted(dialect).subquery()
-            columns: list[Any] = [_as_json(dialect, column) for column in rows.c]
-            self._made[made] = select(*columns)
-        found = connection.execute(self._made[made], _given(dialect, numbers)).one()
+            self._made[made] = self.as_columns(form)
+        found = connection.execute(self._made[made], _given(form, numbers)).one()
         return [_LIST.decode(text) for text in found]
 
-    def _restricted(self, dialect: str) -> Select[Any]:
-        given = (_is_given(dialect, column, f"given{place}") for place, column in enumerate(self._columns))
+    def as_columns(self, form: str) -> Select[Any]:
+        """The query with one row: of each column, all that it has as a JSON array.
+
+        Args:
+            form: as `_form` gives it.
+        """
+        rows = self._restricted(form).subquery()
+        columns: list[Any] = [_as_json(form, column) for column in rows.c]
+        return select(*columns)
+
+    def _restricted(self, form: str) -> Select[Any]:
+        given = (_is_given(form, column, f"given{place}") for place, column in enumerate(self._columns))
         return self._query.where(*given)
 
 
+class Together:
+    """Queries for rows of which one column, the same in meaning, is one of some numbers: asked with one statement."""
+
+    def __init__(self, *queries: ByNumbers) -> None:
+        self._queries = queries
+        self._made: dict[str, Select[Any]] = {}
+
+    def columns(self, connection: Connection, numbers: Collection[int]) -> list[list[Any]]:
+        """The columns of the first query, then those of the second, and so on, as `ByNumbers.columns` gives them."""
+        form = _form(connection, [numbers])
+        if form not in self._made:
+            parts = [query.as_columns(form).subquery() for query in self._queries]
+            both: Any = parts[0]
+            for part in parts[1:]:
+                both = both.join(part, true())
+            self._made[form] = select(*(column for part in parts for column in part.c)).select_from(both)
+        found = connection.execute(self._made[form], _given(form, [numbers])).one()
+        return [_LIST.decode(text) for text in found]
+
+
 _LIST = msgspec.json.Decoder(list[Any])
+_ONE = "postgresql, one"
 
 
-def _as_json(dialect: str, column: ColumnElement[Any]) -> ColumnElement[str]:
+def _form(connection: Connection, numbers: Sequence[Collection[int]]) -> str:
+    """The kind of database, and whether each column is given one number."""
+    dialect = connection.dialect.name
+    return _ONE if dialect == "postgresql" and all(len(some) == 1 for some in numbers) else dialect
+
+
+def _as_json(form: str, column: ColumnElement[Any]) -> ColumnElement[str]:
     """All values of a column as the text of a JSON array."""
-    if dialect == "sqlite":
+    if form == "sqlite":
         return func.json_group_array(column)
     return func.coalesce(cast(func.array_to_json(func.array_agg(column)), Text), "[]")
 
 
-def _given(dialect: str, numbers: Sequence[Collection[int]]) -> dict[str, Any]:
+def _given(form: str, numbers: Sequence[Collection[int]]) -> dict[str, Any]:
     """The numbers as one text for each column: a driver would look at each of them."""
-    form = "{{{}}}" if dialect == "postgresql" else "[{}]"
-    return {f"given{place}": form.format(",".join(map(str, some))) for place, some in enumerate(numbers)}
+    if form == _ONE:
+        return {f"given{place}": next(iter(some)) for place, some in enumerate(numbers)}
+    text = "[{}]" if form == "sqlite" else "{{{}}}"
+    return {f"given{place}": text.format(",".join(map(str, some))) for place, some in enumerate(numbers)}
 
 
-def _is_given(dialect: str, column: ColumnElement[Any], name: str) -> ColumnElement[bool]:
-    if dialect == "postgresql":
+def _is_given(form: str, column: ColumnElement[Any], name: str) -> ColumnElement[bool]:
+    if form == _ONE:
+        return column == bindparam(name, type_=BigInteger)
+    if form == "postgresql":
         return column == any_(cast(bindparam(name, type_=Text), ARRAY(BigInteger)))
     each = func.json_each(bindparam(name, type_=Text)).table_valued(sql_column("value", Integer))
     return column.in_(select(each.c.value))

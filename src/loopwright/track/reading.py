@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Row, Select, Table, bindparam, select
 
 from loopwright.core import Conflict, NotFound
 from loopwright.track.columns import floats_of
-from loopwright.track.keys import ByNumbers, key_names
+from loopwright.track.keys import ByNumbers, Together, key_names
 from loopwright.track.model import Experiment, Lifecycle, Run, RunInput, RunStatus, TimedPoint
 from loopwright.track.tables import (
     experiment_tags,
@@ -177,10 +177,11 @@ def load_runs(connection: Connection, rows: Sequence[Row[Any]]) -> list[Run]:
 def load_with_lasts(connection: Connection, rows: Sequence[Row[Any]]) -> tuple[list[Run], Lasts]:
     """The same with the last points of the runs."""
     seqs = [row.seq for row in rows]
-    params, tags, series = (_columns(connection, query, seqs) for query in (_PARAMS, _TAGS, _LASTS))
+    columns = _columns(connection, _WHOLE, seqs)
+    params, tags, series, used = columns[:3], columns[3:6], columns[6:11], columns[11:]
     names = key_names(connection, {*params[1], *tags[1], *series[1]})
     lasts, params_of, tags_of = _lasts(series, names), _texts(params, names), _texts(tags, names)
-    inputs = _inputs(connection, seqs)
+    inputs = _inputs(used)
     titles = experiment_names(connection, {row.experiment_id for row in rows})
     return [
         Run(
@@ -211,7 +212,7 @@ def load_lasts(connection: Connection, seqs: Sequence[int]) -> Lasts:
     return _lasts(series, key_names(connection, set(series[1])))
 
 
-def _columns(connection: Connection, query: ByNumbers, seqs: Sequence[int]) -> list[list[Any]]:
+def _columns(connection: Connection, query: ByNumbers | Together, seqs: Sequence[int]) -> list[list[Any]]:
     """The columns of a query for runs; a part of the runs at a time, since a text on SQLite is no longer than 1 GB."""
     first, *others = [query.columns(connection, some) for some in _chunks(seqs)] or [query.columns(connection, [])]
     for part in others:
@@ -249,7 +250,11 @@ def _texts_by_run(table: Table) -> ByNumbers:
 
 
 _PARAMS, _TAGS = _texts_by_run(run_params), _texts_by_run(run_tags)
-_INPUTS = ByNumbers(select(run_inputs).order_by(run_inputs.c.name, run_inputs.c.ref), run_inputs.c.run_seq)
+_INPUTS = ByNumbers(
+    select(*(run_inputs.c[name] for name in ("run_seq", "ref", "name", "digest", "dataset", "context"))),
+    run_inputs.c.run_seq,
+)
+_WHOLE = Together(_PARAMS, _TAGS, _LASTS, _INPUTS)
 
 
 def _texts(columns: Sequence[list[Any]], names: Mapping[int, str]) -> dict[int, dict[str, str]]:
@@ -268,11 +273,17 @@ def _metrics(points: Sequence[TimedPoint]) -> dict[str, Any]:
     return {"metrics": values, "not_finite": strange}
 
 
-def _inputs(connection: Connection, seqs: list[int]) -> dict[int, list[RunInput]]:
+def _inputs(columns: Sequence[list[Any]]) -> dict[int, list[RunInput]]:
+    """What each run read, by name, then by ref."""
     found: dict[int, list[RunInput]] = {}
-    for row in _INPUTS.rows(connection, seqs):
-        found.setdefault(row.run_seq, []).append(RunInput(row.ref, row.name, row.digest, row.dataset, row.context))
+    for seq, *texts in zip(*columns, strict=True):
+        found.setdefault(seq, []).append(RunInput(*texts))
+    for inputs in found.values():
+        inputs.sort(key=_NAME_AND_REF)
     return found
+
+
+_NAME_AND_REF = attrgetter("name", "ref")
 
 
 def experiment_names(connection: Connection, ids: set[str]) -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, Table, select
 
 from loopwright.core import Conflict, Invalid, NotFound
 from loopwright.store import Database
@@ -57,12 +57,35 @@ def put_texts(
     Raises:
         Conflict: a param has another value already.
     """
-    if any(params.values()):
-        rows = _rows(key_ids, params)
-        if tx.execute(database.upsert(run_params, {}, ["run_seq", "key_id"]), rows).rowcount != len(rows):
-            _refuse_changed(tx, key_ids, params)
+    if any(params.values()) and not _put(database, tx, run_params, (), _rows(key_ids, params)):
+        _refuse_changed(tx, key_ids, params)
     if any(tags.values()):
-        tx.execute(database.upsert(run_tags, {}, ["run_seq", "key_id"], ["value", "head"]), _rows(key_ids, tags))
+        _put(database, tx, run_tags, ("value", "head"), _rows(key_ids, tags))
+
+
+def _put(
+    database: Database, tx: Connection, table: Table, changed: tuple[str, ...], rows: Sequence[dict[str, Any]]
+) -> bool:
+    """Add rows, with new values for `changed` in those that are there; whether all have been added or changed."""
+    if database.dialect == "sqlite":
+        done = tx.execute(database.upsert(table, {}, _PLACE, changed), rows)
+    else:  # whole columns: a step for each row would cost as much as ten rows
+        columns = tuple([row[name] for row in rows] for name in (*_PLACE, "value", "head"))
+        done = tx.exec_driver_sql(_PUT_MANY[table.name], columns)
+    return done.rowcount == len(rows)
+
+
+_PLACE = ("run_seq", "key_id")
+_UNNESTED = (
+    "INSERT INTO {table} (run_seq, key_id, value, head) "
+    "SELECT * FROM unnest(%s::bigint[], %s::bigint[], %s::text[], %s::text[]) ON CONFLICT (run_seq, key_id) DO {else}"
+)
+_PUT_MANY = {
+    "run_params": _UNNESTED.format_map({"table": "run_params", "else": "NOTHING"}),
+    "run_tags": _UNNESTED.format_map(
+        {"table": "run_tags", "else": "UPDATE SET value = excluded.value, head = excluded.head"}
+    ),
+}
 
 
 def stored_params(tx: Connection, key_ids: Mapping[str, int], seqs: Sequence[int]) -> dict[int, dict[str, str]]:
