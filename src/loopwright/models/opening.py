@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from loopwright.core import Invalid, NotFound
+from loopwright.models.formats.catboost import has_log_scale
 from loopwright.models.mlflow_folder import is_mlflow, native_of
 from loopwright.models.pickle_marks import is_pickle
 from loopwright.models.saved_model import is_saved_model
@@ -132,7 +133,9 @@ def _catboost(path: Path, class_name: str) -> Any:
         name
     )
     try:
-        return (kind or catboost.CatBoost)().load_model(str(path))
+        model = (kind or catboost.CatBoost)().load_model(str(path))
+        is_bare = kind is None and has_log_scale(model)  # no file says which class wrote it: a regressor, mostly
+        return catboost.CatBoostRegressor().load_model(str(path)) if is_bare else model
     except catboost.CatBoostError as error:
         raise Invalid(f"CatBoost cannot read {path.name}: {str(error).splitlines()[0][:200]}") from error
 

@@ -42,6 +42,15 @@ def test_several_classes_and_regression() -> None:
     assert number.manifest.parity.max_rel < 1e-4
 
 
+@pytest.mark.parametrize("loss", ["Poisson", "Tweedie:variance_power=1.5", "Quantile:alpha=0.9"])
+def test_a_regressor_answers_on_the_scale_of_its_target(loss: str, tmp_path: Path) -> None:
+    model = catboost.CatBoostRegressor(loss_function=loss, **SMALL).fit(X, X[:, 0])
+    model.save_model(str(tmp_path / "model.cbm"))
+    for given in (model, tmp_path / "model.cbm"):
+        answers = predict_frame(build_bundle(given, ROWS).predictor(), ROWS)["value"]
+        np.testing.assert_allclose(answers, model.predict(X), rtol=1e-4)
+
+
 def test_missing_numbers_are_kept() -> None:
     holed = np.where(np.random.default_rng(0).random(X.shape) < 0.1, np.nan, X)
     rows = pl.DataFrame(holed, schema=ROWS.schema).fill_nan(None)

@@ -26,6 +26,7 @@ def booster(objective: str, **more: Any) -> xgb.Booster:
     multi = objective.startswith("multi")
     data = xgb.DMatrix(FLOWERS, KINDS) if multi else xgb.DMatrix(X, Y if "logistic" in objective else X[:, 0])
     params = {"objective": objective, "max_depth": 4, "nthread": 1, **({"num_class": 3} if multi else {}), **more}
+    params |= {"quantile_alpha": 0.9} if "quantile" in objective else {}
     return xgb.train(params, data, 20)
 
 
@@ -37,6 +38,7 @@ def booster(objective: str, **more: Any) -> xgb.Booster:
         ("multi:softmax", Task.MULTICLASS),
         ("reg:squarederror", Task.REGRESSION),
         ("reg:absoluteerror", Task.REGRESSION),
+        ("reg:quantileerror", Task.REGRESSION),
         ("reg:gamma", Task.REGRESSION),
         ("reg:tweedie", Task.REGRESSION),
         ("count:poisson", Task.REGRESSION),

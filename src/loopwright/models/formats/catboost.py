@@ -28,6 +28,7 @@ _PARTS = {
     "get_embedding_feature_indices": "embedding",
 }
 _BINARY, _MULTI = ("Logloss", "CrossEntropy"), ("MultiClass", "MultiClassOneVsAll")
+_EXPONENT = ("Poisson", "Tweedie", "LogLinQuantile")  # what a regressor of these answers is e to its raw score
 
 
 class CatBoost:
@@ -74,6 +75,8 @@ def catboost_graph(model: Any) -> tuple[onnx.ModelProto, Task, tuple[str | int, 
         graph: onnx.ModelProto = onnx.load(str(path))
     found = _task(model)
     _tidy(graph, found)
+    if has_log_scale(model) and getattr(model, "_estimator_type", "") == "regressor":
+        _raise_e(graph)
     classes: tuple[str | int, ...] = ()
     if found is not Task.REGRESSION:
         classes = tuple(item if isinstance(item, str) else int(item) for item in model.classes_)
@@ -94,7 +97,7 @@ def _check(model: Any) -> None:
 
 
 def _task(model: Any) -> Task:
-    loss = str(model.get_all_params().get("loss_function", "RMSE")).partition(":")[0]
+    loss = _loss(model)
     if loss in _MULTI:
         return Task.MULTICLASS
     if loss in _BINARY:
@@ -104,6 +107,25 @@ def _task(model: Any) -> Task:
             f"CatBoost's loss {loss!r} has no ONNX form here", next_step=f"known: {', '.join(_BINARY + _MULTI)}"
         )
     return Task.REGRESSION
+
+
+def has_log_scale(model: Any) -> bool:
+    """Whether a model's raw scores are logarithms: CatBoostRegressor answers e to them, a bare CatBoost does not."""
+    return _loss(model) in _EXPONENT
+
+
+def _loss(model: Any) -> str:
+    return str(model.get_all_params().get("loss_function", "RMSE")).partition(":")[0]
+
+
+def _raise_e(graph: onnx.ModelProto) -> None:
+    """Put e to the power of the raw score in place of the score, which CatBoost writes."""
+    from onnx import helper
+
+    [answer] = [item.name for item in graph.graph.output]
+    rename(graph.graph, answer, f"{answer}_raw")
+    graph.graph.output[0].name = answer
+    graph.graph.node.append(helper.make_node("Exp", [f"{answer}_raw"], [answer]))
 
 
 def _tidy(graph: onnx.ModelProto, task: Task) -> None:

@@ -36,7 +36,7 @@ _LINKS = {
     "survival:cox": Link.EXP,
     **{
         f"reg:{name}": Link.IDENTITY
-        for name in ("squarederror", "linear", "squaredlogerror", "pseudohubererror", "absoluteerror")
+        for name in ("squarederror", "linear", "squaredlogerror", "pseudohubererror", "absoluteerror", "quantileerror")
     },
     **{f"rank:{name}": Link.IDENTITY for name in ("pairwise", "ndcg", "map")},
 }
