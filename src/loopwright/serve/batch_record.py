@@ -100,6 +100,20 @@ def pack_outputs(arrays: dict[str, Array]) -> dict[str, Packed]:
     return {name: _packed(values, values.dtype.kind) for name, values in arrays.items()}
 
 
+def matrix_record(
+    by: By,
+    ids: bytes,
+    block: Block,
+    arrays: dict[str, Array],
+    counts: list[int],
+    received_at: list[int],
+    latency_us: list[int],
+) -> BatchRecord:
+    """The record of good answers to rows in one matrix."""
+    features = [_packed(block.matrix, "f")]
+    return BatchRecord(by, ids, _MATRIX, [], features, pack_outputs(arrays), counts, received_at, latency_us)
+
+
 def predictions_of(record: BatchRecord, names: tuple[str, ...]) -> list[Prediction]:
     """The rows of a record.
 

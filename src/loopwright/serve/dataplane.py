@@ -18,20 +18,19 @@ from typing import NoReturn
 from loopwright.core import Invalid, LoopwrightError, NotFound, Unavailable
 from loopwright.models import ModelFailed
 from loopwright.serve.admission import Limits, Pace, too_much
-from loopwright.serve.block import Block, merge
-from loopwright.serve.intake import Rows
+from loopwright.serve.block import Array, Block
+from loopwright.serve.direct import Direct
+from loopwright.serve.ids import Ids
+from loopwright.serve.keeping import Keeping
 from loopwright.serve.lanes import Lane
 from loopwright.serve.loaded import LoadedEndpoint, LoadedVariant, predict
 from loopwright.serve.metrics import Metrics
-from loopwright.serve.parts import in_batches, parts_of, settled
+from loopwright.serve.parts import in_batches, merged, parts_of, release, settled
 from loopwright.serve.prediction_log import PredictionLog
-from loopwright.serve.query import Answer, Batch, Part, Query
+from loopwright.serve.query import Answer, Batch, Gathered, Part, Query
 from loopwright.serve.recording import record_queries
 from loopwright.serve.shadow import Shadows
 from loopwright.serve.statistics import Ran
-
-_SLOW_APPEND_S, _LOG_REST_S = 1.0, 10.0
-
 
 Run = Callable[[LoadedVariant, list[Part]], None]
 """Answers parts with one run of a model."""
@@ -50,10 +49,13 @@ class DataPlane:
         self._scheduled = False
         self._waiting = 0  # rows of this turn
         self._turn_queries = 0
+        self._at_once_rows = self._at_once_requests = 0  # that this turn has answered by the direct way
+        self._is_watched = False
         self.pace = Pace()
         self._answered_s = 0.0  # when the last turn ended that left something to the next one
+        self._flushed_ns = 0  # when the last turn ended
         self._lanes: dict[object, Lane] = {}  # by predictor
-        self._log_rests_until_s = 0.0
+        self._keeping = Keeping(log)
         self._large = self._lane("large-requests", self.limits.large_rows, 1)
         self._shadows = Shadows(log, metrics, self.limits.queue_rows)
 
@@ -100,7 +102,10 @@ class DataPlane:
 
     def is_full(self, now_ns: int) -> bool:
         """Whether `admit` would refuse."""
-        is_full = self.pace.is_full(self.limits, self._waiting, self._turn_queries, now_ns)
+        limits = self.limits
+        if self._turn and self.pace.is_overloaded(limits, now_ns) and now_ns - self._flushed_ns > limits.shed_s * 1e9:
+            self._flush()  # as long as there is something to read, the loop has no other turn
+        is_full = self.pace.is_full(limits, self._waiting, self._turn_queries, now_ns)
         if is_full:
             self.pace.refused(now_ns)
         return is_full
@@ -156,6 +161,28 @@ class DataPlane:
         self._turn_queries += 1
         self._answer_soon(parts)
 
+    def answer_at_once(
+        self, direct: Direct, block: Block, gathered: Gathered
+    ) -> tuple[dict[str, Array], Ids | None] | None:
+        """Answer what a front has gathered, within its call; None where it is to be submitted: other queries of this
+        turn may go into the same run, the rows are too many, or the model fails.
+
+        Returns:
+            The outputs, and the ids of the rows; without these the log did not take them.
+        """
+        load, limits = direct.load(block.count), self.limits
+        if self._turn or self._is_watched or load > min(limits.request_rows, limits.inline_rows, limits.queue_rows):
+            return None
+        arrays = direct.run(block, gathered)
+        if arrays is None:
+            return None
+        self._at_once_rows += load
+        self._at_once_requests += len(gathered.counts)
+        ids = Ids.new(block.count)
+        is_kept = self._keeping.keep(direct.records, ids, block, arrays, gathered)
+        self.metrics.unlogged += 0 if is_kept else block.count
+        return arrays, ids if is_kept else None
+
     def expect(self, gather: Callable[[], None]) -> None:
         """Have a front called before this turn is answered: it submits what has gathered until then. It must not
         raise."""
@@ -168,6 +195,7 @@ class DataPlane:
 
     def wrap_runs(self, wrap: Callable[[Run], Run]) -> None:
         """Put something around each run of a model, before anything is asked. Runs of lanes happen on threads."""
+        self._is_watched = True
         self._answer = wrap(self._answer)  # type: ignore[method-assign,assignment]  # free where nobody watches
 
     @property
@@ -249,7 +277,9 @@ class DataPlane:
         if self._gatherers:
             self._schedule()
         most = self._slice()
-        over, load = self._turn_queries > most, self._waiting
+        over, load = self._turn_queries > most, self._waiting + self._at_once_rows
+        requests = self._at_once_requests
+        self._at_once_rows = self._at_once_requests = 0
         self._waiting = self._turn_queries = 0
         finished: list[Query] = []
         for loaded, parts in turn.items():
@@ -259,10 +289,11 @@ class DataPlane:
                 finished.extend(settled(batch))
         if finished:
             self._finish(finished)
-            _release(finished)
+            release(finished)
         if over:
             self._leave({loaded: parts[most:] for loaded, parts in turn.items() if len(parts) > most})
-        self._note_pace(load - self._waiting, finished, began_s)
+        requests += sum([query.requests for query in finished])
+        self._note_pace(load - self._waiting, requests, began_s)
 
     def _slice(self) -> int:
         """How many requests to each model this turn answers: fewer while others are refused, if these take long."""
@@ -271,11 +302,12 @@ class DataPlane:
             return limits.slice_requests
         return max(1, min(limits.slice_requests, int(self._turn_queries * limits.slice_s / wait_s)))
 
-    def _note_pace(self, load: int, finished: list[Query], began_s: float) -> None:
+    def _note_pace(self, load: int, requests: int, began_s: float) -> None:
         """What a turn took; with what came in between, where something was waiting."""
         ended_s = time.monotonic()
+        self._flushed_ns = int(ended_s * 1e9)
         if load > 0:
-            self.pace.answered(load, sum([query.requests for query in finished]), ended_s - began_s)
+            self.pace.answered(load, requests, ended_s - began_s)
         self._answered_s = ended_s if self._turn or self._gatherers else 0.0
 
     def _leave(self, turn: dict[LoadedVariant, list[Part]]) -> None:
@@ -305,7 +337,7 @@ class DataPlane:
     def _answer(self, loaded: LoadedVariant, parts: list[Part]) -> None:
         """Run the model once on the rows of all parts; where that fails, on either half of the parts, and so on."""
         began_ns = time.monotonic_ns()
-        batch = Batch(len(parts), _merged(parts))
+        batch = Batch(len(parts), merged(parts))
         start = 0
         for part in parts:
             part.batch, part.start = batch, start
@@ -337,7 +369,7 @@ class DataPlane:
         """On the event loop: what a lane has answered."""
         if finished := settled(parts):
             self._finish(finished)
-            _release(finished)
+            release(finished)
 
     def _watch_deadline(self, query: Query) -> None:
         loop = asyncio.get_running_loop()
@@ -375,40 +407,11 @@ class DataPlane:
         self.metrics.runs.answered()
 
     def _log_answers(self, queries: list[Query]) -> bool:
-        """Log answers; whether that was done. Serving goes on without the log (DESIGN §6, never in the way): an answer
-        that it did not take carries no prediction id. A disk that is slow is left alone for a while."""
-        started_s = time.monotonic()
-        try:
-            records = record_queries(queries, self.metrics, self._log.secret)
-            if started_s < self._log_rests_until_s:
-                raise Unavailable("the prediction log rests")
-            if records:
-                self._log.append(records)
-        except Exception as error:  # noqa: BLE001  (whatever it is, those who wait get their answers)
-            if not isinstance(error, LoopwrightError):
-                traceback.print_exception(error, file=sys.stderr)
-            self.metrics.unlogged += sum([query.count for query in queries if query.failure is None])
-            return False
-        if time.monotonic() - started_s > _SLOW_APPEND_S:
-            self._log_rests_until_s = time.monotonic() + _LOG_REST_S
-        return True
-
-
-def _release(queries: list[Query]) -> None:
-    """Open the circles of queries that are answered: memory is given back by counting, and no collector has to run."""
-    for query in queries:
-        for part in query.parts:
-            del part.query
-
-
-def _merged(parts: list[Part]) -> Rows:
-    """The rows of all parts, which have one form."""
-    if len(parts) == 1:
-        return parts[0].rows
-    blocks = [part.rows for part in parts if isinstance(part.rows, Block)]
-    if blocks:
-        return merge(blocks)
-    return [row for part in parts if not isinstance(part.rows, Block) for row in part.rows]
+        """Log answers; whether that was done. An answer that the log did not take carries no prediction id."""
+        if self._keeping.keep(record_queries, queries, self.metrics, self._log.secret):
+            return True
+        self.metrics.unlogged += sum([query.count for query in queries if query.failure is None])
+        return False
 
 
 def _too_late() -> Unavailable:

@@ -13,6 +13,7 @@ from loopwright.serve.batch_record import BatchRecord, By, pack_features, pack_o
 from loopwright.serve.block import Array, Block
 from loopwright.serve.ids import Ids
 from loopwright.serve.intake import Rows
+from loopwright.serve.loaded import LoadedEndpoint, LoadedVariant
 from loopwright.serve.metrics import Metrics
 from loopwright.serve.model import PredictionStatus
 from loopwright.serve.query import Batch, Part, Query
@@ -139,7 +140,7 @@ def _record(
         keys = redaction.keys(keys, secret())
     counts, received, started = _requests(parts, counts)
     return BatchRecord(
-        _by(first),
+        by_of(first.endpoint, first.loaded),
         ids,
         *pack_features(rows),
         pack_outputs(arrays),
@@ -170,12 +171,12 @@ def _requests(parts: Sequence[Part], counts: list[int] | None) -> tuple[list[int
     return counts, [query.received_at_us for query in queries], [query.started_ns for query in queries]
 
 
-def _by(part: Part) -> By:
-    """Who answered; the same for all answers of a variant."""
-    loaded, notes = part.loaded, part.endpoint.notes
+def by_of(endpoint: LoadedEndpoint, loaded: LoadedVariant) -> By:
+    """Who answers; the same for all answers of a variant."""
+    notes = endpoint.notes
     known: By | None = notes.get((By, loaded))
     if known is None:
-        spec, variant, redaction = part.endpoint.spec, loaded.variant, loaded.redaction
+        spec, variant, redaction = endpoint.spec, loaded.variant, loaded.redaction
         dropped = [] if redaction is None else redaction.dropped
         key = loaded.columns_key
         known = notes[By, loaded] = By(spec.name, variant.name, variant.model, spec.rollout, key, dropped)

@@ -20,7 +20,8 @@ import msgspec
 import numpy as np
 
 from loopwright.core import DType, LoopwrightError
-from loopwright.serve.block import Block
+from loopwright.serve.block import Array, Block
+from loopwright.serve.direct import Direct
 from loopwright.serve.ids import Ids
 from loopwright.serve.loaded import LoadedEndpoint
 from loopwright.serve.query import Answer, Gathered, Query
@@ -83,6 +84,7 @@ class Express:
     def __init__(self, endpoint: LoadedEndpoint, desk: Desk, refusal: bytes) -> None:
         self._endpoint, self._desk, self._plane = endpoint, desk, desk.plane
         self._name, self._outputs = endpoint.spec.name, endpoint.live[0].predictor.signature.outputs
+        self._direct = Direct(endpoint, self._plane.metrics) if Direct.suits(endpoint) else None
         limits = self._plane.limits
         self._most_rows = min(_MOST_ROWS, limits.inline_rows, limits.request_rows)
         self.lane = Lane(
@@ -136,20 +138,33 @@ class Express:
         taken = self.lane.take(limits.gathered_requests, self._plane.slice_rows())
         if self.lane.waiting:
             self._plane.expect(self._gather)
-        self._submit(taken)
+        self._answer(taken)
 
-    def _submit(self, taken: Taken) -> None:
-        now_ns, now_us = time.monotonic_ns(), time.time_ns() // 1000
-        started = taken.started_ns
+    def _answer(self, taken: Taken) -> None:
+        """Answer at once what can be; submit the rest."""
         matrix = np.frombuffer(taken.values).reshape(taken.rows, -1)
         if taken.is_single:  # and so in half the bytes in the log
             matrix = matrix.astype(np.float32)
+        block = Block(self._endpoint.intake.kinds, taken.rows, matrix=matrix, is_narrow=True)
+        gathered = Gathered(taken.counts, taken.started_ns)
+        found = None if self._direct is None else self._plane.answer_at_once(self._direct, block, gathered)
+        if found is None:
+            self._submit(taken, block, gathered)
+            return
+        arrays, ids = found
+        texts = ids.json(0, taken.rows) if ids is not None else _encode([""] * taken.rows)
+        self._respond(taken, gathered, arrays, texts)
+        self._plane.metrics.runs.answered()
+
+    def _submit(self, taken: Taken, block: Block, gathered: Gathered) -> None:
+        now_ns, now_us = time.monotonic_ns(), time.time_ns() // 1000
+        started = gathered.started_ns
         query = Query(
             self._name,
-            Block(self._endpoint.intake.kinds, taken.rows, matrix=matrix, is_narrow=True),
-            partial(self._reply, taken),
+            block,
+            partial(self._reply, taken, gathered),
             started_ns=started[0],
-            gathered=Gathered(taken.counts, started),
+            gathered=gathered,
             apart=partial(self._ask_each, taken) if len(started) > 1 else None,
         )
         query.received_at_us = now_us - (now_ns - started[0]) // 1000
@@ -161,28 +176,29 @@ class Express:
     def _ask_each(self, taken: Taken) -> None:
         """Ask for each request by itself: a model that refuses the rows of one may answer the others."""
         for one in taken.apart():
-            self._submit(one)
+            self._answer(one)
 
-    def _reply(self, taken: Taken, answer: Answer | LoopwrightError) -> None:
+    def _reply(self, taken: Taken, gathered: Gathered, answer: Answer | LoopwrightError) -> None:
+        if isinstance(answer, LoopwrightError):
+            self._refuse(taken, answer)
+            return
+        ids, start = answer.query.given_ids, answer.query.parts[0].start
+        texts = ids.json(start, taken.rows) if isinstance(ids, Ids) else _encode(ids)
+        self._respond(taken, gathered, answer.arrays(), texts)
+
+    def _respond(self, taken: Taken, gathered: Gathered, arrays: dict[str, Array], ids: bytes) -> None:
+        """Cut the answers of all rows into responses.
+
+        Args:
+            ids: of the predictions, as a list in JSON.
+        """
         try:
-            if isinstance(answer, LoopwrightError):
-                raise answer
-            ids = answer.query.given_ids
-            texts, raws = self._texts(answer) if taken.has_json else [], self._raws(answer) if taken.has_raw else ()
-            texts.append(ids.json(answer.query.parts[0].start, taken.rows) if ids.__class__ is Ids else _encode(ids))
-            started = taken.started_ns
-            taken.respond(tuple(texts), raws, time.monotonic())
-            self._desk.count_all(self._name, started)
+            texts = [_encode(arrays[one.name].tolist()) for one in self._outputs] if taken.has_json else []
+            raws = [v2_binary_answers.raw(arrays[one.name], one) for one in self._outputs] if taken.has_raw else []
+            taken.respond((*texts, ids), tuple(raws), time.monotonic())
+            self._desk.count_all(self._name, gathered.started_ns)
         except Exception as error:  # noqa: BLE001  (answered; others wait for their replies)
             self._refuse(taken, error)
-
-    def _texts(self, answer: Answer) -> list[bytes]:
-        outputs = answer.outputs
-        return [_encode(outputs[output.name]) for output in self._outputs]
-
-    def _raws(self, answer: Answer) -> tuple[bytes, ...]:
-        arrays = answer.arrays()
-        return tuple([v2_binary_answers.raw(arrays[output.name], output) for output in self._outputs])
 
     def _refuse(self, taken: Taken, error: Exception) -> None:
         if not isinstance(error, LoopwrightError):

@@ -1,0 +1,40 @@
+"""How answers get into the prediction log without ever standing in the way (DESIGN §6)."""
+
+from __future__ import annotations
+
+import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from typing import ParamSpec
+
+from loopwright.core import LoopwrightError, Unavailable
+from loopwright.serve.batch_record import BatchRecord
+from loopwright.serve.prediction_log import PredictionLog
+
+_SLOW_APPEND_S, _LOG_REST_S = 1.0, 10.0
+P = ParamSpec("P")
+
+
+class Keeping:
+    """Logs answers. Serving goes on without the log; a disk that is slow is left alone for a while."""
+
+    def __init__(self, log: PredictionLog) -> None:
+        self._log, self._rests_until_s = log, 0.0
+
+    def keep(self, make: Callable[P, Sequence[BatchRecord]], *args: P.args, **named: P.kwargs) -> bool:
+        """Make records and log them; whether that was done. An answer that the log did not take carries no id."""
+        started_s = time.monotonic()
+        try:
+            records = make(*args, **named)
+            if started_s < self._rests_until_s:
+                raise Unavailable("the prediction log rests")
+            if records:
+                self._log.append(records)
+        except Exception as error:  # noqa: BLE001  (whatever it is, those who wait get their answers)
+            if not isinstance(error, LoopwrightError):
+                traceback.print_exception(error, file=sys.stderr)
+            return False
+        if time.monotonic() - started_s > _SLOW_APPEND_S:
+            self._rests_until_s = time.monotonic() + _LOG_REST_S
+        return True
