@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import json
 import os
@@ -562,3 +563,49 @@ def test_the_marks_of_a_template_stand_in_no_name(make_plane: Any, weighing: Bun
 
     [(status, answer)] = at_home(work, made)
     assert (status, answer["parameters"]["variant"]) == (200, "cham\x01pion\x02")
+
+
+@pytest.mark.parametrize("fails", [False, True], ids=["kept", "unlogged"])
+def test_what_is_answered_at_once_is_counted_and_logged_as_by_the_usual_way(
+    tmp_path: Path, weighing: Bundle, monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    asked = [[[1.0, 0.5]], [[2.0, 0.5], [3.0, 1e-3]], [[4.0, -0.5]] * 40]
+
+    def told(is_usual: bool) -> tuple[Any, ...]:
+        made = Plane(tmp_path / str(is_usual))
+        made.serve((CHAMPION, weighing))
+        runs: list[int] = []
+        if is_usual:
+            made.plane.wrap_runs(lambda run: lambda loaded, parts: (runs.append(len(parts)), run(loaded, parts))[1])
+
+        async def work(house: House) -> Any:
+            links = [await house.primed() for _ in asked]
+            if fails:
+                monkeypatch.setattr(os, "write", full)
+            for (connection, _), rows in zip(links, asked, strict=True):
+                connection.data_received(ask(rows))
+            await house.settle()
+            monkeypatch.undo()
+            return [wire.answers()[0] for _, wire in links]
+
+        answers = at_home(work, made)
+        made.log.close()
+        ids = [answer["parameters"].pop("prediction_ids") for _, answer in answers]
+        logged = {one.id: one for one in read_predictions(made.folder / "journal")[0]}
+        assert [len(mine) for mine in ids] == [len(rows) for rows in asked]
+        assert all((one == "") is fails and (fails or one in logged) for mine in ids for one in mine)
+        assert len(logged) == 3 + (0 if fails else 43)
+        rows = [(one.model, one.variant, one.key, one.columns, one.features, one.outputs) for one in logged.values()]
+        metrics, ran = made.metrics, made.metrics.runs.versions["e", "3"]
+        counts = dict(metrics.requests), dict(metrics.predictions), metrics.batch.counts, metrics.unlogged
+        assert bool(runs) is is_usual
+        assert ran.times.infer_ns > 0 < ran.queue_ns < ran.success_ns < 60_000_000_000
+        assert metrics.latency["e"].total > 0
+        return answers, rows, counts, sum(metrics.latency["e"].counts), ran.runs, ran.times.count, sorted(ran.by_rows)
+
+    assert told(is_usual=False) == told(is_usual=True)
+
+
+def full(_descriptor: int, _data: bytes) -> int:
+    """A disk without room."""
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
