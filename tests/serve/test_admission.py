@@ -15,7 +15,7 @@ LIMITS = Limits(turn_requests=10, turn_s=0.005, patience_s=0.5, burst_s=0.02, ov
 def of(row_ms: float, rows_each: int = 1) -> Pace:
     pace = Pace()
     for _ in range(50):
-        pace.answered(10 * rows_each, 10, 10 * rows_each * row_ms / 1000)
+        pace.answered(10 * rows_each, 10, took_s := 10 * rows_each * row_ms / 1000, took_s)
     return pace
 
 

@@ -193,7 +193,7 @@ def test_what_would_wait_too_long_is_shed_at_once(make_plane: MakePlane, plus: A
 
 def test_what_would_wait_for_too_long_is_told_from_what_others_took(make_plane: MakePlane, plus: Any) -> None:
     made = make_plane(limits=Limits(turn_requests=3, turn_s=2.5, burst_s=0.0))
-    made.plane.pace.answered(rows=10, requests=10, took_s=10.0)
+    made.plane.pace.answered(rows=10, requests=10, took_s=10.0, run_s=10.0)
     endpoint = made.serve((variant("champion"), plus(1)))
 
     async def refused() -> list[bool]:
@@ -217,8 +217,10 @@ def test_what_would_wait_for_too_long_is_told_from_what_others_took(make_plane: 
 
 
 def test_of_very_much_the_first_is_answered_before_more_is_looked_at(make_plane: MakePlane, plus: Any) -> None:
-    made = make_plane(limits=Limits(slice_requests=2, slice_s=60.0, turn_requests=2, turn_s=0.0, burst_s=0.0))
-    made.plane.pace.answered(rows=1, requests=1, took_s=1e-3)
+    made = make_plane(
+        limits=Limits(slice_requests=2, slice_s=60.0, shed_s=60.0, turn_requests=2, turn_s=0.0, burst_s=0.0)
+    )
+    made.plane.pace.answered(rows=1, requests=1, took_s=1e-3, run_s=1e-3)
     endpoint = made.serve((variant("champion"), plus(1)))
     order: list[float] = []
     full: list[bool] = []

@@ -59,7 +59,7 @@ class Limits(Patience, frozen=True):
         large_rows: how many rows of large requests may wait; they have a queue of their own.
         lane_rows: how many rows may wait for a model that has a lane of its own.
         wait_s: how long a request may wait for a lane when it says nothing of it.
-        shed_s: while requests are refused, and the first has waited for so long, some are answered between refusals.
+        shed_s: while requests are refused, some are answered between refusals when none was for so long.
         slice_s: how long a turn may take to answer while requests are refused, which are to know at once.
         slice_requests: how many requests to a model are answered before those that have come meanwhile are looked at,
             be it to refuse them.
@@ -73,7 +73,7 @@ class Limits(Patience, frozen=True):
     large_rows: int = 131_072
     lane_rows: int = 16_384
     wait_s: float = 30.0
-    shed_s: float = 0.003
+    shed_s: float = 0.0015
     slice_s: float = 0.001
     slice_requests: int = 64
     gathered_requests: int = 1_024
@@ -90,23 +90,29 @@ class Bounds(msgspec.Struct, frozen=True):
 class Pace:
     """How fast rows are answered of late, and when a request was refused. Not thread-safe."""
 
-    __slots__ = ("_fastest_s", "_least_s", "_long_since_ns", "_refused_ns", "_requests", "_rows", "_took_s")
+    __slots__ = ("_fastest_s", "_least_s", "_long_since_ns", "_refused_ns", "_requests", "_rows", "_run_s", "_took_s")
 
     def __init__(self, least_s: float = 0.0) -> None:
         """Args:
         least_s: a wait that nobody is refused for, since it takes as much to hand requests over.
         """
         self._least_s = least_s
-        self._rows = self._requests = self._took_s = 0.0
+        self._rows = self._requests = self._took_s = self._run_s = 0.0
         self._fastest_s = math.inf
         self._refused_ns, self._long_since_ns = _NEVER, 0
 
-    def answered(self, rows: int, requests: int, took_s: float) -> None:
-        """Note a run, or all that happened since the last one where rows were waiting then."""
+    def answered(self, rows: int, requests: int, took_s: float, run_s: float) -> None:
+        """Note a run.
+
+        Args:
+            took_s: with what came between the last one and this one, where rows were waiting meanwhile.
+            run_s: without that.
+        """
         self._rows = self._rows * _KEPT + rows
         self._requests = self._requests * _KEPT + requests
         self._took_s = self._took_s * _KEPT + took_s
-        self._fastest_s = min(took_s, self._fastest_s * _DRIFT)
+        self._run_s = self._run_s * _KEPT + run_s
+        self._fastest_s = min(run_s, self._fastest_s * _DRIFT)
 
     def refused(self, now_ns: int) -> None:
         """Note that a request was refused, on the monotonic clock."""
@@ -153,6 +159,10 @@ class Pace:
         """How many rows are answered in a time; very many where nothing is known."""
         rows = seconds * self._rows / self._took_s if self._took_s > 0 else _ALL if seconds > 0 else 0
         return int(min(rows, _ALL))
+
+    def rows_run_in(self, seconds: float) -> int:
+        """The same if nothing else is done meanwhile."""
+        return int(min(seconds * self._rows / self._run_s, _ALL)) if self._run_s > 0 else _ALL
 
     def _are_cheap(self, patience: Patience) -> bool:
         return self._took_s < self._requests * patience.worth_s

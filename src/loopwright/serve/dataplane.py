@@ -130,7 +130,7 @@ class DataPlane:
         limits = self.limits
         if not self.pace.is_overloaded(limits, time.monotonic_ns()):
             return limits.batch_rows
-        return max(1, min(limits.batch_rows, self.pace.rows_in(limits.slice_s)))
+        return max(1, min(limits.batch_rows, self.pace.rows_run_in(limits.slice_s)))
 
     def submit(self, query: Query, endpoint: LoadedEndpoint) -> None:
         """Take a query; its `reply` is called in the next turn of the event loop, or when its lane has answered.
@@ -265,7 +265,8 @@ class DataPlane:
 
     def _flush(self) -> None:
         """Answer what has arrived; of very much the first, and the others in the next turns."""
-        began_s = self._answered_s or time.monotonic()
+        turned_s = time.monotonic()
+        began_s = self._answered_s or turned_s
         gatherers, self._gatherers = self._gatherers, []
         for gather in gatherers:
             try:
@@ -293,21 +294,21 @@ class DataPlane:
         if over:
             self._leave({loaded: parts[most:] for loaded, parts in turn.items() if len(parts) > most})
         requests += sum([query.requests for query in finished])
-        self._note_pace(load - self._waiting, requests, began_s)
+        self._note_pace(load - self._waiting, requests, began_s, turned_s)
 
     def _slice(self) -> int:
         """How many requests to each model this turn answers: fewer while others are refused, if these take long."""
-        limits, wait_s = self.limits, self.pace.wait_s(self._waiting)
-        if wait_s <= limits.slice_s or not self.pace.is_overloaded(limits, time.monotonic_ns()):
+        limits, rows = self.limits, self.pace.rows_run_in(self.limits.slice_s)
+        if self._waiting <= rows or not self.pace.is_overloaded(limits, time.monotonic_ns()):
             return limits.slice_requests
-        return max(1, min(limits.slice_requests, int(self._turn_queries * limits.slice_s / wait_s)))
+        return max(1, min(limits.slice_requests, self._turn_queries * rows // self._waiting))
 
-    def _note_pace(self, load: int, requests: int, began_s: float) -> None:
+    def _note_pace(self, load: int, requests: int, began_s: float, turned_s: float) -> None:
         """What a turn took; with what came in between, where something was waiting."""
         ended_s = time.monotonic()
         self._flushed_ns = int(ended_s * 1e9)
         if load > 0:
-            self.pace.answered(load, requests, ended_s - began_s)
+            self.pace.answered(load, requests, ended_s - began_s, ended_s - turned_s)
         self._answered_s = ended_s if self._turn or self._gatherers else 0.0
 
     def _leave(self, turn: dict[LoadedVariant, list[Part]]) -> None:

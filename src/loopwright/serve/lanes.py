@@ -116,7 +116,7 @@ class Lane:
     def _done(self, batch: list[Part], dropped: list[Part], took_s: float) -> None:
         answered = sum(part.load for part in batch)
         if answered:
-            self._pace.answered(answered, len(batch), took_s)
+            self._pace.answered(answered, len(batch), took_s, took_s)
         self.rows -= answered + sum(part.load for part in dropped)
         self.requests -= len(batch) + len(dropped)
         self._settle(batch)
