@@ -8,6 +8,7 @@ import gc
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -504,6 +505,42 @@ def test_no_more_rows_wait_in_the_lane_than_may_wait_at_all(make_plane: Any, wei
     assert at_home(work, made) == ([1, 1, 0, 0], [200, 200, 503, 503])
 
 
+def test_answers_keep_their_order_when_a_client_takes_them_later_than_they_are_made(
+    make_plane: Any, weighing: Bundle
+) -> None:
+    made = make_plane()
+    made.serve((CHAMPION, weighing))
+    count, rows = 60, 100
+
+    async def work(house: House) -> Any:
+        port = await house.server.listen("127.0.0.1", 0)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=4096)  # reads little ahead
+        requests = [post(body_of([[float(number), 0.5]] * rows)) for number in range(count)]
+        writer.write(requests[0])
+        found = [await _answer_from(reader)]
+        (connection,) = house.server._connections
+        transport: Any = connection._transport
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        writer.write(b"".join(requests[1:]))
+        while not transport.get_write_buffer_size():  # the system takes no more
+            await asyncio.sleep(0.001)
+        was_direct = connection._socket
+        found += [await _answer_from(reader) for _ in range(count - 1)]
+        writer.close()
+        return found, was_direct
+
+    found, was_direct = at_home(work, made)
+    assert was_direct, "answers go to the system at once while it takes them"
+    assert [answer["outputs"][0]["data"] for answer in found] == [
+        [10.0 * number + 0.5] * rows for number in range(count)
+    ]
+
+
+async def _answer_from(reader: asyncio.StreamReader) -> Any:
+    head = await reader.readuntil(b"\r\n\r\n")
+    return json.loads(await reader.readexactly(int(re.search(rb"content-length: (\d+)", head)[1])))  # type: ignore[index]
+
+
 def test_clients_that_leave_and_a_server_that_ends_lose_nobody_else(make_plane: Any, weighing: Bundle) -> None:
     made = make_plane()
     made.serve((CHAMPION, weighing))
@@ -576,7 +613,7 @@ def test_what_is_answered_at_once_is_counted_and_logged_as_by_the_usual_way(
         made.serve((CHAMPION, weighing))
         runs: list[int] = []
         if is_usual:
-            made.plane.wrap_runs(lambda run: lambda loaded, parts: (runs.append(len(parts)), run(loaded, parts))[1])
+            made.plane.wrap_runs(lambda run: lambda *asked: runs.append(1) or run(*asked))
 
         async def work(house: House) -> Any:
             links = [await house.primed() for _ in asked]
