@@ -176,6 +176,11 @@ def test_a_request_in_pieces_and_in_chunks_is_one_request(on_server: Any) -> Non
         (post({"inputs": [tensor([]) | {"shape": [0]}]}), 400, "has no rows"),
         (post({"inputs": [tensor([1.0]) | {"datatype": "FP99"}]}), 400, "'FP99'"),
         (post({"inputs": [tensor([1.0])], "outputs": [{"name": "w"}]}), 400, "no output 'w'"),
+        (
+            post({"inputs": [tensor([1.0])], "outputs": [{"name": "value", "parameters": {"classification": 1}}]}),
+            400,
+            "'classification' is not offered",
+        ),
         (post({"inputs": [tensor([1.0])], "parameters": {"key": [1, 2]}}), 400, "'key' has 2 values for 1 rows"),
         (post({"inputs": [tensor([1.0])], "parameters": {"event_time": "noon"}}), 400, "'event_time' is 'noon'"),
         (post({"inputs": [tensor([1.0])], "parameters": {"event_time": "2013-01-01"}}), 400, "with its zone"),

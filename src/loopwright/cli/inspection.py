@@ -82,7 +82,8 @@ def _input(item: Any) -> dict[str, Any]:
     seen = ", ".join(item.categories[:8]) if item.categories else ""
     if item.low is not None:
         seen = f"{item.low:g} to {item.high:g}"
-    return {"name": item.name, "type": item.dtype, "may be missing": item.nullable, "seen in training": seen}
+    told = {"name": item.name, "type": item.dtype, "shape": item.shape}
+    return {**told, "may be missing": item.nullable, "seen in training": seen}
 
 
 def _proof(manifest: BundleManifest) -> str:

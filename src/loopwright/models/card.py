@@ -51,7 +51,15 @@ def _metrics(version: ModelVersion) -> str:
 
 
 def _inputs(inputs: tuple[Input, ...]) -> str:
-    rows = ((f"`{i.name}`", i.dtype, "yes" if i.nullable else "no", _seen(i)) for i in inputs)
+    rows = (
+        (
+            f"`{i.name}`",
+            " ".join((i.dtype, "×".join(map(str, i.shape)))).strip(),
+            "yes" if i.nullable else "no",
+            _seen(i),
+        )
+        for i in inputs
+    )
     return _table(("input", "type", "may be missing", "seen in training"), rows)
 
 

@@ -19,6 +19,7 @@ from loopwright.serve.block import Array, Block
 from loopwright.serve.intake import Intake, Rows
 from loopwright.serve.loaded import LoadedVariant
 from loopwright.serve.query import Answer
+from loopwright.serve.rest.v2 import requested
 
 _FEW = 8  # rows: below it plain values cost less than arrays
 _TYPES = {
@@ -207,16 +208,10 @@ def outputs_of(request: Any, loaded: LoadedVariant) -> tuple[Output, ...]:
     """The outputs that a request asks of a variant; all of them if it names none.
 
     Raises:
-        Invalid: there is no such output.
+        Invalid: there is no such output, or not in that form.
     """
     outputs: tuple[Output, ...] = loaded.predictor.signature.outputs
-    if not request.outputs:
-        return outputs
-    known = {output.name: output for output in outputs}
-    for item in request.outputs:
-        if item.name not in known:
-            raise Invalid(f"there is no output {item.name!r}", next_step=f"the model gives {', '.join(known)}")
-    return tuple(known[item.name] for item in request.outputs)
+    return requested(request.outputs, outputs) if request.outputs else outputs
 
 
 def write_outputs(response: Any, answer: Answer, outputs: Sequence[Output], *, raw: bool) -> None:

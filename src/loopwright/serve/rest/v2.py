@@ -5,7 +5,7 @@ https://github.com/kserve/open-inference-protocol, `specification/protocol/infer
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import chain
 from math import prod
@@ -37,6 +37,9 @@ class InputTensor(msgspec.Struct, frozen=True, gc=False):
     shape: list[int]
     datatype: str
     data: list[Any]
+
+
+_NOT_OFFERED = ("classification", "shared_memory_region")  # Triton's; left unheeded, a client would read wrong bytes
 
 
 class RequestedOutput(msgspec.Struct, frozen=True, gc=False):
@@ -222,16 +225,22 @@ def answered_by(answer: Answer) -> dict[str, Any]:
     return told
 
 
-def requested(wanted: list[RequestedOutput], outputs: tuple[Output, ...]) -> tuple[Output, ...]:
+def requested(wanted: Collection[Any], outputs: tuple[Output, ...]) -> tuple[Output, ...]:
     """The outputs that a request asks for, in its order.
 
+    Args:
+        wanted: with a name and parameters each, of HTTP or gRPC.
+
     Raises:
-        Invalid: the model does not give one.
+        Invalid: the model does not give one, or it is asked for in a form that is not offered.
     """
     known = {output.name: output for output in outputs}
     for item in wanted:
         if item.name not in known:
             raise Invalid(f"there is no output {item.name!r}", next_step=f"the model gives {', '.join(known)}")
+        for form in _NOT_OFFERED:
+            if item.parameters and form in item.parameters:
+                raise Invalid(f"output {item.name!r}: {form!r} is not offered here", next_step="ask for the tensor")
     return tuple(known[item.name] for item in wanted)
 
 
