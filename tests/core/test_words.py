@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
 import threading
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import msgspec
@@ -31,6 +33,29 @@ def test_ids_made_by_many_threads_are_all_different():
     for thread in threads:
         thread.join()
     assert len(set(made)) == 16000
+
+
+@given(st.lists(st.integers(1, 700), min_size=1, max_size=4))
+def test_ids_made_together_are_in_order_and_random_where_they_are_to_be(counts: list[int]):
+    made = b"".join(core.id_bytes(count) for count in counts)
+    numbers = [int.from_bytes(made[at : at + 16], "big") for at in range(0, len(made), 16)]
+    ticks = [number >> 80 << 12 | number >> 64 & 0xFFF for number in numbers]
+    assert len(numbers) == sum(counts)
+    assert all(earlier < later for earlier, later in pairwise(ticks))
+    assert {(number >> 76 & 15, number >> 62 & 3) for number in numbers} == {(7, 2)}
+    assert len({number & (2**62 - 1) for number in numbers}) == len(numbers)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not copied on this system")
+def test_a_copy_of_a_process_draws_other_random_numbers():
+    core.new_id()
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(writer, core.id_bytes(1))
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert os.read(reader, 16)[9:] != core.id_bytes(1)[9:]
 
 
 def test_an_id_tells_when_it_was_made():

@@ -60,9 +60,9 @@ def test_a_policy_for_an_input_that_is_not_there_is_refused(make_plane: MakePlan
 def test_a_log_that_has_all_its_bytes_takes_no_more_and_answers_go_on(tmp_path: Path, plus: Any) -> None:
     made = Plane(tmp_path)
     endpoint = made.serve((variant("champion"), plus(1)))
-    made.plane._log = PredictionLog(tmp_path / "journal", most_bytes=1)
+    made.log._most_bytes = 1
     first, second = run(ask(made, endpoint, [1.0])), None
-    made.plane._log._look_at_s = 0.0
+    made.log._look_at_s = 0.0
     second = run(ask(made, endpoint, [2.0]))
     assert (bool(first.ids[0]), second.ids, second.outputs["value"]) == (True, [""], [3.0])
     assert made.metrics.unlogged == 1

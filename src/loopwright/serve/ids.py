@@ -1,29 +1,25 @@
-"""The ids of predictions that were answered by one run of a model: bytes, written out only for who asks."""
+"""The ids of predictions that were answered by one run of a model: bytes, and written out at once."""
 
 from __future__ import annotations
 
 from binascii import hexlify
 
-import numpy as np
-
 from loopwright.core import id_bytes
 
 BYTES, DIGITS = 16, 32
-_QUOTED = DIGITS + 3  # in JSON: two quotes, and the comma behind it
-_FEW = 8
+_EACH = DIGITS + 1  # and the comma behind it
 
 
 class Ids:
     """The ids of the rows of a run, in order. Immutable."""
 
-    __slots__ = ("_digits", "_quoted", "raw")
+    __slots__ = ("_text", "raw")
 
     def __init__(self, raw: bytes) -> None:
         """Args:
         raw: 16 bytes for each.
         """
-        self.raw, self._digits = raw, hexlify(raw)
-        self._quoted = b""
+        self.raw, self._text = raw, hexlify(raw, b",", BYTES)
 
     @classmethod
     def new(cls, count: int) -> Ids:
@@ -32,27 +28,15 @@ class Ids:
 
     def digits(self, place: int) -> bytes:
         """One of them as it is written."""
-        return self._digits[DIGITS * place : DIGITS * (place + 1)]
+        return self._text[_EACH * place : _EACH * place + DIGITS]
 
     def listed(self, start: int, count: int) -> list[str]:
         """Some of them as they are written."""
-        text = self._digits[DIGITS * start : DIGITS * (start + count)].decode()
-        return [text[at : at + DIGITS] for at in range(0, DIGITS * count, DIGITS)]
+        return self._some(start, count).decode().split(",") if count else []
 
     def json(self, start: int, count: int) -> bytes:
-        """Some of them, at least one, as a list in JSON; all are written at once when the first are asked for."""
-        if not self._quoted:
-            self._quoted = self._all_quoted()
-        return b"[%b]" % self._quoted[_QUOTED * start : _QUOTED * (start + count) - 1]
+        """Some of them, at least one, as a list in JSON."""
+        return b'["%b"]' % self._some(start, count).replace(b",", b'","')
 
-    def _all_quoted(self) -> bytes:
-        count = len(self.raw) // BYTES
-        if count < _FEW:
-            return b"".join([b'"%b",' % self.digits(place) for place in range(count)])
-        table = np.empty((count, _QUOTED), dtype=np.uint8)
-        table[:] = _FRAME
-        table[:, 1 : 1 + DIGITS] = np.frombuffer(self._digits, dtype=np.uint8).reshape(count, DIGITS)
-        return table.tobytes()
-
-
-_FRAME = np.frombuffer(b'"%b",' % bytes(DIGITS), dtype=np.uint8)
+    def _some(self, start: int, count: int) -> bytes:
+        return self._text[_EACH * start : _EACH * (start + count) - 1]
