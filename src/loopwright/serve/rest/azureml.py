@@ -34,6 +34,7 @@ class AzureMl:
         return [Route("GET", "/", _alive, refusal), Route("POST", "/score", self._score, refusal)]
 
     def _score(self, exchange: Exchange, _values: Values) -> None:
+        self._desk.plane.admit(exchange.started_ns)
         endpoint = self._desk.endpoint(self._contract.model)
         rows = _rows(read_json(self._desk.body(exchange)), endpoint.intake)
         self._desk.ask(exchange, endpoint, rows, lambda answer: (_encode(predictions_of(answer)), JSON), refusal)

@@ -88,6 +88,7 @@ class Invocations:
         Which model answers is said by the path, by `X-Amzn-SageMaker-Target-Model`, or by `endpoint=` among the
         custom attributes, which may hold `version=` and `key=` too.
         """
+        self._desk.plane.admit(exchange.started_ns)
         headers = exchange.headers
         attributes = _attributes(headers.get(b"x-amzn-sagemaker-custom-attributes", b""))
         target = headers.get(b"x-amzn-sagemaker-target-model", b"").decode("utf-8", "replace").strip("/")

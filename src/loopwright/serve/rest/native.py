@@ -101,6 +101,7 @@ class Native:
         self._desk.later(exchange, taken(), v2.refusal)
 
     def _predict(self, exchange: Exchange, values: Values) -> None:
+        self._desk.plane.admit(exchange.started_ns)
         request = _read(self._desk.body(exchange))
         endpoint = self._desk.plane.endpoint(values["model"])
         if request.keys is not None or looked_up(endpoint):

@@ -49,6 +49,7 @@ class TensorFlowServing:
         return rows
 
     def _predict(self, exchange: Exchange, values: Values) -> None:
+        self._desk.plane.admit(exchange.started_ns)
         request = _request(self._desk.body(exchange))
         given = [name for name in ("instances", "inputs") if name in request]
         if len(given) != 1:
@@ -77,6 +78,7 @@ class TensorFlowServing:
 
     def _examples(self, exchange: Exchange, values: Values) -> tuple[LoadedEndpoint, Rows]:
         """The rows of a request to classify or regress: each is its `context`, overruled by its own values."""
+        self._desk.plane.admit(exchange.started_ns)
         request = _request(self._desk.body(exchange))
         examples, context = request.get("examples"), request.get("context", {})
         if examples.__class__ is not list or not examples or context.__class__ is not dict:

@@ -37,6 +37,7 @@ class Vertex:
         return [Route("POST", path, self._predict, refusal) for path in paths]
 
     def _predict(self, exchange: Exchange, values: Values) -> None:
+        self._desk.plane.admit(exchange.started_ns)
         request = read_json(self._desk.body(exchange))
         if request.__class__ is not dict or not isinstance(request, dict):
             raise Invalid("the request is no JSON object", next_step='send {"instances": [...]}')
