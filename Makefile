@@ -11,7 +11,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-demo servers libraries demo test quick interop check format bench bench-tracking bench-serving docs lock clean
+.PHONY: help setup setup-demo servers libraries demo test test-twice quick interop check format bench bench-tracking bench-serving docs lock clean
 
 # The first interpreter of a version that we test with.
 PYTHON ?= $(shell for name in python3 python3.13 python3.12 python3.11; do \
@@ -22,13 +22,14 @@ UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
 
 # Tests share two cores with whatever else runs there; those that share something stay on one worker (tests/sharing.py).
 WORKERS ?= 2
-PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope
+PYTEST_OPTIONS := -n $(WORKERS) --dist loadscope
+PYTEST := $(BIN)/python -m pytest $(PYTEST_OPTIONS)
 QUICK := not slow and not postgres and not redis and not s3 and not browser and not fault
 TESTS ?= tests
 # Two workers with two OpenMP threads each would wait for each other on two cores.
-test quick: export OMP_NUM_THREADS = 1
+test test-twice quick: export OMP_NUM_THREADS = 1
 # They start many short processes: without kept bytecode each of them compiles all that it imports.
-test quick demo: export PYTHONDONTWRITEBYTECODE =
+test test-twice quick demo: export PYTHONDONTWRITEBYTECODE =
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | head -9
@@ -76,6 +77,10 @@ demo: setup-demo
 
 test: setup servers
 	$(PYTEST) $(TESTS)
+
+# The same for continuous integration: up to five failed tests are run once more, alone, and named (.ci/twice.py).
+test-twice: setup servers
+	$(BIN)/python .ci/twice.py $(PYTEST_OPTIONS) $(TESTS)
 
 quick: setup
 	$(PYTEST) -m "$(QUICK)" $(TESTS)
