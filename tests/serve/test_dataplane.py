@@ -218,7 +218,16 @@ def test_what_would_wait_for_too_long_is_told_from_what_others_took(make_plane: 
 
 def test_of_very_much_the_first_is_answered_before_more_is_looked_at(make_plane: MakePlane, plus: Any) -> None:
     made = make_plane(
-        limits=Limits(slice_requests=2, slice_s=60.0, shed_s=60.0, turn_requests=2, turn_s=0.0, burst_s=0.0)
+        limits=Limits(
+            slice_requests=2,
+            slice_s=60.0,
+            shed_s=60.0,
+            turn_requests=2,
+            turn_s=0.0,
+            patience_s=60.0,
+            overload_s=60.0,
+            burst_s=0.0,
+        )
     )
     made.plane.pace.answered(rows=1, requests=1, took_s=1e-3, run_s=1e-3)
     endpoint = made.serve((variant("champion"), plus(1)))
