@@ -10,6 +10,7 @@ import time
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import select
@@ -163,3 +164,43 @@ def test_a_transaction_that_began_before_another_and_ends_after_it_is_seen(store
         assert [run.id for run in runs.search("tags.step = '1'")] == [late]
     assert agrees(held, runs, AT_ONE)
     assert {run.id for run in runs.search("tags.step = '1'")} == {early, late}
+
+
+@pytest.mark.postgres
+def test_a_glance_shows_what_a_snapshot_does(stores_postgres: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_LEAST_RUNS", 1)
+    database, read, reads = stores_postgres.db, stores_postgres.db.read, []
+    service, experiments = RunService(stores_postgres, Scope()), ExperimentService(stores_postgres, Scope())
+    ids = [service.start("e", tags={"step": str(number)}).id for number in range(4)]
+    for number, id in enumerate(ids):
+        service.log_metrics(id, {"acc": number / 10})
+
+    def counted() -> Any:
+        reads.append(1)
+        return read()
+
+    def page() -> list[bytes]:
+        reads.clear()
+        return service.search_rendered("r", lambda whole: repr(whole.run).encode(), order_by=("metrics.acc DESC",))[0]
+
+    monkeypatch.setattr(database, "read", counted)
+    held = service._held
+    deadline = time.monotonic() + 60  # other tests write to the same server
+    page()
+    while reads and time.monotonic() < deadline:
+        page()
+    assert not reads
+    for change in (
+        lambda: service.log_metrics(ids[0], {"acc": 0.9}),
+        lambda: service.set_tags(ids[1], {"step": "new"}),
+        lambda: service.start("e"),
+        lambda: service.delete(ids[2]),
+        lambda: experiments.rename(service.get(ids[0]).experiment_id, "f"),
+        lambda: service.finish(ids[0]),
+    ):
+        page()
+        change()
+        held.is_quiet = True
+        found = page()
+        assert found == [repr(run).encode() for run in service.search(order_by=("metrics.acc DESC",))], change
+    assert len(found) == 4

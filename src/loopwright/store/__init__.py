@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from loopwright.store.db import Database, Json, LongText, UtcTime, metadata, ordered, refuse_nul
+    from loopwright.store.db import Database, Json, LongText, NotAtAGlanceError, UtcTime, metadata, ordered, refuse_nul
     from loopwright.store.events import AuditReport, Event, EventLog, Sealer
     from loopwright.store.integrity import FsckReport, fsck
     from loopwright.store.journal import Cursor, JournalReader, JournalWriter, Position
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from loopwright.store.tables import Ahead, Batches, TableStore
 
 _HOMES = {
-    "db": ("Database", "Json", "LongText", "UtcTime", "metadata", "ordered", "refuse_nul"),
+    "db": ("Database", "Json", "LongText", "NotAtAGlanceError", "UtcTime", "metadata", "ordered", "refuse_nul"),
     "events": ("AuditReport", "Event", "EventLog", "Sealer"),
     "integrity": ("FsckReport", "fsck"),
     "journal": ("Cursor", "JournalReader", "JournalWriter", "Position"),
@@ -112,6 +112,7 @@ __all__ = [
     "Lineage",
     "LongText",
     "Node",
+    "NotAtAGlanceError",
     "ObjectAge",
     "ObjectStat",
     "ObjectStore",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -11,6 +11,7 @@ import msgspec
 from sqlalchemy import select
 
 from loopwright.core import Invalid, check_path, operation, parse_ref
+from loopwright.store import NotAtAGlanceError
 from loopwright.track.active import ActiveRun
 from loopwright.track.artifacts import read_artifacts, store_source, the_artifact, write_artifacts
 from loopwright.track.comparisons import RunComparisons
@@ -25,7 +26,7 @@ from loopwright.track.model import (
     View,
 )
 from loopwright.track.reading import any_run, load_experiments, load_runs, the_run
-from loopwright.track.rendering import Render, rendered, renderings_of
+from loopwright.track.rendering import Render, Renderings, rendered, renderings_of
 from loopwright.track.search.held import HeldRuns, held_runs_of
 from loopwright.track.search.query import Question, load_rows, search_found, search_rows
 from loopwright.track.search.scanning import search_held
@@ -149,10 +150,24 @@ class RunService(RunContent, RunComparisons):
         """
         asked = self._asked(filter, experiment, limit, after, order_by, experiments, view)
         kept = renderings_of(self.stores.db, self._memory_bytes)
+        at_a_glance = self._rendered_at_a_glance(kept, kind, render, asked)
+        if at_a_glance is not None:
+            return at_a_glance
         with self.stores.db.read() as connection:
             held = search_held(self._held, self.stores.db, connection, asked)
             found, following = search_found(self.stores.db, connection, asked) if held is None else held
             return rendered(kept, connection, kind, found, render), following
+
+    def _rendered_at_a_glance(
+        self, kept: Renderings, kind: str, render: Render, asked: Question
+    ) -> tuple[list[bytes], str] | None:
+        """The page where nothing has changed and all of it is in memory, for one round trip to PostgreSQL."""
+        if self.stores.db.dialect == "sqlite" or not self._held.is_quiet:
+            return None
+        with suppress(NotAtAGlanceError), self.stores.db.glance() as connection:
+            held = search_held(self._held, self.stores.db, connection, asked, glance=True)
+            return None if held is None else (rendered(kept, connection, kind, held[0], render), held[1])
+        return None
 
     @property
     def _memory_bytes(self) -> int:

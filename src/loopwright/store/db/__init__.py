@@ -2,7 +2,18 @@
 
 from loopwright.store.db.database import Database
 from loopwright.store.db.engines import refuse_nul
+from loopwright.store.db.glance import NotAtAGlanceError
 from loopwright.store.db.opening import open_database
 from loopwright.store.db.schema import Json, LongText, UtcTime, metadata, ordered
 
-__all__ = ["Database", "Json", "LongText", "UtcTime", "metadata", "open_database", "ordered", "refuse_nul"]
+__all__ = [
+    "Database",
+    "Json",
+    "LongText",
+    "NotAtAGlanceError",
+    "UtcTime",
+    "metadata",
+    "open_database",
+    "ordered",
+    "refuse_nul",
+]

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from sqlalchemy import URL, Connection, Insert, Table, func, select, text
 from sqlalchemy.dialects import postgresql, sqlite
@@ -17,6 +17,7 @@ from loopwright.core import Unavailable
 from loopwright.store.db import leasing
 from loopwright.store.db.engines import BUSY_TIMEOUT_S, RELAXED, WRITE, make_engine
 from loopwright.store.db.errors import translated
+from loopwright.store.db.glance import Glance
 from loopwright.store.db.link import Link
 from loopwright.store.db.swift import SwiftWriter
 
@@ -42,6 +43,7 @@ class Database:
         self._reader = self._engine
         if self.dialect == "postgresql":
             self._reader = self._engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+        self._glancer = self._engine.execution_options(isolation_level="AUTOCOMMIT")
         self._swift = SwiftWriter(url)
         self._links: list[Link] = []
         self._endings: list[Callable[[], None]] = []
@@ -139,6 +141,18 @@ class Database:
         """
         with translated(self.place), self._reader.connect() as connection, connection.begin():
             yield connection
+
+    @contextmanager
+    def glance(self) -> Iterator[Connection]:
+        """One statement, straight at the driver, on PostgreSQL: for the question whether anything has changed.
+
+        A second one raises `NotAtAGlanceError`, since it would see another state; take `read` then.
+
+        Raises:
+            Unavailable: unreachable.
+        """
+        with translated(self.place), self._glancer.connect() as connection:
+            yield cast(Connection, Glance(connection))
 
     @contextmanager
     def _my_turn(self) -> Iterator[None]:

@@ -58,6 +58,7 @@ class HeldRuns:
 
     def _drop(self) -> None:
         self.moment: Moment | None = None
+        self.is_quiet = False
         self.seqs: Array = np.zeros(0, np.int64)
         self.revisions: Array = np.zeros(0, np.int64)
         self.started: Array = np.zeros(0, np.int64)
@@ -91,6 +92,22 @@ class HeldRuns:
         finally:
             self._lock.release()
 
+    @contextmanager
+    def glancing(self, connection: Connection, names: Collection[Name]) -> Iterator[bool]:
+        """The same without a snapshot, by one statement: whether the arrays stand as the database does at this moment,
+        and nothing is behind. Asked only while nobody seems to write, as it is lost time where somebody does.
+
+        Args:
+            connection: as `Database.glance` gives it.
+        """
+        if not self.is_quiet or self._loading is not None or not self._lock.acquire(timeout=_PATIENCE_S):
+            yield False
+            return
+        try:
+            yield self._stands(connection, names)
+        finally:
+            self._lock.release()
+
     def titles(self, connection: Connection, ids: Collection[str]) -> dict[str, str]:
         """The names of experiments by their ids, in this snapshot, for which the arrays are ready."""
         missing = set(ids) - self._titles.keys()
@@ -114,6 +131,17 @@ class HeldRuns:
                 if self.moment is not None and name not in self.named and name not in self._unfit:
                     self._load_one(connection, name)
             self._shrink(names)
+
+    def _stands(self, connection: Connection, names: Collection[Name]) -> bool:
+        before = self.moment
+        if before is None or not self.named.keys() >= set(names) or self._behind.keys() & set(names):
+            return False
+        now = moment(connection)
+        self.is_quiet = now.sees_as(before) and now.names == before.names
+        if self.is_quiet:
+            for name in names:
+                self.named[name] = self.named.pop(name)  # those that were asked for last go last
+        return self.is_quiet
 
     def _is_ready(self, connection: Connection, names: Collection[Name]) -> bool:
         if self._unfit.intersection((_ALL, *names)):
@@ -180,7 +208,8 @@ class HeldRuns:
         if now.purges != self.moment.purges or now.runs < self.moment.runs:
             self._drop()
             return False
-        if not now.sees_as(self.moment):
+        self.is_quiet = now.sees_as(self.moment)
+        if not self.is_quiet:
             changed = self._unseen(changed_since(connection, self.moment, now))
             if len(changed) > max(_MOST_CHANGES, len(self.seqs) // 4):
                 self._drop()

@@ -40,20 +40,22 @@ class _Parsed(NamedTuple):
 
 
 def search_held(
-    held: HeldRuns, database: Database, connection: Connection, asked: Question
+    held: HeldRuns, database: Database, connection: Connection, asked: Question, *, glance: bool = False
 ) -> tuple[list[Found], str] | None:
     """Which runs are on a page, and the token for the page after it; None where the database has to be asked.
 
     Args:
         connection: a snapshot in which nothing has been read.
+        glance: it is none, but as `Database.glance` gives it.
 
     Raises:
         Invalid: the filter, the order or the page token is malformed.
+        NotAtAGlanceError: more than a glance is needed.
     """
     parsed = _parsed(asked.filter, asked.order_by)
     if parsed.names is None or is_id(asked.after):
         return None
-    with held.reading(connection, parsed.names) as ready:
+    with (held.glancing if glance else held.reading)(connection, parsed.names) as ready:
         if not ready:
             return None
         known = find_keys(database, connection, {key.key for key in parsed.keys if key.entity is Entity.METRIC})
