@@ -9,6 +9,7 @@ import json
 import os
 import re
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -350,7 +351,7 @@ def test_sampling_and_dropping_hold_on_the_lane(make_plane: Any, weighing: Bundl
     assert read_predictions(made.folder / "journal")[0] == []
 
 
-kinds = st.sampled_from(["lane", "lane", "lane", "id", "bad", "get", "chunked", "large"])
+kinds = st.sampled_from(["lane", "lane", "lane", "binary", "binary", "id", "bad", "get", "chunked", "large"])
 
 
 def made_request(kind: str, number: int) -> tuple[bytes, int, float | None]:
@@ -358,6 +359,10 @@ def made_request(kind: str, number: int) -> tuple[bytes, int, float | None]:
     value = float(number)
     if kind == "id":
         return ask([[value, 0.5]], id="q"), 200, value * 10 + 0.5
+    if kind == "binary":
+        body = body_of([[0.0, 0.0]]).replace(b'"data": [0.0, 0.0]', b'"parameters": {"binary_data_size": 16}')
+        header = b"inference-header-content-length: %d\r\n" % len(body)
+        return post(body + struct.pack("<2d", value, 0.5), header), 200, value * 10 + 0.5
     if kind == "bad":
         return post(body_of([[value, 0.5]])[:-1].ljust(600)), 400, None
     if kind == "get":
