@@ -51,6 +51,7 @@ class DataPlane:
         self._turn_queries = 0
         self._at_once_rows = self._at_once_requests = 0  # that this turn has answered by the direct way
         self._is_watched = False
+        self._loop: asyncio.AbstractEventLoop | None = None
         self.pace = Pace()
         self._answered_s = 0.0  # when the last turn ended that left something to the next one
         self._flushed_ns = 0  # when the last turn ended
@@ -225,7 +226,9 @@ class DataPlane:
     def _schedule(self) -> None:
         if not self._scheduled:
             self._scheduled = True
-            asyncio.get_running_loop().call_soon(self._flush)
+            if self._loop is None or self._loop.is_closed():
+                self._loop = asyncio.get_running_loop()  # which asks the system for the process each time
+            self._loop.call_soon(self._flush)
 
     def _submit_aside(self, query: Query) -> None:
         """Take a query of which a part at least has a lane to wait for."""

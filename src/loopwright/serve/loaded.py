@@ -161,7 +161,7 @@ def _run(loaded: LoadedVariant, rows: Rows) -> dict[str, Array]:
     if loaded.takes_matrix:
         if rows.values is not None and rows.count == 1:  # alone in its turn
             return predictor.predict_matrix(_one_row(rows, rows.values, names))
-        matrix = rows.matrix.astype(np.float32) if rows.is_narrow else _float32(rows.matrix, names)
+        matrix = rows.matrix.astype(np.float32, copy=False) if rows.is_narrow else _float32(rows.matrix, names)
         return predictor.predict_matrix(matrix)
     columns = {name: column for name, column in zip(names, rows.columns, strict=True) if column is not None}
     return predictor.predict(columns)

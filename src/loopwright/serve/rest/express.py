@@ -133,12 +133,12 @@ class Express:
             self._desk.count_turned_away(shed)
             self._plane.pace.refused(time.monotonic_ns())
         limits = self._plane.limits
-        bounds = self._plane.pace.bounds(limits)
-        self.lane.bound(bounds.many, bounds.few, bounds.overload)
         taken = self.lane.take(limits.gathered_requests, self._plane.slice_rows())
         if self.lane.waiting:
             self._plane.expect(self._gather)
         self._answer(taken)
+        bounds = self._plane.pace.bounds(limits)  # for what arrives from now on, and so not before the answers
+        self.lane.bound(bounds.many, bounds.few, bounds.overload)
 
     def _answer(self, taken: Taken) -> None:
         """Answer at once what can be; submit the rest."""
@@ -147,9 +147,13 @@ class Express:
             matrix = matrix.astype(np.float32)
         block = Block(self._endpoint.intake.kinds, taken.rows, matrix=matrix, is_narrow=True)
         gathered = Gathered(taken.counts, taken.started_ns)
-        found = None if self._direct is None else self._plane.answer_at_once(self._direct, block, gathered)
-        if found is None:
-            self._submit(taken, block, gathered)
+        try:
+            found = None if self._direct is None else self._plane.answer_at_once(self._direct, block, gathered)
+            if found is None:
+                self._submit(taken, block, gathered)
+                return
+        except Exception as error:  # noqa: BLE001  (answered; else its connections would wait for ever)
+            self._refuse(taken, error)
             return
         arrays, ids = found
         texts = ids.json(0, taken.rows) if ids is not None else _encode([""] * taken.rows)
@@ -168,10 +172,7 @@ class Express:
             apart=partial(self._ask_each, taken) if len(started) > 1 else None,
         )
         query.received_at_us = now_us - (now_ns - started[0]) // 1000
-        try:
-            self._plane.submit(query, self._endpoint)
-        except Exception as error:  # noqa: BLE001  (answered; else its connections would wait for ever)
-            self._refuse(taken, error)
+        self._plane.submit(query, self._endpoint)
 
     def _ask_each(self, taken: Taken) -> None:
         """Ask for each request by itself: a model that refuses the rows of one may answer the others."""
