@@ -30,8 +30,11 @@ if importlib.util.find_spec("tests.servers_bytes") is not None:
 if importlib.util.find_spec("hypothesis") is not None:  # the environments of outside systems have none
     import hypothesis
 
-    # An example that takes long says how busy the machine is, nothing about the code.
-    hypothesis.settings.register_profile("loopwright", deadline=None)
+    # An example that takes long says how busy the machine is, nothing about the code; nor does how long it takes to
+    # draw one, which a health check would judge. A test may use a fixture for all of its examples.
+    hypothesis.settings.register_profile(
+        "loopwright", deadline=None, suppress_health_check=list(hypothesis.HealthCheck)
+    )
     hypothesis.settings.load_profile("loopwright")
 
 
@@ -40,7 +43,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if "not slow" in config.option.markexpr:
         os.environ[FEWER] = "1"
         if importlib.util.find_spec("hypothesis") is not None:
-            hypothesis.settings.register_profile("fewer", deadline=None, max_examples=examples(100))
+            hypothesis.settings.register_profile("fewer", hypothesis.settings.default, max_examples=examples(100))
             hypothesis.settings.load_profile("fewer")
 
 

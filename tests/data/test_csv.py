@@ -202,7 +202,7 @@ def test_an_append_reads_with_the_types_of_the_table(datasets: DatasetService, t
 FIELD = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), min_size=1, max_size=6)
 
 
-@settings(max_examples=examples(80), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(80), deadline=None, suppress_health_check=list(HealthCheck))
 @given(rows=st.lists(st.tuples(FIELD, FIELD), min_size=1, max_size=6))
 def test_any_text_that_is_written_is_read_back(tmp_path: Path, rows: list[tuple[str, str]]) -> None:
     import csv

@@ -148,7 +148,7 @@ ASKING = st.lists(st.tuples(st.sampled_from(["JFK", "LGA", "", None]), NUMBERS),
 
 
 @pytest.mark.slow
-@settings(max_examples=examples(25), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(25), deadline=None, suppress_health_check=list(HealthCheck))
 @given(states=STATES, asking=ASKING, has_ttl=st.booleans(), has_default=st.booleans())
 def test_whatever_is_known_a_lookup_now_has_the_bits_of_the_join_at_the_same_time(
     features: FeatureStore, states: list[Any], asking: list[Any], has_ttl: bool, has_default: bool

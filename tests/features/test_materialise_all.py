@@ -78,7 +78,7 @@ STEPS = st.lists(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("in_memory", [True, False])
-@settings(max_examples=examples(10), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(10), deadline=None, suppress_health_check=list(HealthCheck))
 @given(steps=STEPS)
 def test_any_course_agrees_with_offline(
     features: FeatureStore, monkeypatch: pytest.MonkeyPatch, in_memory: bool, steps: list[Any]

@@ -116,7 +116,7 @@ def two_hours(rows: pl.LazyFrame) -> pl.LazyFrame:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["plain", "transform", "lookback", "known"])
-@settings(max_examples=examples(12), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(12), deadline=None, suppress_health_check=list(HealthCheck))
 @given(steps=STEPS)
 def test_any_course_of_appends_and_materialisations_agrees_with_offline(
     features: FeatureStore, kind: str, steps: list[Any]

@@ -57,14 +57,14 @@ mixed = st.recursive(
 )
 
 
-@settings(max_examples=examples(40), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(40), deadline=None, suppress_health_check=list(HealthCheck))
 @given(value=mixed)
 def test_plain_and_mixed_values_come_back_equal_with_their_types(keep: Any, value: Any) -> None:
     back = keep(value)
     assert (back, repr(back)) == (value, repr(value))
 
 
-@settings(max_examples=examples(30), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(30), deadline=None, suppress_health_check=list(HealthCheck))
 @given(value=mixed)
 def test_a_stored_value_survives_its_record(objects: ObjectStore, tmp_path: Path, value: Any) -> None:
     stored = dump_value(objects, value, tmp_path)

@@ -92,7 +92,10 @@ def test_a_replay_goes_on_through_a_kill_and_a_restart(process: InferenceProcess
 
     caller = threading.Thread(target=replay)
     caller.start()
-    time.sleep(0.4)
+    end = time.monotonic() + 60
+    while not read_predictions(served.journal, limit=1)[0]:
+        assert time.monotonic() < end
+        time.sleep(0.002)
     process.kill()
     assert caller.is_alive(), "the replay was over before the kill"
     served.start(port=port)

@@ -377,7 +377,7 @@ def made_request(kind: str, number: int) -> tuple[bytes, int, float | None]:
 
 
 @pytest.mark.slow
-@settings(max_examples=examples(40), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(40), deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(st.lists(kinds, min_size=1, max_size=8), min_size=1, max_size=3), st.data())
 def test_answers_come_in_the_order_of_requests_however_they_arrive(
     tmp_path: Path, weighing: Bundle, plans: list[list[str]], data: st.DataObject

@@ -332,7 +332,7 @@ def test_the_metrics_are_what_prometheus_reads(on_server: Any) -> None:
     assert families["process_resident_memory_bytes"].samples[0].value > 1e6
 
 
-@settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(st.binary(max_size=200), min_size=1, max_size=5), st.booleans())
 def test_random_bytes_never_stop_the_server(on_server: Any, parts: list[bytes], framed: bool) -> None:
     async def work(connect: Open) -> Any:
@@ -364,7 +364,7 @@ tensors = st.fixed_dictionaries(
 
 
 @pytest.mark.slow
-@settings(max_examples=examples(150), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(150), deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(tensors, max_size=3), st.dictionaries(st.sampled_from(["key", "event_time", "z"]), json_values))
 def test_any_shape_of_request_gets_an_answer_or_a_4xx(
     on_server: Any, inputs: list[Any], parameters: dict[str, Any]

@@ -202,7 +202,7 @@ def test_the_log_has_the_features_as_each_variant_used_them(world: World, asked:
     web, served, _ = asked
     row = next(row for row in world.requests() if row["origin"] == "A3")
     [told] = web.post("/endpoints/delay/predict", json={"rows": [row]}).json()["predictions"]
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     logged: dict[str, Any] = {}
     while len(logged) < 2 and time.monotonic() < deadline:
         found = read_predictions(served.journal, Cursor(), 1_000_000)[0]
@@ -267,7 +267,7 @@ def test_a_store_that_is_away_is_a_quick_503_and_comes_back_by_itself(world: Wor
         source = Path(world.online)
         with closing(sqlite3.connect(source)) as kept, closing(sqlite3.connect(moved)) as copy:
             kept.backup(copy)
-        deadline = time.monotonic() + 15
+        deadline = time.monotonic() + 60
         while (last := web.post("/endpoints/plain/predict", json={"rows": rows})).status_code != 200:
             assert time.monotonic() < deadline, last.text
             time.sleep(0.1)
@@ -326,13 +326,13 @@ def test_up_looks_up_explains_and_takes_feedback_for_the_client_and_the_command_
             ("distance", "float32"),
         ]
         with open_workspace(tmp_path) as workspace:
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + 60
             while workspace.monitors.find_prediction(told.id).label != 7.5:
                 assert time.monotonic() < deadline
                 time.sleep(0.2)
     finally:
         up.terminate()
-        up.wait(20)
+        up.wait(60)
 
 
 @pytest.mark.slow
@@ -397,7 +397,7 @@ def test_a_store_that_hangs_costs_each_caller_a_bounded_wait_and_then_none(world
             began = time.monotonic()
             with pytest.raises(Unavailable) as refused:
                 await reads.read(reader, "", {"origin": ["A1"]}, [NOW])
-            assert time.monotonic() - began < 1.0
+            assert time.monotonic() - began < 5.0  # not for as long as the store likes
             told.append(refused.value.message)
         return told
 

@@ -85,7 +85,7 @@ rows_of_models = st.lists(
 )
 
 
-@settings(max_examples=examples(40), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(40), deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     asked=st.lists(rows_of_models, min_size=1, max_size=5), as_block=st.booleans(), sample=st.sampled_from([1.0, 0.5])
 )

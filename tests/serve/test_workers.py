@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -77,7 +76,7 @@ def test_connections_are_shared_out_evenly(start: Start) -> None:
     clients = [httpx.Client() for _ in range(32)]
     for client in clients:
         client.get(f"{workers.url}/v2/health/live")
-    time.sleep(0.2)
+    wait_for(lambda: sum(workers.board.read(place).connections for place in range(2)) == 32)
     held = [workers.board.read(place).connections for place in range(2)]
     assert sum(held) == 32
     assert abs(held[0] - held[1]) <= 4

@@ -20,7 +20,7 @@ from loopwright.serve import InferenceProcess
 from loopwright.server.inference import InferenceKeeper
 
 
-def until(condition: Callable[[], object], within_s: float = 10.0) -> None:
+def until(condition: Callable[[], object], within_s: float = 60.0) -> None:
     end = time.monotonic() + within_s
     while not condition():
         assert time.monotonic() < end, "it did not happen in time"
@@ -37,7 +37,7 @@ def keeper(tmp_path: Path) -> Iterator[InferenceKeeper]:
 
     keeper = InferenceKeeper(launch)
     keeper.start()
-    assert keeper.wait_ready(20)
+    assert keeper.wait_ready(60)
     yield keeper
     keeper.stop()
 

@@ -46,7 +46,7 @@ class Up:
         """Send a signal; the exit code and the seconds that it took."""
         began = time.monotonic()
         self.process.send_signal(number)
-        code = self.process.wait(20)
+        code = self.process.wait(30)
         return code, time.monotonic() - began
 
 
@@ -95,8 +95,8 @@ def test_it_ends_cleanly_within_seconds_with_streams_and_connections_open(start:
         next(lines)
         code, seconds = up.end(number)
     assert code == 0
-    assert seconds < 6
-    assert gone(children, 0.5)
+    assert seconds < 15  # two on a machine that does nothing else; a stream alone would last for 30
+    assert gone(children, 2.0)
 
 
 def test_a_kill_leaves_no_inference_process_and_a_restart_has_everything(start: Start) -> None:
@@ -117,7 +117,7 @@ def test_a_killed_inference_process_comes_back(start: Start) -> None:
     children = up.children()
     children[0].kill()
     assert gone(children)
-    end = time.monotonic() + 15
+    end = time.monotonic() + 60
     while httpx.get(f"{up.url}/v2/health/ready", trust_env=False).status_code != 200:
         assert time.monotonic() < end
         time.sleep(0.05)

@@ -286,10 +286,10 @@ while True:
 def test_kill_9_loses_no_record_that_was_acknowledged(tmp_path: Path, seed: int) -> None:
     process = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
-    process.stdout.readline()
+    first = process.stdout.readline()
     time.sleep(0.02 + seed * 0.07)
     process.send_signal(signal.SIGKILL)
-    acknowledged = int(process.stdout.read().split()[-1])
+    acknowledged = int([first, *process.stdout.read().split()][-1])
     process.wait()
     numbers = [int(payload.split()[0]) for payload in read_all(tmp_path)]
     assert numbers == list(range(len(numbers)))

@@ -47,7 +47,9 @@ def test_a_killed_writer_leaves_no_half_object(tmp_path: Path) -> None:
             )
             for number in (2 * round_, 2 * round_ + 1)
         ]
-        time.sleep(0.4 + chance.random() * 0.3)
+        for writer in writers:
+            acknowledged.add(writer.stdout.readline().strip())  # it has begun, however slow the machine is
+        time.sleep(0.1 + chance.random() * 0.3)
         for writer in writers:
             os.kill(writer.pid, signal.SIGKILL)
         for writer in writers:

@@ -60,7 +60,7 @@ orders = st.lists(
 )
 
 
-@settings(max_examples=examples(40), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(40), deadline=None, suppress_health_check=list(HealthCheck))
 @given(order=orders, size=st.integers(1, 45))
 def test_pages_give_each_row_once_in_order(filled: Stores, order: list[tuple[str, bool]], size: int) -> None:
     keyset = Keyset([(things.c[name], falls) for name, falls in [*order, ("id", False)]])

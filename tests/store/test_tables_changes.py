@@ -82,7 +82,7 @@ def test_files_that_are_gone_and_commits_that_are_damaged(tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
-@settings(max_examples=examples(25), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(25), deadline=None, suppress_health_check=list(HealthCheck))
 @given(writes=st.lists(st.sampled_from(["append", "overwrite", "compact"]), min_size=1, max_size=8), data=st.data())
 def test_any_course_of_writes_agrees_with_reading_both_versions(
     tmp_path: Path, writes: list[str], data: st.DataObject

@@ -115,7 +115,9 @@ def test_what_was_acknowledged_is_there_after_a_kill(tmp_path: Path) -> None:
     acknowledged = -1
     for round_ in range(3):
         writer = _start(COMMITTER, tmp_path)
-        threading.Timer(2.0 + 0.3 * round_, _kill, [writer]).start()
+        assert writer.stdout is not None
+        acknowledged = max(acknowledged, int(writer.stdout.readline()))
+        threading.Timer(0.7 + 0.3 * round_, _kill, [writer]).start()
         acknowledged = max([acknowledged, *[int(line) for line in writer.stdout or () if line.endswith("\n")]])
         writer.wait()
     found = sorted(TableStore(tmp_path).read("t")["id"])

@@ -17,7 +17,7 @@ from loopwright.store import Stores
 from loopwright.track import Curve, Delivery, RunService, columns_of, deliver
 from loopwright.track.values import from_bits, to_bits
 
-QUIET = settings(max_examples=examples(40), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+QUIET = settings(max_examples=examples(40), deadline=None, suppress_health_check=list(HealthCheck))
 far = st.sampled_from([2**53 + 1, 2**53 + 2, 2**63 - 1, -(2**63), -1, 0])
 any_points = st.lists(st.tuples(st.integers(-60, 60) | far, st.integers(0, 2), st.floats().map(to_bits)), max_size=60)
 

@@ -19,7 +19,7 @@ from loopwright.track import Columns, Delivery, Receipt, Recorded, RunService, c
 from loopwright.track.deliveries import delivered, forget
 from loopwright.track.values import to_bits
 
-QUIET = settings(max_examples=examples(40), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+QUIET = settings(max_examples=examples(40), deadline=None, suppress_health_check=list(HealthCheck))
 
 
 @pytest.fixture

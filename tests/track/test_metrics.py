@@ -62,7 +62,7 @@ def order_of(point: MetricPoint) -> tuple[int, int, int]:
 
 
 @pytest.mark.slow
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 @given(batches=st.lists(st.lists(points(), max_size=6), max_size=4), repeated=st.booleans())
 def test_history_and_last_value_are_those_of_a_plain_model(
     runs: RunService, batches: list[list[MetricPoint]], repeated: bool

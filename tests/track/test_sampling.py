@@ -50,7 +50,7 @@ def test_the_places_of_a_sample_are_those_of_ntile(most: int) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     batches=st.lists(some_points | in_order, max_size=4),
     single=some_points.map(lambda found: found[:3]),

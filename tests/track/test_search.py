@@ -122,10 +122,10 @@ def test_a_text_is_comparisons_or_is_refused_with_its_place(text: str) -> None:
 )
 def test_a_text_of_any_size_is_refused_or_read_in_linear_time(part: str) -> None:
     def seconds(size: int) -> float:
-        started = time.perf_counter()
+        started = time.process_time()
         with suppress(Invalid):
             parse_filter((part * size)[:size])
-        return time.perf_counter() - started
+        return time.process_time() - started
 
     assert min(seconds(20_000) for _ in range(3)) < 0.25
     with pytest.raises(Invalid, match="the limit is 20,000"):

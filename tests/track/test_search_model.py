@@ -200,9 +200,7 @@ orders = st.lists(
     max_size=3,
     unique_by=lambda item: item[0],
 ).map(lambda items: tuple(map("".join, items)))
-property_settings = settings(
-    max_examples=examples(150), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+property_settings = settings(max_examples=examples(150), deadline=None, suppress_health_check=list(HealthCheck))
 
 
 @pytest.mark.slow

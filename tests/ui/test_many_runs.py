@@ -105,10 +105,10 @@ def test_a_run_page_does_not_grow_with_the_length_of_its_metrics(crowd_site: Cro
     site, crowd = crowd_site
     http = site.client()
     http.get(f"{RUNS_PATH}/{crowd.long}")
-    began = time.monotonic()
+    began = time.process_time()
     page = http.get(f"{RUNS_PATH}/{crowd.long}")
     assert len(page.content) < 400_000
-    assert time.monotonic() - began < 5  # a second at most on a machine that does nothing else
+    assert time.process_time() - began < 5  # a second at most on a machine of today
     assert "200\u2009000" in page.text
 
 

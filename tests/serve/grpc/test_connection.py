@@ -225,7 +225,7 @@ FRAMES = st.builds(
 
 @pytest.mark.slow
 def test_any_frames_leave_the_server_answering(serving: Serving, capfd: pytest.CaptureFixture[str]) -> None:
-    @settings(max_examples=examples(150), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @settings(max_examples=examples(150), deadline=None, suppress_health_check=list(HealthCheck))
     @given(st.lists(FRAMES, max_size=12), st.integers(1, 400))
     def send(made: list[bytes], cut: int) -> None:
         data = b"".join(made)
