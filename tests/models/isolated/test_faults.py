@@ -20,7 +20,9 @@ from tests.models.isolated.sources import Misbehaving
 from loopwright.core import Unavailable
 from loopwright.models import Bundle, IsolatedPredictor, Limits, ModelFailed, build_bundle
 
-LIMITS = Limits(memory_bytes=300 << 20, call_timeout_s=1.5, scratch_bytes=4 << 20, answer_bytes=16 << 20)
+# A call that fails for another reason must come to it before its time is over, on a busy machine, too.
+LIMITS = Limits(memory_bytes=300 << 20, call_timeout_s=30, scratch_bytes=4 << 20, answer_bytes=16 << 20)
+HASTY = Limits(memory_bytes=300 << 20, call_timeout_s=1.5, scratch_bytes=4 << 20, answer_bytes=16 << 20)
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +32,8 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 
 @pytest.fixture
-def predictor(bundle: Bundle) -> Iterator[IsolatedPredictor]:
-    made = bundle.predictor(limits=LIMITS)
+def predictor(bundle: Bundle, request: pytest.FixtureRequest) -> Iterator[IsolatedPredictor]:
+    made = bundle.predictor(limits=getattr(request, "param", LIMITS))
     assert isinstance(made, IsolatedPredictor)
     with made:
         yield made
@@ -68,14 +70,15 @@ def test_what_a_model_needs_travels_in_its_bundle(bundle: Bundle) -> None:
 
 @pytest.mark.fault
 @pytest.mark.parametrize(
-    ("order", "told"),
+    ("predictor", "order", "told"),
     [
-        ("crash", "SIGSEGV"),
-        ("exit", "exit code 3"),
-        ("hang", "longer than 1.5 s"),
-        ("spin", "longer than 1.5 s"),
-        ("memory", "300 MiB of memory"),
+        (LIMITS, "crash", "SIGSEGV"),
+        (LIMITS, "exit", "exit code 3"),
+        (HASTY, "hang", "longer than 1.5 s"),
+        (HASTY, "spin", "longer than 1.5 s"),
+        (LIMITS, "memory", "300 MiB of memory"),
     ],
+    indirect=["predictor"],
 )
 def test_a_worker_that_breaks_fails_one_call_and_is_replaced(
     predictor: IsolatedPredictor, order: str, told: str
@@ -134,7 +137,7 @@ def test_a_worker_that_breaks_again_and_again_waits_longer_and_calls_are_turned_
     start = time.monotonic()
     with pytest.raises(Unavailable, match="being restarted"):
         ask(predictor, "fine")
-    assert time.monotonic() - start < 0.3
+    assert predictor.restarts == 1  # turned away while it was down, not after a wait for it
     until(lambda: predictor.restarts == 2)
     assert time.monotonic() - start > 0.3
     assert ask(predictor, "fine") == [2.0, 5.0]
@@ -182,7 +185,7 @@ def test_a_worker_ends_when_nobody_holds_its_predictor(bundle: Bundle) -> None:
     assert isinstance(predictor, IsolatedPredictor)
     worker = predictor.worker_pid
     del predictor
-    until(lambda: not alive(worker), 5)
+    until(lambda: not alive(worker))
 
 
 @pytest.mark.fault
@@ -203,4 +206,4 @@ def test_a_worker_does_not_outlive_a_killed_server(bundle: Bundle, order: str) -
     assert alive(worker)
     server.kill()
     server.wait()
-    until(lambda: not alive(worker), 5)
+    until(lambda: not alive(worker))
