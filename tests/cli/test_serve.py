@@ -55,7 +55,7 @@ class Serving:
 
     def end(self, number: int = signal.SIGTERM) -> int:
         self.process.send_signal(number)
-        return self.process.wait(20)
+        return self.process.wait(60)
 
     def said(self) -> str:
         return self.log.read_text()
@@ -100,7 +100,7 @@ def register(ws: Workspace, tmp_path: Path, amount: float, name: str = "delay") 
     return ws.models.register(name, adding_bundle(amount, folder)).ref
 
 
-def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it did not happen in time"
@@ -318,7 +318,7 @@ def test_a_person_is_shown_a_request_that_works(tmp_path: Path) -> None:
         assert json.loads(done.stdout)["outputs"][0]["data"] == [5.5]
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(60)
 
 
 def test_what_a_hosting_platform_asks_for_is_kept(tmp_path: Path) -> None:
@@ -335,7 +335,7 @@ def test_what_a_hosting_platform_asks_for_is_kept(tmp_path: Path) -> None:
         assert len(answer["predictions"]) == 1
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(60)
 
 
 def test_grpc_is_answered_by_all_workers_on_one_port(tmp_path: Path, start: Start) -> None:

@@ -103,7 +103,7 @@ def test_a_pipeline_hands_out_what_its_steps_made(project: Project) -> None:
     }
     assert project.calls() == ["load", "double", "total", "publish"]
     assert project.pipelines.get(run.ref) == run
-    assert seconds < 30
+    assert seconds < 120
 
     kept = project.runs.get(run.run_id)
     assert (kept.kind, kept.experiment, kept.status) == ("pipeline", "main", "finished")
@@ -366,7 +366,7 @@ def test_a_step_that_takes_too_long_is_killed_with_what_it_started(project: Proj
         "flow.py",
         """
         import subprocess, sys
-        @step(timeout_s=2)
+        @step(timeout_s=5)
         def slow():
             child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
             Path(os.environ["LOOPWRIGHT_WORKSPACE"], "pids").write_text(f"{os.getpid()} {child.pid}")
@@ -376,7 +376,7 @@ def test_a_step_that_takes_too_long_is_killed_with_what_it_started(project: Proj
             return slow()
         """,
     )
-    with pytest.raises(StepFailed, match="did not end within its 2 s"):
+    with pytest.raises(StepFailed, match="did not end within its 5 s"):
         project.run()
     for pid in (project.root / "pids").read_text().split():
         assert not _alive(int(pid))
@@ -407,7 +407,7 @@ def test_independent_steps_run_at_once_and_are_stopped_when_one_fails(project: P
         def wait(name: str):
             root = Path(os.environ["LOOPWRIGHT_WORKSPACE"])
             (root / f"started-{name}").write_text(str(os.getpid()))
-            deadline = time.monotonic() + 30
+            deadline = time.monotonic() + 100
             while not all((root / f"started-{other}").exists() for other in ("a", "b")):
                 if time.monotonic() > deadline:
                     raise TimeoutError("the other never began")
@@ -426,7 +426,7 @@ def test_independent_steps_run_at_once_and_are_stopped_when_one_fails(project: P
     started = time.monotonic()
     with pytest.raises(StepFailed, match="b fails") as caught:
         project.pipelines.run("flow:main", workers=2)
-    assert time.monotonic() - started < 60
+    assert time.monotonic() - started < 200  # not for the 600 s of the step that is stopped
     steps = {step.name: step.status for step in project.pipelines.get(caught.value.run_id).steps}
     assert steps == {"wait": StepStatus.STOPPED, "wait-2": StepStatus.FAILED, "after": StepStatus.STOPPED}
     assert not _alive(int((project.root / "started-a").read_text()))
@@ -625,7 +625,7 @@ def test_a_folder_output_is_read_where_the_reader_says(project: Project, tmp_pat
 
 
 def _alive(pid: int) -> bool:
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         if not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
             return False

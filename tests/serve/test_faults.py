@@ -216,7 +216,7 @@ def test_a_body_of_a_hundred_megabytes_is_refused_and_not_kept(process: Inferenc
             # It closes while we still send, so what it told may be lost on the way.
             assert statuses(read_until_quiet(connection)) in ([413], [])
     assert answers(process)
-    wait_for(lambda: rss(process) - before < 100 * MIB, 10)
+    wait_for(lambda: rss(process) - before < 100 * MIB, 60)
 
 
 def test_many_large_bodies_at_once_are_bounded(process: InferenceProcess) -> None:
@@ -234,7 +234,7 @@ def test_many_large_bodies_at_once_are_bounded(process: InferenceProcess) -> Non
         connection.close()
     assert len(refused) >= 1
     assert most - before < 400 * MIB, f"{(most - before) / MIB:.0f} MiB"
-    wait_for(lambda: answers(process), 10)
+    wait_for(lambda: answers(process), 60)
 
 
 def test_ten_thousand_connections_are_held_and_one_more_is_told(process: InferenceProcess) -> None:
@@ -259,7 +259,7 @@ def test_ten_thousand_connections_are_held_and_one_more_is_told(process: Inferen
         for connection in held:
             connection.close()
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    wait_for(lambda: answers(process), 20)
+    wait_for(lambda: answers(process), 60)
 
 
 def test_a_client_that_reads_nothing_does_not_fill_the_memory(process: InferenceProcess, tmp_path: Path) -> None:
@@ -272,4 +272,4 @@ def test_a_client_that_reads_nothing_does_not_fill_the_memory(process: Inference
                 connection.send(asked)
             time.sleep(0.002)
         assert rss(process) - before < 50 * MIB
-        wait_for(lambda: answers(process), 20)  # what is beyond its strength is refused at once, and not for long
+        wait_for(lambda: answers(process), 60)  # what is beyond its strength is refused at once, and not for long

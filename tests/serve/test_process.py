@@ -28,7 +28,7 @@ def endpoint(*variants: Variant, name: str = "e") -> ServedEndpoint:
     return ServedEndpoint(name, "salt", variants)
 
 
-def wait_for(condition: Any, seconds: float = 30.0) -> None:
+def wait_for(condition: Any, seconds: float = 60.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it did not happen in time"

@@ -58,7 +58,7 @@ def answer(url: str) -> int:
     return found.status_code
 
 
-def becomes(url: str, status: int, seconds: float = 20.0) -> None:
+def becomes(url: str, status: int, seconds: float = 60.0) -> None:
     end = time.monotonic() + seconds
     while answer(url) != status:
         assert time.monotonic() < end, answer(url)

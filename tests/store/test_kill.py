@@ -76,7 +76,7 @@ def test_killed_writers_lose_no_acknowledged_event(stores: Stores, migrations: t
 
 
 def wait_for_position(stores: Stores, id: str) -> int | None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while (position := stores.events.get(id).position) is None and time.monotonic() < deadline:
         time.sleep(0.01)
     return position

@@ -254,7 +254,7 @@ def test_slow_uploads_are_bounded_and_keep_nobody_else_waiting(server: Server, m
     run = server.run()
     slow = [begin_upload(server, place(run, f"slow-{number}")) for number in range(2)]
     try:
-        time.sleep(0.3)
+        time.sleep(1.0)  # until the server has begun with both
         refused = put(server, place(run, "third"))
         assert error(refused)[:2] == (503, "TEMPORARILY_UNAVAILABLE")
         assert server.look(run)["info"]["run_id"] == run
