@@ -129,6 +129,8 @@ def pages(site: Site) -> dict[str, str]:
         "experiments": "/experiments",
         "deleted experiments": "/experiments?view=deleted",
         "compare": f"/compare?run={runs[0]}&run={runs[1]}&run={runs[2]}&everything=1",
+        "traces": "/traces",
+        "trace": f"/traces/tr-{7:032x}",
         "datasets": "/datasets",
         "dataset": "/datasets/flights",
         "dataset version": "/datasets/flights/1",

@@ -24,6 +24,7 @@ from loopwright.monitor import DriftPolicy, Feedback, Monitor, PerformancePolicy
 from loopwright.release import Guard, RolloutPlan
 from loopwright.serve import InferenceClient
 from loopwright.server import Ready, serve_up
+from loopwright.track import AssessmentKind, NewAssessment, Span, SpanEvent, SpanStatus
 from loopwright.ui import page_routes
 from loopwright.workspace import Workspace
 
@@ -63,6 +64,30 @@ def tell(ws: Workspace) -> None:
     with_trouble = ws.runs.start("delay", name=HOSTILE, params={HOSTILE: HOSTILE}, tags={"note": HOSTILE})
     ws.runs.log_artifact(with_trouble.id, b"<script>1</script>", "page 'x' &amp; {{y}}.html")
     ws.runs.finish(with_trouble.id, "failed", error=f"ValueError: {HOSTILE}")
+    _trace(ws, with_trouble.id)
+
+
+def _trace(ws: Workspace, run: str) -> None:
+    """A request that looked something up and failed with what it found."""
+    begin, second, id = int(BEGIN.timestamp()) * 10**9, 10**9, f"tr-{7:032x}"
+    told = {"mlflow.spanInputs": {"question": HOSTILE}, "mlflow.spanOutputs": "late", "mlflow.spanType": "CHAIN"}
+    root = Span(trace=id, id=f"{1:016x}", name="ask", started_ns=begin, ended_ns=begin + 4 * second, attributes=told)
+    failed = {"exception.type": "ValueError", "exception.message": HOSTILE}
+    below = Span(
+        trace=id,
+        id=f"{2:016x}",
+        parent=root.id,
+        name=HOSTILE,
+        started_ns=begin + second,
+        ended_ns=begin + 2 * second,
+        status=SpanStatus.ERROR,
+        message=HOSTILE,
+        attributes={"rows": 3},
+        events=(SpanEvent("exception", begin + 2 * second, failed),),
+    )
+    ws.traces.record_spans("delay", [root, below], tags={"mlflow.traceName": "ask", "team": HOSTILE}, run=run)
+    judged = NewAssessment(kind=AssessmentKind.FEEDBACK, name="helpful", content={"value": False}, rationale=HOSTILE)
+    ws.traces.assess(id, judged)
 
 
 def _run(ws: Workspace, number: int) -> None:

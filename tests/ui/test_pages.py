@@ -13,7 +13,7 @@ from loopwright.ui import page_routes
 KINDS = (
     "overview loop|loop run|endpoints|endpoint|rollout|monitor|prediction|alerts|alert|approval|models|model|version|"
     "champion|runs|failed run|run|run files|run file|failed run's file|run code|run machine|experiments|"
-    "deleted experiments|compare|datasets|dataset|dataset version|features|feature|lineage|"
+    "deleted experiments|compare|traces|trace|datasets|dataset|dataset version|features|feature|lineage|"
     "lineage of a prediction|lineage of a dataset|events|events of a kind|event"
 ).replace("overview loop", "overview|loop")
 every_page = pytest.mark.parametrize("kind", KINDS.split("|"))
@@ -34,6 +34,8 @@ EXPECTED = {
     "failed run's file": ["<script>1</script>"],
     "experiments": ["delay", "3 finished", "1 failed"],
     "compare": ["logistic-1", "0.72"],
+    "traces": ["ask", "4.0 s", "late", "helpful"],
+    "trace": ["ask", "CHAIN", "1.0 s", "exception.message", "helpful", "error"],
     "dataset version": ["not_null(wind)", "40 of 2000 rows fail", "carrier_delay", "2026-01-01"],
     "lineage of a prediction": ["<svg", "environment", "predicted"],
     "lineage of a dataset": ["5 600".replace(" ", "\u2009"), "serves"],
@@ -106,7 +108,7 @@ def test_a_hostile_name_is_text_and_nothing_else(site: Site, pages: dict[str, st
 
 
 def test_the_hostile_name_is_shown_as_it_was_given(site: Site, pages: dict[str, str]) -> None:
-    for kind in ("runs", "failed run", "events", "compare"):
+    for kind in ("runs", "failed run", "trace", "events", "compare"):
         assert story.HOSTILE in Reader(site.client().get(pages[kind]).text).text, kind
 
 
@@ -174,6 +176,7 @@ EMPTY = {
     "/alerts": "No alert was ever opened",
     "/models": "No model is registered",
     "/runs": "No run yet",
+    "/traces": "No trace yet",
     "/datasets": "No dataset yet",
     "/features": "No feature view yet",
     "/lineage": "Trace anything",

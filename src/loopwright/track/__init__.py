@@ -93,6 +93,7 @@ if TYPE_CHECKING:
     from loopwright.track.spool.offline import OfflineRuns
     from loopwright.track.spool.spools import Spool
     from loopwright.track.spool.sweeping import deliver_dead, left_behind
+    from loopwright.track.traces.filed import spans_of_file
     from loopwright.track.traces.model import (
         SPANS_FILE,
         Assessment,
@@ -193,6 +194,7 @@ _HOMES = {
         "NewEvalRecord",
     ),
     "evalsets.service": ("EvalSetService",),
+    "traces.filed": ("spans_of_file",),
     "traces.model": (
         "SPANS_FILE",
         "Assessment",
@@ -323,6 +325,7 @@ __all__ = [
     "parse_filter",
     "parse_owner",
     "refs_in_use",
+    "spans_of_file",
     "spool_about",
 ]
 

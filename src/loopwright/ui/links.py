@@ -23,6 +23,7 @@ _PAGES = {
     "alert": "alerts",
     "approval": "approvals",
     "prediction": "predictions",
+    "trace": "traces",
 }
 
 

@@ -23,6 +23,7 @@ from loopwright.ui.views import (
     runs,
     scoring,
     serving,
+    traces,
 )
 
 
@@ -59,6 +60,8 @@ def page_routes() -> list[RouteSpec]:
         page("/runs/{run}/code", "runs:read", run.code),
         page("/runs/{run}/system", "runs:read", run.system),
         answer("/runs/{run}/artifacts/{path:path}", "runs:read", files.download),
+        page("/traces", "runs:read", traces.traces),
+        page("/traces/{trace}", "runs:read", traces.trace),
         page("/datasets", "datasets:read", datasets.datasets),
         page("/datasets/{name}", "datasets:read", datasets.dataset),
         page("/datasets/{name}/{version}", "datasets:read", datasets.version),
