@@ -34,7 +34,7 @@ EXPECTED = {
     "failed run's file": ["<script>1</script>"],
     "experiments": ["delay", "3 finished", "1 failed"],
     "compare": ["logistic-1", "0.72"],
-    "traces": ["ask", "4.0 s", "late", "helpful"],
+    "traces": ["ask", "4.0 s", "late", "helpful: no"],
     "trace": ["ask", "CHAIN", "1.0 s", "exception.message", "helpful", "error"],
     "dataset version": ["not_null(wind)", "40 of 2000 rows fail", "carrier_delay", "2026-01-01"],
     "lineage of a prediction": ["<svg", "environment", "predicted"],
