@@ -23,6 +23,7 @@ from loopwright.serve.direct import Direct
 from loopwright.serve.ids import Ids
 from loopwright.serve.keeping import Keeping
 from loopwright.serve.lanes import Lane
+from loopwright.serve.lingering import Lingering
 from loopwright.serve.loaded import LoadedEndpoint, LoadedVariant, predict
 from loopwright.serve.metrics import Metrics
 from loopwright.serve.parts import in_batches, merged, parts_of, release, settled
@@ -57,6 +58,7 @@ class DataPlane:
         self._flushed_ns = 0  # when the last turn ended
         self._lanes: dict[object, Lane] = {}  # by predictor
         self._keeping = Keeping(log)
+        self._lingering = Lingering()
         self._large = self._lane("large-requests", self.limits.large_rows, 1)
         self._shadows = Shadows(log, metrics, self.limits.queue_rows)
 
@@ -298,6 +300,8 @@ class DataPlane:
             self._leave({loaded: parts[most:] for loaded, parts in turn.items() if len(parts) > most})
         requests += sum([query.requests for query in finished])
         self._note_pace(load - self._waiting, requests, began_s, turned_s)
+        if requests == 1 and not self._scheduled and self._loop is not None:
+            self._lingering.answered(self._loop)
 
     def _slice(self) -> int:
         """How many requests to each model this turn answers: fewer while others are refused, if these take long."""
