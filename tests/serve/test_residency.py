@@ -98,7 +98,7 @@ def test_fifty_models_are_answered_for_within_a_bound_of_memory(served: Served, 
     assert len(index) == 50
     assert 2 <= len(ready) <= 10
     # 400 MiB of weights went through; what was held at once stays near the bound.
-    assert most - begun < 80 * MIB, f"{begun / MIB:.0f} to {most / MIB:.0f} MiB"
+    assert most - begun < 120 * MIB, f"{begun / MIB:.0f} to {most / MIB:.0f} MiB"
     assert "loopwright_model_evictions_total 9" in text or "loopwright_model_evictions_total 8" in text
 
 
