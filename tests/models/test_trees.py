@@ -165,6 +165,26 @@ def test_answers_have_the_bits_of_onnx_runtime(
         assert_same_bits(evaluator, session, odd_rows(seed + count, count))
 
 
+def compare_many() -> None:
+    """Trees below, at and above what has cuts, one target and several, all kinds of questions."""
+    for seed, (kind, depth) in enumerate([("value", 3), ("binary", 5), ("many", 5), ("average", 6), ("many", 9)] * 4):
+        graph = grown_graph(seed, kind, "NONE", trees=11, depth=depth).SerializeToString()
+        session = opened(graph)
+        evaluator = read_trees(graph, session)
+        assert evaluator is not None
+        for count in (4, 16, 31, 32, 33, 300):
+            assert_same_bits(evaluator, session, odd_rows(seed + count, count))
+
+
+@pytest.mark.parametrize("vectors", ["plain", "avx2"])
+def test_machines_with_shorter_vectors_answer_alike(vectors: str) -> None:
+    command = [sys.executable, "-c", "from tests.models.test_trees import compare_many; compare_many()"]
+    surroundings = {**os.environ, "LOOPWRIGHT_VECTORS": vectors}
+    folder = Path(__file__).parents[2]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder, env=surroundings)
+    assert done.returncode == 0, done.stderr
+
+
 def test_many_rows_are_shared_out_among_threads_and_answered_alike() -> None:
     graph = grown_graph(5, "many", "SOFTMAX", trees=12, depth=6).SerializeToString()
     session = opened(graph)
@@ -242,6 +262,8 @@ def test_graphs_of_another_form_and_answers_that_differ_are_left_to_onnx_runtime
         (lightgbm.LGBMClassifier(n_estimators=30, num_leaves=15, verbose=-1, n_jobs=1), 2),
         (lightgbm.LGBMClassifier(n_estimators=10, num_leaves=7, verbose=-1, n_jobs=1), 3),
         (lightgbm.LGBMRegressor(n_estimators=30, num_leaves=15, verbose=-1, n_jobs=1), 0),
+        (lightgbm.LGBMRegressor(n_estimators=9, num_leaves=32, min_child_samples=1, verbose=-1, n_jobs=1), 0),
+        (lightgbm.LGBMRegressor(n_estimators=9, num_leaves=33, min_child_samples=1, verbose=-1, n_jobs=1), 0),
         (RandomForestClassifier(20, max_depth=6, random_state=0), 2),
         (RandomForestClassifier(20, max_depth=6, random_state=0), 3),
         (RandomForestRegressor(20, max_depth=6, random_state=0), 0),

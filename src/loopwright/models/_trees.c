@@ -1,4 +1,4 @@
-/* Ensembles of decision trees, walked for eight rows at once.
+/* Ensembles of decision trees, small ones for sixteen rows at once, large ones walked by eight.
 
    trees.py reads an ensemble of an ONNX graph and lays its nodes out; here they are checked, and then walked. A number
    becomes a key first: an unsigned integer in the order of the floats, with -0 as 0 and every NaN above all. A node
@@ -16,14 +16,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { LANES = 8, MOST_TARGETS = 1024, MOST_THREADS = 64, ROWS_A_THREAD = 1024, BLOCK = 128 };
+enum { LANES = 16, WALKED = 8, MOST_TARGETS = 1024, MOST_THREADS = 64, ROWS_A_THREAD = 1024, BLOCK = 128, FEW = 4 };
 enum { VALUE, POSITIVE, LOGISTIC, RAW, MANY, MANY_LOGISTIC, MANY_SOFTMAX, FORMS };
 #define MOST_NODES (1u << 28)
 #define HELD_STEPS 50000.0 /* of nodes in a call: beyond, other threads of Python may run meanwhile */
 
 typedef struct {
     uint32_t low, width, feature, child;
-} Node; /* `feature` is where its key lies in a block of eight rows */
+} Node; /* `feature` is where its key lies in a block of sixteen rows */
+
+#include "_trees_cuts.h"
 
 typedef struct {
     PyObject_HEAD
@@ -34,6 +36,7 @@ typedef struct {
     int64_t *classes;
     uint32_t node_count, tree_count, column_count, weight_count, width, target_count, score_count;
     int form, averages;
+    Cuts small;
 } Trees;
 
 typedef struct {
@@ -69,7 +72,7 @@ walk_rows(const Node *nodes, const uint32_t *keys, uint32_t root, uint32_t depth
     uint32_t a = root, b = root, c = root, d = root, e = root, f = root, g = root, h = root;
     while (depth) {
         uint32_t steps = depth < 12 ? depth : 8;
-        uint32_t was[LANES] = {a, b, c, d, e, f, g, h};
+        uint32_t was[WALKED] = {a, b, c, d, e, f, g, h};
         for (depth -= steps; steps; steps--) {
             STEP(a, 0); STEP(b, 1); STEP(c, 2); STEP(d, 3); STEP(e, 4); STEP(f, 5); STEP(g, 6); STEP(h, 7);
         }
@@ -102,7 +105,7 @@ add_leaf(const Trees *self, uint32_t node, float *sums)
             sums[self->targets[at]] += self->weights[at];
 }
 
-static void
+static inline void
 load_keys(const Trees *self, const float *rows, int count, uint32_t *keys)
 {
     for (int row = 0; row < count; row++)
@@ -173,12 +176,12 @@ finish(const Trees *self, float *sums, float *scores, int64_t *label)
 static void
 score_one(const Trees *self, const float *row, uint32_t *keys, float *sums, float *scores, int64_t *label)
 {
-    uint32_t found[LANES], roots[LANES];
+    uint32_t found[WALKED], roots[WALKED];
     memset(sums, 0, self->target_count * sizeof(float));
     load_keys(self, row, 1, keys);
-    for (uint32_t tree = 0; tree < self->tree_count; tree += LANES) {
-        uint32_t count = self->tree_count - tree < LANES ? self->tree_count - tree : LANES, depth = 0;
-        for (uint32_t lane = 0; lane < LANES; lane++) {
+    for (uint32_t tree = 0; tree < self->tree_count; tree += WALKED) {
+        uint32_t count = self->tree_count - tree < WALKED ? self->tree_count - tree : WALKED, depth = 0;
+        for (uint32_t lane = 0; lane < WALKED; lane++) {
             uint32_t at = tree + (lane < count ? lane : 0);
             roots[lane] = self->roots[at];
             depth = self->depths[at] > depth ? self->depths[at] : depth;
@@ -190,24 +193,53 @@ score_one(const Trees *self, const float *row, uint32_t *keys, float *sums, floa
     finish(self, sums, scores, label);
 }
 
-/* Blocks of rows, each of which goes through a tree while that is in the cache. */
+/* The leaves of a block of rows in a tree that is walked, added to their sums. */
 static void
-score_block(const Trees *self, const float *rows, Py_ssize_t count, uint32_t *keys, float *sums)
+walk_block(const Trees *self, uint32_t tree, const uint32_t *keys, Py_ssize_t count, float *sums)
 {
-    uint32_t found[LANES];
+    uint32_t found[WALKED];
     size_t size = (size_t)self->column_count * LANES;
-    for (Py_ssize_t at = 0; at < count; at += LANES) {
-        int some = count - at < LANES ? (int)(count - at) : LANES;
-        load_keys(self, rows + (size_t)at * self->width, some, keys + (size_t)at / LANES * size);
+    for (Py_ssize_t at = 0; at < count; at += WALKED) {
+        int some = count - at < WALKED ? (int)(count - at) : WALKED;
+        const uint32_t *mine = keys + (size_t)at / LANES * size + at % LANES;
+        walk_rows(self->nodes, mine, self->roots[tree], self->depths[tree], found);
+        for (int lane = 0; lane < some; lane++)
+            add_leaf(self, found[lane], sums + (size_t)(at + lane) * self->target_count);
     }
-    memset(sums, 0, sizeof(float) * self->target_count * (size_t)count);
-    for (uint32_t tree = 0; tree < self->tree_count; tree++)
-        for (Py_ssize_t at = 0; at < count; at += LANES) {
-            int some = count - at < LANES ? (int)(count - at) : LANES;
-            walk_rows(self->nodes, keys + (size_t)at / LANES * size, self->roots[tree], self->depths[tree], found);
-            for (int lane = 0; lane < some; lane++)
-                add_leaf(self, found[lane], sums + (size_t)(at + lane) * self->target_count);
-        }
+}
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#define WIDTH 16
+#define TARGET __attribute__((target("avx512f")))
+#define NAME(NAMED) NAMED##_avx512
+#define GATHER(PLACES, VALUES) _mm512_i32gather_ps(_mm512_loadu_si512(PLACES), VALUES, 4)
+#include "_trees_rows.h"
+#define WIDTH 8
+#define TARGET __attribute__((target("avx2")))
+#define NAME(NAMED) NAMED##_avx2
+#include "_trees_rows.h"
+#endif
+#define WIDTH 4
+#define TARGET
+#define NAME(NAMED) NAMED##_plain
+#include "_trees_rows.h"
+
+static void (*score_block)(const Trees *, const float *, Py_ssize_t, uint32_t *, float *) = score_block_plain;
+
+/* Choose what this machine does best; LOOPWRIGHT_VECTORS=avx2 or plain has it do less. */
+static void
+choose_vectors(void)
+{
+#if defined(__x86_64__)
+    const char *most = getenv("LOOPWRIGHT_VECTORS");
+    int is_wide = most == NULL || strcmp(most, "plain");
+    __builtin_cpu_init();
+    if (is_wide && __builtin_cpu_supports("avx2"))
+        score_block = score_block_avx2;
+    if (most == NULL && __builtin_cpu_supports("avx512f"))
+        score_block = score_block_avx512;
+#endif
 }
 
 static void *
@@ -230,11 +262,11 @@ score_rows(void *given)
     for (Py_ssize_t start = 0; !work->failed && start < work->count; start += block) {
         Py_ssize_t count = work->count - start < block ? work->count - start : block;
         const float *rows = work->rows + (size_t)start * self->width;
-        for (Py_ssize_t at = 0; count < 4 && at < count; at++)
+        for (Py_ssize_t at = 0; count < FEW && at < count; at++)
             score_one(self, rows + (size_t)at * self->width, keys, sums,
                       work->scores + (size_t)(start + at) * self->score_count,
                       work->labels ? work->labels + start + at : &ignored);
-        if (count < 4)
+        if (count < FEW)
             continue;
         score_block(self, rows, count, keys, sums);
         for (Py_ssize_t at = 0; at < count; at++)
@@ -402,7 +434,7 @@ fault_of(Trees *self, uint32_t firsts, uint32_t targets, uint32_t bases, uint32_
     return NULL;
 }
 
-/* Depths of trees in place of those of nodes, the places of keys in place of columns, values by node. */
+/* Depths of trees in place of those of nodes, the places of keys in place of columns, values by node, cuts. */
 static int
 arrange(Trees *self)
 {
@@ -415,15 +447,12 @@ arrange(Trees *self)
     self->depths = depths;
     for (uint32_t at = 0; at < self->node_count; at++)
         self->nodes[at].feature *= LANES;
-    if (self->target_count > 1)
-        return 0;
-    self->values = calloc(self->node_count, sizeof(float));
-    if (self->values == NULL)
+    if (self->target_count == 1 && (self->values = calloc(self->node_count, sizeof(float))) == NULL)
         return -1;
-    for (uint32_t at = 0; at < self->node_count; at++)
+    for (uint32_t at = 0; self->values != NULL && at < self->node_count; at++)
         if (self->first[at] < self->first[at + 1])
             self->values[at] = self->weights[self->first[at]];
-    return 0;
+    return make_cuts(&self->small, self->nodes, self->node_count, self->roots, self->tree_count, self->values);
 }
 
 static void
@@ -434,6 +463,7 @@ trees_dealloc(Trees *self)
                     self->targets, self->weights, self->values, self->base,    self->classes};
     for (size_t at = 0; at < sizeof(held) / sizeof(held[0]); at++)
         free(held[at]);
+    free_cuts(&self->small);
     type->tp_free(self);
     Py_DECREF(type);
 }
@@ -511,6 +541,7 @@ PyMODINIT_FUNC
 PyInit__trees(void)
 {
     PyObject *module = PyModule_Create(&module_def), *type = PyType_FromSpec(&trees_spec);
+    choose_vectors();
     if (module == NULL || type == NULL || PyModule_AddObjectRef(module, "Trees", type) < 0) {
         Py_XDECREF(module);
         Py_XDECREF(type);
