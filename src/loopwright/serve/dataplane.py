@@ -51,7 +51,8 @@ class DataPlane:
         self._waiting = 0  # rows of this turn
         self._turn_queries = 0
         self._at_once_rows = self._at_once_requests = 0  # that this turn has answered by the direct way
-        self._is_watched = False
+        self._is_wrapped = False
+        self.note: Callable[[str], None] = _not_noted  # told whose model runs on the loop; "" when it has
         self._loop: asyncio.AbstractEventLoop | None = None
         self.pace = Pace()
         self._answered_s = 0.0  # when the last turn ended that left something to the next one
@@ -174,9 +175,11 @@ class DataPlane:
             The outputs, and the ids of the rows; without these the log did not take them.
         """
         load, limits = direct.load(block.count), self.limits
-        if self._turn or self._is_watched or load > min(limits.request_rows, limits.inline_rows, limits.queue_rows):
+        if self._turn or self._is_wrapped or load > min(limits.request_rows, limits.inline_rows, limits.queue_rows):
             return None
+        self.note(direct.endpoint)
         arrays = direct.run(block, gathered)
+        self.note("")
         if arrays is None:
             return None
         self._at_once_rows += load
@@ -198,7 +201,7 @@ class DataPlane:
 
     def wrap_runs(self, wrap: Callable[[Run], Run]) -> None:
         """Put something around each run of a model, before anything is asked. Runs of lanes happen on threads."""
-        self._is_watched = True
+        self._is_wrapped = True
         self._answer = wrap(self._answer)  # type: ignore[method-assign,assignment]  # free where nobody watches
 
     @property
@@ -291,7 +294,9 @@ class DataPlane:
         for loaded, parts in turn.items():
             for batch in in_batches(parts[:most] if over else parts, self.limits.batch_rows):
                 if some := self._in_time(batch):
+                    self.note(some[0].query.endpoint)
                     self._answer_or_fail(loaded, some)
+                    self.note("")
                 finished.extend(settled(batch))
         if finished:
             self._finish(finished)
@@ -420,6 +425,9 @@ class DataPlane:
             return True
         self.metrics.unlogged += sum([query.count for query in queries if query.failure is None])
         return False
+
+
+def _not_noted(_endpoint: str) -> None: ...
 
 
 def _too_late() -> Unavailable:

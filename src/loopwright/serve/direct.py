@@ -24,7 +24,7 @@ class Direct:
 
     def __init__(self, endpoint: LoadedEndpoint, metrics: Metrics) -> None:
         loaded = endpoint.live[0]
-        self._loaded, self._metrics, self._endpoint = loaded, metrics, endpoint.spec.name
+        self._loaded, self._metrics, self.endpoint = loaded, metrics, endpoint.spec.name
         self._by, self._weight = by_of(endpoint, loaded), endpoint.intake.load
         self._key = endpoint.spec.name, loaded.variant.name, loaded.version, "ok"
 
@@ -50,7 +50,7 @@ class Direct:
         ended_ns, count, requests = time.monotonic_ns(), block.count, len(gathered.counts)
         arrived_ns = sum(gathered.started_ns)
         runs = self._metrics.runs
-        runs.ran(Ran(self._endpoint, self._key[2], requests, count, arrived_ns, began_ns, began_ns, ended_ns))
+        runs.ran(Ran(self.endpoint, self._key[2], requests, count, arrived_ns, began_ns, began_ns, ended_ns))
         self._metrics.batch.observe(count)
         self._metrics.predictions[self._key] += count
         return arrays

@@ -11,9 +11,6 @@ from pathlib import Path
 
 import msgspec
 
-from loopwright.serve.dataplane import Run
-from loopwright.serve.loaded import LoadedVariant
-from loopwright.serve.query import Part
 from loopwright.serve.statistics import Runs
 from loopwright.serve.workers.accepting import Acceptor
 from loopwright.serve.workers.board import Board
@@ -72,22 +69,13 @@ class Member:
         self._acceptor = Acceptor(listener, protocol, self.board, self._given.place, tls)
         return int(listener.getsockname()[1])
 
-    def around(self, run: Run) -> Run:
-        """A run of a model that is noted on the board while it lasts, so that one that ends this process is known.
+    def note(self, endpoint: str) -> None:
+        """Note on the board whose model runs on the event loop, so that one that ends this process is known; an empty
+        name when it has ended.
 
         Only what happens on the event loop is: a model of its own process, or a large request, holds up nobody.
         """
-        board, place, number = self.board, self._given.place, self._number
-
-        def noted(loaded: LoadedVariant, parts: list[Part]) -> None:
-            if not loaded.predictor.inline or parts[0].query.is_large:
-                run(loaded, parts)
-                return
-            board.note_running(place, number(parts[0].endpoint.spec.name))
-            run(loaded, parts)
-            board.note_running(place, 0)
-
-        return noted
+        self.board.note_running(self._given.place, self._number(endpoint) if endpoint else 0)
 
     def _number(self, name: str) -> int:
         """What an endpoint is called on the board, from 1: its line in a file beside it."""
