@@ -45,7 +45,7 @@ $(VENV)/.stamp-uv: requirements-uv.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-uv.lock
 	@touch $@
 
-NATIVE := hatch_build.py $(wildcard src/loopwright/serve/rest/_express*.[ch] src/loopwright/models/_trees*.[ch])
+NATIVE := hatch_build.py $(wildcard src/loopwright/*/_*.[ch] src/loopwright/*/rest/_*.[ch])
 
 $(VENV)/.stamp-demo: $(VENV)/.stamp-uv requirements-demo.lock pyproject.toml $(NATIVE)
 	@echo "installing what the demo needs"

@@ -15,7 +15,11 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-SOURCES = [Path("src/loopwright/serve/rest/_express.c"), Path("src/loopwright/models/_trees.c")]
+SOURCES = [
+    Path("src/loopwright/serve/rest/_express.c"),
+    Path("src/loopwright/serve/_ids.c"),
+    Path("src/loopwright/models/_trees.c"),
+]
 FLAGS = ["-O3", "-fPIC", "-shared", "-D_GNU_SOURCE", "-Wall", "-ffp-contract=off", "-pthread"]
 
 

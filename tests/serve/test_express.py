@@ -634,7 +634,9 @@ def test_what_is_answered_at_once_is_counted_and_logged_as_by_the_usual_way(
 
         answers = at_home(work, made)
         made.log.close()
-        assert len(noted) > 2 and all(noted[::2]) and not any(noted[1::2])
+        assert len(noted) > 2
+        assert all(noted[::2])
+        assert not any(noted[1::2])
         ids = [answer["parameters"].pop("prediction_ids") for _, answer in answers]
         logged = {one.id: one for one in read_predictions(made.folder / "journal")[0]}
         assert [len(mine) for mine in ids] == [len(rows) for rows in asked]

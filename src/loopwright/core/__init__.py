@@ -16,7 +16,7 @@ from loopwright.core.errors import (
     Unavailable,
     missing_extra,
 )
-from loopwright.core.ids import id_bytes, is_id, new_id, new_ids, time_of
+from loopwright.core.ids import id_bytes, id_seeds, ids_from, is_id, new_id, new_ids, time_of
 from loopwright.core.names import check_model_name, check_name, check_path
 from loopwright.core.operations import Effect, Operation, operation, operations_of
 from loopwright.core.places import user_cache
@@ -67,6 +67,8 @@ __all__ = [
     "digest_value",
     "encode",
     "id_bytes",
+    "id_seeds",
+    "ids_from",
     "is_digest",
     "is_id",
     "load_settings",

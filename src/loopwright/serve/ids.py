@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 from binascii import hexlify
+from contextlib import suppress
 
-from loopwright.core import id_bytes
+from loopwright.core import id_seeds, ids_from, wants_compiled
 
 BYTES, DIGITS = 16, 32
-_EACH = DIGITS + 1  # and the comma behind it
+_EACH = DIGITS + 3  # with quotes, and the comma behind it
+
+
+def _made_plainly(first: int, random: bytes) -> tuple[bytes, bytes]:
+    raw = ids_from(first, random)
+    return raw, b'["%b"]' % hexlify(raw, b",", BYTES).replace(b",", b'","') if raw else b"[]"
+
+
+_made = _made_plainly
+if wants_compiled():
+    with suppress(ImportError):  # it was not built
+        from loopwright.serve._ids import made as _made
 
 
 class Ids:
@@ -15,28 +27,27 @@ class Ids:
 
     __slots__ = ("_text", "raw")
 
-    def __init__(self, raw: bytes) -> None:
+    def __init__(self, first: int, random: bytes) -> None:
         """Args:
-        raw: 16 bytes for each.
+        first, random: what `id_seeds` gives.
         """
-        self.raw, self._text = raw, hexlify(raw, b",", BYTES)
+        self.raw, self._text = _made(first, random)  # 16 bytes for each; a list in JSON
 
     @classmethod
     def new(cls, count: int) -> Ids:
         """So many that nothing had before."""
-        return cls(id_bytes(count))
+        return cls(*id_seeds(count))
 
     def digits(self, place: int) -> bytes:
         """One of them as it is written."""
-        return self._text[_EACH * place : _EACH * place + DIGITS]
+        start = 2 + _EACH * place
+        return self._text[start : start + DIGITS]
 
     def listed(self, start: int, count: int) -> list[str]:
         """Some of them as they are written."""
-        return self._some(start, count).decode().split(",") if count else []
+        return [self.digits(place).decode() for place in range(start, start + count)]
 
     def json(self, start: int, count: int) -> bytes:
         """Some of them, at least one, as a list in JSON."""
-        return b'["%b"]' % self._some(start, count).replace(b",", b'","')
-
-    def _some(self, start: int, count: int) -> bytes:
-        return self._text[_EACH * start : _EACH * (start + count) - 1]
+        end = _EACH * (start + count)
+        return self._text if end + 1 == len(self._text) and not start else b"[%b]" % self._text[1 + _EACH * start : end]
