@@ -19,7 +19,7 @@ from works import Asked, Sizes
 # isort: split
 from figures import OURS, Line
 
-MANY_TREES = 1_000
+MANY_TREES = 5_000
 OVERLOADED = 2.0
 WATCH_S = 1.0
 FULL = 0.05

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+import uvloop
+from tests.serve.conftest import Plane
+
+from loopwright.serve.rest import App, HttpServer
+from loopwright.serve.workers import member
 from loopwright.serve.workers.board import Board
 from loopwright.serve.workers.silence import Silence
 
@@ -46,6 +54,36 @@ def test_a_line_tells_what_was_noted_and_is_cleared_by_its_own_process_alone(tmp
     assert other.read(1).pid == 42
     other.clear(1, 42)
     assert (board.read(1).pid, board.read(1).connections, board.read(0).pid) == (0, 0, 0)
+
+
+def test_who_loses_connections_says_so_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clients that all come back at the same time are shared out by what each worker holds now."""
+    monkeypatch.setattr(member, "BEAT_S", 3600)
+
+    async def work() -> list[int]:
+        made, seen = Plane(tmp_path), list[int]()
+        server = HttpServer(App(made.plane))
+        listener = socket.create_server(("127.0.0.1", 0))
+        place = member.Membership(tmp_path, 0, 1, listener.detach())
+        mine = member.Member(place, str, lambda: server.connections, lambda: made.plane.metrics.version_runs())
+        server.when_lost = mine.count
+        port = await mine.open(server.start())
+        links = [await asyncio.open_connection("127.0.0.1", port) for _ in range(9)]
+        while server.connections < 9:
+            await asyncio.sleep(0.001)
+        for number, (_, writer) in enumerate(links):
+            seen.append(mine.board.read(0).connections)
+            writer.close()
+            while server.connections >= 9 - number:
+                await asyncio.sleep(0.001)
+        seen.append(mine.board.read(0).connections)
+        mine.stop_accepting()
+        await mine.close()
+        await server.drain(0.2)
+        made.plane.close()
+        return seen
+
+    assert uvloop.run(work()) == [*range(9, -1, -1)]
 
 
 def test_silence_is_what_was_looked_at_in_a_row_and_no_pause_of_the_machine() -> None:

@@ -47,7 +47,7 @@ class Doors:
             runs = plane.metrics.version_runs
             self._member = Member(settings.member, app.own_figures, lambda: self._server.connections, runs)
             app.figures, plane.metrics.runs.of_all = self._member.figures, self._member.runs
-            plane.note = self._member.note
+            plane.note, self._server.when_lost = self._member.note, self._member.count
         plane.metrics.more.append(lambda: worker_figures(plane.endpoints.values()))
 
     async def open(self) -> Address:

@@ -358,6 +358,7 @@ class HttpServer:
         self.exchange: type[Exchange] = Exchange
         self.watchers: list[Watcher] = []
         self.unfinished_bytes = 0
+        self.when_lost: Callable[[], None] = lambda: None  # is told of each connection that is gone
         self._connections: set[HttpConnection] = set()
         self._server: asyncio.Server | None = None
         self._sweeper: asyncio.Task[None] | None = None
@@ -421,6 +422,7 @@ class HttpServer:
     def lost(self, connection: HttpConnection) -> None:
         """A connection is gone."""
         self._connections.discard(connection)
+        self.when_lost()
 
     async def _sweep(self) -> None:
         while True:

@@ -52,6 +52,11 @@ class Acceptor:
         listener.setblocking(False)
         self._loop.add_reader(listener.fileno(), self._ready)
 
+    @property
+    def opening(self) -> int:
+        """How many connections are accepted and not yet open."""
+        return len(self._opening)
+
     def close(self) -> None:
         """Accept nothing more; the others go on."""
         if not self._closed:

@@ -69,6 +69,12 @@ class Member:
         self._acceptor = Acceptor(listener, protocol, self.board, self._given.place, tls)
         return int(listener.getsockname()[1])
 
+    def count(self) -> None:
+        """Tell the others how many connections this worker holds, those that it is opening among them: when clients
+        come back all at once, each worker is to know what the others have lost."""
+        opening = self._acceptor.opening if self._acceptor is not None else 0
+        self.board.note_connections(self._given.place, self._connections() + opening)
+
     def note(self, endpoint: str) -> None:
         """Note on the board whose model runs on the event loop, so that one that ends this process is known; an empty
         name when it has ended.
@@ -109,5 +115,5 @@ class Member:
         place = self._given.place
         while self.board.read(place).pid == os.getpid():  # a successor may have taken the place while we drain
             self.board.beat(place)
-            self.board.note_connections(place, self._connections())
+            self.count()
             await asyncio.sleep(BEAT_S)
