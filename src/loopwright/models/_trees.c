@@ -1,4 +1,4 @@
-/* Ensembles of decision trees, small ones for sixteen rows at once, large ones walked by eight.
+/* Ensembles of decision trees, for many rows at once.
 
    trees.py reads an ensemble of an ONNX graph and lays its nodes out; here they are checked, and then walked. A number
    becomes a key first: an unsigned integer in the order of the floats, with -0 as 0 and every NaN above all. A node
@@ -36,7 +36,7 @@ typedef struct {
     int64_t *classes;
     uint32_t node_count, tree_count, column_count, weight_count, width, target_count, score_count;
     int form, averages;
-    Cuts small;
+    Cuts upper;
 } Trees;
 
 typedef struct {
@@ -65,11 +65,12 @@ key_of(float number)
         AT = node->child + (keys[node->feature + LANE] - node->low <= node->width);                                    \
     } while (0)
 
-/* The leaves that eight rows reach in one tree. */
+/* The leaves that eight rows reach from a node each. */
 static inline void
-walk_rows(const Node *nodes, const uint32_t *keys, uint32_t root, uint32_t depth, uint32_t *found)
+walk_rows(const Node *nodes, const uint32_t *keys, uint32_t depth, uint32_t *found)
 {
-    uint32_t a = root, b = root, c = root, d = root, e = root, f = root, g = root, h = root;
+    uint32_t a = found[0], b = found[1], c = found[2], d = found[3];
+    uint32_t e = found[4], f = found[5], g = found[6], h = found[7];
     while (depth) {
         uint32_t steps = depth < 12 ? depth : 8;
         uint32_t was[WALKED] = {a, b, c, d, e, f, g, h};
@@ -191,21 +192,6 @@ score_one(const Trees *self, const float *row, uint32_t *keys, float *sums, floa
             add_leaf(self, found[lane], sums);
     }
     finish(self, sums, scores, label);
-}
-
-/* The leaves of a block of rows in a tree that is walked, added to their sums. */
-static void
-walk_block(const Trees *self, uint32_t tree, const uint32_t *keys, Py_ssize_t count, float *sums)
-{
-    uint32_t found[WALKED];
-    size_t size = (size_t)self->column_count * LANES;
-    for (Py_ssize_t at = 0; at < count; at += WALKED) {
-        int some = count - at < WALKED ? (int)(count - at) : WALKED;
-        const uint32_t *mine = keys + (size_t)at / LANES * size + at % LANES;
-        walk_rows(self->nodes, mine, self->roots[tree], self->depths[tree], found);
-        for (int lane = 0; lane < some; lane++)
-            add_leaf(self, found[lane], sums + (size_t)(at + lane) * self->target_count);
-    }
 }
 
 #if defined(__x86_64__)
@@ -438,21 +424,25 @@ fault_of(Trees *self, uint32_t firsts, uint32_t targets, uint32_t bases, uint32_
 static int
 arrange(Trees *self)
 {
-    uint32_t *depths = malloc((self->tree_count + 1) * sizeof(uint32_t));
+    uint32_t *depths = malloc((self->tree_count + 1) * sizeof(uint32_t)), *of_nodes = self->depths;
+    int failed;
     if (depths == NULL)
         return -1;
     for (uint32_t at = 0; at < self->tree_count; at++)
-        depths[at] = self->depths[self->roots[at]];
-    free(self->depths);
-    self->depths = depths;
+        depths[at] = of_nodes[self->roots[at]];
     for (uint32_t at = 0; at < self->node_count; at++)
         self->nodes[at].feature *= LANES;
-    if (self->target_count == 1 && (self->values = calloc(self->node_count, sizeof(float))) == NULL)
+    if (self->target_count == 1 && (self->values = calloc(self->node_count, sizeof(float))) == NULL) {
+        free(depths);
         return -1;
+    }
     for (uint32_t at = 0; self->values != NULL && at < self->node_count; at++)
         if (self->first[at] < self->first[at + 1])
             self->values[at] = self->weights[self->first[at]];
-    return make_cuts(&self->small, self->nodes, self->node_count, self->roots, self->tree_count, self->values);
+    failed = make_cuts(&self->upper, self->nodes, self->node_count, of_nodes, self->roots, self->tree_count, self->values);
+    free(of_nodes);
+    self->depths = depths;
+    return failed;
 }
 
 static void
@@ -463,7 +453,7 @@ trees_dealloc(Trees *self)
                     self->targets, self->weights, self->values, self->base,    self->classes};
     for (size_t at = 0; at < sizeof(held) / sizeof(held[0]); at++)
         free(held[at]);
-    free_cuts(&self->small);
+    free_cuts(&self->upper);
     type->tp_free(self);
     Py_DECREF(type);
 }

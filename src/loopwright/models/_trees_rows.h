@@ -31,7 +31,7 @@ NAME(load_column)(const float *column, uint32_t stride, uint32_t *keys)
     }
 }
 
-/* The numbers of the leaves that rows of one group, or of two, reach in a tree. */
+/* The numbers of the ends that rows of one group, or of two, reach in a tree. */
 INLINED void
 NAME(cut_rows)(const Cut *cut, const Cut *end, const uint32_t *keys, size_t next, const int groups, uint32_t *numbers)
 {
@@ -51,7 +51,7 @@ NAME(cut_rows)(const Cut *cut, const Cut *end, const uint32_t *keys, size_t next
     }
 }
 
-/* Add each leaf's value to its row's sum. */
+/* Add the value of each row's end to its sum. */
 INLINED void
 NAME(add_values)(const float *values, const uint32_t *numbers, float *sums)
 {
@@ -65,26 +65,43 @@ NAME(add_values)(const float *values, const uint32_t *numbers, float *sums)
     }
 }
 
+/* Walk on from the ends that rows have reached, and add what the leaves say. */
 INLINED void
-NAME(cut_block)(const Trees *self, uint32_t tree, const uint32_t *keys, Py_ssize_t count, float *sums)
+NAME(walk_on)(const Trees *self, uint32_t tree, const uint32_t *keys, const uint32_t *numbers, int count, float *sums)
 {
-    const Cuts *small = &self->small;
-    const Cut *cuts = small->cuts + small->cut_start[tree], *end = small->cuts + small->cut_start[tree + 1];
-    uint32_t numbers[2 * LANES], start = small->leaf_start[tree];
+    const uint32_t *ends = self->upper.ends + self->upper.end_start[tree];
+    for (int start = 0; start < count; start += WALKED) {
+        uint32_t found[WALKED];
+        for (int lane = 0; lane < WALKED; lane++)
+            found[lane] = ends[numbers[start + lane]];
+        walk_rows(self->nodes, keys + start, self->upper.rest[tree], found);
+        for (int lane = 0; lane < WALKED && start + lane < count; lane++)
+            add_leaf(self, found[lane], sums + (size_t)(start + lane) * self->target_count);
+    }
+}
+
+INLINED void
+NAME(score_tree)(const Trees *self, uint32_t tree, const uint32_t *keys, Py_ssize_t count, float *sums)
+{
+    const Cuts *upper = &self->upper;
+    const Cut *cuts = upper->cuts + upper->cut_start[tree], *end = upper->cuts + upper->cut_start[tree + 1];
+    const float *values = upper->values + upper->end_start[tree];
+    int is_simple = self->values != NULL && upper->rest[tree] == 0;
+    uint32_t numbers[2 * LANES];
     size_t size = (size_t)self->column_count * LANES;
     for (Py_ssize_t at = 0; at < count; at += 2 * LANES) {
-        Py_ssize_t some = count - at < 2 * LANES ? count - at : 2 * LANES;
+        int some = count - at < 2 * LANES ? (int)(count - at) : 2 * LANES;
         const uint32_t *mine = keys + (size_t)at / LANES * size;
         if (some > LANES)
             NAME(cut_rows)(cuts, end, mine, size, 2, numbers);
         else
             NAME(cut_rows)(cuts, end, mine, size, 1, numbers);
-        if (self->values != NULL)
-            for (Py_ssize_t lane = 0; lane < some; lane += LANES)
-                NAME(add_values)(small->values + start, numbers + lane, sums + at + lane);
-        else
-            for (Py_ssize_t lane = 0; lane < some; lane++)
-                add_leaf(self, small->leaves[start + numbers[lane]], sums + (size_t)(at + lane) * self->target_count);
+        for (int lane = 0; lane < some; lane += LANES)
+            if (is_simple)
+                NAME(add_values)(values, numbers + lane, sums + at + lane);
+            else
+                NAME(walk_on)(self, tree, mine + lane / LANES * size, numbers + lane,
+                              some - lane < LANES ? some - lane : LANES, sums + (size_t)(at + lane) * self->target_count);
     }
 }
 
@@ -104,10 +121,7 @@ NAME(score_block)(const Trees *self, const float *rows, Py_ssize_t count, uint32
     }
     memset(sums, 0, sizeof(float) * self->target_count * groups * LANES);
     for (uint32_t tree = 0; tree < self->tree_count; tree++)
-        if (self->small.leaf_start[tree] == NOWHERE)
-            walk_block(self, tree, keys, count, sums);
-        else
-            NAME(cut_block)(self, tree, keys, count, sums);
+        NAME(score_tree)(self, tree, keys, count, sums);
 }
 
 #undef Vector
