@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,8 +30,10 @@ from loopwright.core import WITHOUT
 from loopwright.models import Task, build_bundle
 from loopwright.models import trees as compiled
 from loopwright.models.formats.graphs import name_outputs
+from loopwright.models.tree_graph import Unreadable
 from loopwright.models.tree_layout import laid_out
-from loopwright.models.trees import TreeEvaluator, fast_trees, read_trees
+from loopwright.models.tree_rest import behind_trees
+from loopwright.models.trees import TreeEvaluator, TreesAndRest, fast_trees, read_trees
 
 if compiled._trees is None:
     pytest.skip("the compiled part was not built: there is no C compiler here", allow_module_level=True)
@@ -193,6 +196,56 @@ def test_many_rows_are_shared_out_among_threads_and_answered_alike() -> None:
     assert_same_bits(evaluator, session, odd_rows(1, 5003))
 
 
+def linked_graph(seed: int, kind: str, operator: str) -> onnx.ModelProto:
+    """A graph as our converter makes it of XGBoost: sums of trees, and a link behind them."""
+    model = grown_graph(seed, "value", "NONE", trees=20, depth=5)
+    trees = next(node for node in model.graph.node if node.op_type == "TreeEnsembleRegressor")
+    if kind == "many":
+        for attribute in trees.attribute:
+            if attribute.name == "n_targets":
+                attribute.i = 3
+            elif attribute.name == "target_ids":
+                attribute.ints[:] = [at % 3 for at in range(len(attribute.ints))]
+            elif attribute.name == "base_values":
+                attribute.floats[:] = [0.5, -0.25, 0.125]
+    del model.graph.node[:], model.graph.output[:]
+    link = helper.make_node(operator, [trees.output[0]], ["linked"], **({"axis": 1} if operator == "Softmax" else {}))
+    best = helper.make_node("ArgMax", ["linked"], ["best"], axis=1, keepdims=0)
+    model.graph.node.extend([trees, link, best])
+    model.graph.output.append(helper.make_tensor_value_info("best", TensorProto.INT64, [None]))
+    model.graph.output.append(helper.make_tensor_value_info("linked", TensorProto.FLOAT, [None, None]))
+    return model
+
+
+@pytest.mark.parametrize(("kind", "operator"), [("one", "Sigmoid"), ("one", "Exp"), ("many", "Softmax")])
+@pytest.mark.parametrize("seed", range(4))
+def test_what_follows_the_trees_is_left_to_onnx_runtime(kind: str, operator: str, seed: int) -> None:
+    graph = linked_graph(seed, kind, operator).SerializeToString()
+    session = opened(graph)
+    evaluator = read_trees(graph, session, 1, opened)
+    assert isinstance(evaluator, TreesAndRest)
+    assert read_trees(graph, session) is None
+    for count in (8, 33, 301):
+        assert_same_bits(evaluator, session, odd_rows(seed + count, count))
+    assert evaluator.answer(odd_rows(seed, 7)) is None
+    assert evaluator.answer(odd_rows(seed, 9)[:, :4]) is None
+    assert compiled._proved(evaluator, session)
+    assert not compiled._proved(evaluator, opened(linked_graph(seed + 4, kind, operator).SerializeToString()))
+
+
+def test_graphs_in_which_the_trees_are_not_all_that_reads_the_input_are_left_alone() -> None:
+    model = linked_graph(1, "one", "Sigmoid")
+    second = onnx.ModelProto.FromString(model.SerializeToString())
+    second.graph.node.append(helper.make_node("ReduceMax", ["features"], ["most"], axes=[1], keepdims=0))
+    second.graph.output.append(helper.make_tensor_value_info("most", TensorProto.FLOAT, [None]))
+    two = onnx.ModelProto.FromString(model.SerializeToString())
+    two.graph.node.append(two.graph.node[0])
+    two.graph.node[-1].output[0] = "again"
+    for other in (second, two):
+        graph = other.SerializeToString()
+        assert read_trees(graph, opened(graph), 1, opened) is None
+
+
 def tamper() -> None:
     """Damage graphs, and laid out trees, in many ways. Ends the process with a signal where one walks astray."""
     graph = grown_graph(7, "many", "SOFTMAX", trees=4, depth=4).SerializeToString()
@@ -204,6 +257,8 @@ def tamper() -> None:
             damaged[at] = int(generator.integers(256))
         found = read_trees(bytes(damaged[: int(generator.integers(1, len(graph) * 3))]), session)
         assert found is None or set(found.answer(rows) or ()) <= {"label", "probabilities"}
+        with suppress(Unreadable):
+            behind_trees(bytes(damaged), "features")
     sound = read_trees(graph, session)
     assert sound is not None
     arrays = laid_out(sound.ensemble.trees, width, 3)

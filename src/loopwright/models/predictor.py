@@ -220,7 +220,7 @@ class Predictor:
     def _fast_trees(self, graph: bytes, threads: int) -> TreeEvaluator | None:
         if self.manifest.layout is not Layout.MATRIX:
             return None
-        return fast_trees(graph, self._session, threads, lambda: _open_session(graph, 1))
+        return fast_trees(graph, self._session, threads, lambda part: _open_session(part, 1))
 
     def _check_names(self, columns: Mapping[str, Array]) -> tuple[str, ...]:
         names = self.signature.names

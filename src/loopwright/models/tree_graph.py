@@ -66,7 +66,7 @@ def read_graph(data: bytes) -> Graph:
 def _read_into(graph: Graph, data: memoryview) -> None:
     for number, value in _fields(data):
         if number == 1:
-            node = _node(_nested(value))
+            node = read_node(_nested(value))
             graph.makers.update(dict.fromkeys(node.outputs, node))
         elif number == 5:
             name, constant = _constant(_nested(value))
@@ -76,7 +76,12 @@ def _read_into(graph: Graph, data: memoryview) -> None:
             raise Unreadable(f"a graph with field {number}")
 
 
-def _node(data: memoryview) -> Node:
+def read_node(data: memoryview) -> Node:
+    """A NodeProto.
+
+    Raises:
+        Unreadable: as `read_graph`.
+    """
     node = Node()
     for number, value in _fields(data):
         if number == 1:
@@ -194,6 +199,19 @@ def _fields(data: memoryview) -> Iterator[tuple[int, int | float | memoryview]]:
     while at < len(data):
         number, value, at = _field(data, at)
         yield number, value
+
+
+def raw_fields(data: memoryview) -> Iterator[tuple[int, memoryview, memoryview]]:
+    """The fields of a message: the number of each, its bytes with what tags them, and its value where that has bytes.
+
+    Raises:
+        Unreadable: as `read_graph`.
+    """
+    at = 0
+    while at < len(data):
+        start = at
+        number, value, at = _field(data, at)
+        yield number, data[start:at], value if isinstance(value, memoryview) else data[at:at]
 
 
 def _field(data: memoryview, at: int) -> tuple[int, int | float | memoryview, int]:

@@ -3,7 +3,8 @@
 A graph that is one tree operator and the few nodes that our converters put around it is read (tree_graph), its nodes
 are laid out (tree_layout) for the compiled part (`_trees.c`), which checks them again, and the result is proved on rows
 around the thresholds, with missing, infinite and extreme numbers among them: where one bit of one answer differs from
-what ONNX Runtime gives with one thread, or where it is not faster, ONNX Runtime goes on.
+what ONNX Runtime gives with one thread, or where it is not faster, ONNX Runtime goes on. Where other operators follow
+the trees, ONNX Runtime goes on from these (tree_rest).
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from loopwright.core import wants_compiled
+from loopwright.core import Invalid, wants_compiled
 from loopwright.models.tree_graph import Graph, Node, Unreadable, read_graph
 from loopwright.models.tree_layout import LEAF, laid_out, list_of
+from loopwright.models.tree_rest import Rest, behind_trees
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,6 +32,7 @@ if wants_compiled():
         from loopwright.models import _trees  # type: ignore[no-redef]  # in place of None
 
 _PROBES = 320
+_MANY_ROWS = 8  # with fewer, a second session costs more than the trees do
 _VALUE, _POSITIVE, _LOGISTIC, _RAW, _MANY, _MANY_LOGISTIC, _MANY_SOFTMAX = range(7)
 
 
@@ -51,7 +54,13 @@ class Ensemble:
 
 
 class TreeEvaluator:
-    """Answers a matrix of rows. Thread-safe."""
+    """Answers a matrix of rows. Thread-safe.
+
+    Attributes:
+        least_rows: a matrix of fewer is left to ONNX Runtime.
+    """
+
+    least_rows = 1
 
     def __init__(self, trees: Any, ensemble: Ensemble, threads: int) -> None:
         import numpy as np
@@ -78,11 +87,35 @@ class TreeEvaluator:
         return {name: labels if labels is not None and kind == "label" else scores for name, kind in self._outputs}
 
 
+class TreesAndRest(TreeEvaluator):
+    """Answers a matrix of rows by trees, and by ONNX Runtime from these on. Thread-safe."""
+
+    least_rows = _MANY_ROWS
+
+    def __init__(
+        self, trees: Any, ensemble: Ensemble, threads: int, rest: Rest, session: onnxruntime.InferenceSession
+    ) -> None:
+        super().__init__(trees, ensemble, threads)
+        self._session, self._tensor, self._targets = session, rest.tensor, ensemble.targets
+        self._names = [item.name for item in session.get_outputs()]
+
+    def answer(self, matrix: Array) -> dict[str, Array] | None:
+        """An array per output; None where rows are few, or have another form, and ONNX Runtime is to answer."""
+        sums = super().answer(matrix) if len(matrix) >= self.least_rows else None
+        if sums is None:
+            return None
+        feed = {self._tensor: sums[self._tensor].reshape(len(matrix), self._targets)}
+        try:
+            return dict(zip(self._names, self._session.run(self._names, feed), strict=True))
+        except Exception:  # noqa: BLE001  (ONNX Runtime has a class per status)
+            return None
+
+
 def fast_trees(
     graph: bytes,
     session: onnxruntime.InferenceSession,
     threads: int = 1,
-    alone: Callable[[], onnxruntime.InferenceSession] | None = None,
+    alone: Callable[[bytes], onnxruntime.InferenceSession] | None = None,
 ) -> TreeEvaluator | None:
     """What answers in place of a session; None where the graph has another form, or it is no gain.
 
@@ -90,27 +123,41 @@ def fast_trees(
         graph: the ONNX graph.
         session: ONNX Runtime with this graph.
         threads: how many threads the session has, and one large matrix may use.
-        alone: opens a session with one thread, which adds in the order of the trees; needed where `session` has more.
+        alone: opens a session with one thread, which adds in the order of the trees; needed where `session` has more,
+            and for graphs that go on behind their trees.
     """
-    evaluator = read_trees(graph, session, threads)
+    evaluator = read_trees(graph, session, threads, alone)
     if evaluator is None:
         return None
-    standard = session if threads == 1 or alone is None else alone()
+    standard = session if threads == 1 or alone is None else alone(graph)
     return evaluator if _proved(evaluator, standard) else None
 
 
-def read_trees(graph: bytes, session: onnxruntime.InferenceSession, threads: int = 1) -> TreeEvaluator | None:
+def read_trees(
+    graph: bytes,
+    session: onnxruntime.InferenceSession,
+    threads: int = 1,
+    alone: Callable[[bytes], onnxruntime.InferenceSession] | None = None,
+) -> TreeEvaluator | None:
     """As `fast_trees`, without the proof."""
     if _trees is None:
         return None
-    try:
+    with suppress(Unreadable, ValueError):
         ensemble = _ensemble(read_graph(graph), session)
-        width = session.get_inputs()[0].shape[1]
-        arrays = laid_out(ensemble.trees, width, ensemble.targets)
-        made = _trees.Trees(*_as_bytes(arrays, ensemble), width, *_shape(ensemble), ensemble.form, ensemble.averages)
-    except (Unreadable, ValueError):
-        return None
-    return TreeEvaluator(made, ensemble, threads)
+        return TreeEvaluator(_made(ensemble, session), ensemble, threads)
+    with suppress(Unreadable, ValueError, Invalid):
+        if alone is not None:
+            _check_input(session)
+            rest = behind_trees(graph, session.get_inputs()[0].name)
+            ensemble = _sums(rest.trees, rest.tensor)
+            return TreesAndRest(_made(ensemble, session), ensemble, threads, rest, alone(rest.graph))
+    return None
+
+
+def _made(ensemble: Ensemble, session: onnxruntime.InferenceSession) -> Any:
+    width = session.get_inputs()[0].shape[1]
+    arrays = laid_out(ensemble.trees, width, ensemble.targets)
+    return _trees.Trees(*_as_bytes(arrays, ensemble), width, *_shape(ensemble), ensemble.form, ensemble.averages)
 
 
 def _shape(ensemble: Ensemble) -> tuple[int, int]:
@@ -128,11 +175,8 @@ def _as_bytes(arrays: tuple[Array, ...], ensemble: Ensemble) -> list[bytes]:
 
 
 def _ensemble(graph: Graph, session: onnxruntime.InferenceSession) -> Ensemble:
+    _check_input(session)
     inputs = session.get_inputs()
-    if len(inputs) != 1 or inputs[0].type != "tensor(float)" or len(inputs[0].shape) != 2:
-        raise Unreadable("the input is no matrix of float32")
-    if not isinstance(inputs[0].shape[1], int):
-        raise Unreadable("the input has no certain width")
     traced = [_traced(graph, item.name) for item in session.get_outputs()]
     trees = traced[0][1]
     tables = {tuple(classes) for kind, _, classes in traced if kind == "label"}
@@ -148,6 +192,14 @@ def _ensemble(graph: Graph, session: onnxruntime.InferenceSession) -> Ensemble:
     if trees.operator == "TreeEnsembleClassifier" and "value" not in kinds:
         return _classification(trees, outputs, next(iter(tables), ()))
     raise Unreadable(f"an operator {trees.operator}")
+
+
+def _check_input(session: onnxruntime.InferenceSession) -> None:
+    inputs = session.get_inputs()
+    if len(inputs) != 1 or inputs[0].type != "tensor(float)" or len(inputs[0].shape) != 2:
+        raise Unreadable("the input is no matrix of float32")
+    if not isinstance(inputs[0].shape[1], int):
+        raise Unreadable("the input has no certain width")
 
 
 def _traced(graph: Graph, name: str) -> tuple[str, Node, list[int | str]]:
@@ -187,14 +239,25 @@ def _source(graph: Graph, name: str, place: int) -> Node:
 
 
 def _regression(trees: Node, outputs: tuple[tuple[str, str], ...]) -> Ensemble:
+    if trees.attributes.get("n_targets") != 1:
+        raise Unreadable("several targets")
+    return _sums(trees, outputs[0][0])
+
+
+def _sums(trees: Node, name: str) -> Ensemble:
+    """Trees that give a sum for each target."""
     given = trees.attributes
+    targets = int(given["n_targets"])
     base = tuple(list_of(given, "base_values").tolist()) if "base_values" in given else ()
     kind = given.get("aggregate_function", b"SUM")
-    if given.get("n_targets") != 1 or len(base) > 1 or kind not in (b"SUM", b"AVERAGE"):
-        raise Unreadable("several targets, or another sum")
+    if len(base) not in (0, targets) or kind not in (b"SUM", b"AVERAGE"):
+        raise Unreadable("base values that do not fit, or another sum")
     if given.get("post_transform", b"NONE") != b"NONE":
         raise Unreadable("a transformed value")
-    return Ensemble(trees, _VALUE, 1, base, kind == b"AVERAGE", (), outputs)
+    averages = kind == b"AVERAGE"
+    if targets == 1:
+        return Ensemble(trees, _VALUE, 1, base, averages, (), ((name, "value"),))
+    return Ensemble(trees, _MANY, targets, base, averages, tuple(range(targets)), ((name, "scores"),))
 
 
 def _classification(trees: Node, outputs: tuple[tuple[str, str], ...], classes: tuple[int | str, ...]) -> Ensemble:
@@ -224,10 +287,11 @@ def _classification(trees: Node, outputs: tuple[tuple[str, str], ...], classes: 
 
 
 def _proved(evaluator: TreeEvaluator, session: onnxruntime.InferenceSession) -> bool:
-    """Whether the answers have ONNX Runtime's bits, one row at a time and together, and come sooner."""
+    """Whether the answers have ONNX Runtime's bits, of as few rows as are answered and of many, and come sooner."""
+    few = evaluator.least_rows
     taken = session.get_inputs()[0]
     name, rows = taken.name, _probes(evaluator.ensemble.trees, taken.shape[1])
-    for part in (rows, rows[:5], *(rows[at : at + 1] for at in range(8))):
+    for part in (rows, rows[: few + 4], *(rows[at : at + few] for at in range(8))):
         if not _same(evaluator.answer(part), session, name, part):
             return False
     return _seconds(lambda: evaluator.answer(rows)) < _seconds(lambda: session.run(None, {name: rows}))
