@@ -19,21 +19,24 @@ import pytest
 from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
+from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import (
     GradientBoostingClassifier,
     HistGradientBoostingClassifier,
     RandomForestClassifier,
     RandomForestRegressor,
 )
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from loopwright.core import WITHOUT
-from loopwright.models import Task, build_bundle
+from loopwright.models import ModelFailed, Task, build_bundle
 from loopwright.models import trees as compiled
 from loopwright.models.formats.graphs import name_outputs
 from loopwright.models.tree_graph import Unreadable
 from loopwright.models.tree_layout import laid_out
-from loopwright.models.tree_rest import behind_trees
-from loopwright.models.trees import TreeEvaluator, TreesAndRest, fast_trees, read_trees
+from loopwright.models.tree_parts import behind_trees
+from loopwright.models.trees import TreeEvaluator, TreesAndRest, TreesInSteps, fast_trees, read_trees
 
 if compiled._trees is None:
     pytest.skip("the compiled part was not built: there is no C compiler here", allow_module_level=True)
@@ -339,6 +342,40 @@ def test_models_of_our_converters_are_answered_by_the_compiled_part(made: Any, c
     assert evaluator is not None
     assert_same_bits(evaluator, predictor._session, numbers)
     assert_same_bits(evaluator, predictor._session, odd_rows(0, 100))
+
+
+def test_trees_behind_the_steps_of_a_pipeline_are_answered_by_the_compiled_part() -> None:
+    generator = np.random.default_rng(0)
+    numbers, words = generator.normal(size=(300, 2)).round(2), generator.choice(["a", "b", "c"], 300)
+    rows = pl.DataFrame({"x": numbers[:, 0], "y": numbers[:, 1], "word": words})
+    steps = ColumnTransformer(
+        [("numbers", StandardScaler(), ["x", "y"]), ("words", OneHotEncoder(handle_unknown="ignore"), ["word"])]
+    )
+    model = make_pipeline(steps, lightgbm.LGBMClassifier(n_estimators=9, verbose=-1, n_jobs=1))
+    goal = (numbers[:, 0] > 0) ^ (words == "a")
+    predictor = build_bundle(model.fit(rows.to_pandas(), goal.astype(int)), rows).predictor()
+    assert predictor._trees is None
+    assert isinstance(predictor._steps, TreesInSteps)
+    assert predictor._steps.answer(_feed(predictor, rows.head(7))) is None
+    odd = rows.with_columns(
+        pl.when(pl.int_range(pl.len()) % 7 == 0).then(float("nan")).otherwise(pl.col("x")).alias("x"),
+        pl.when(pl.int_range(pl.len()) % 5 == 0).then(pl.lit("unseen")).otherwise(pl.col("word")).alias("word"),
+    )
+    for part in (odd, odd.head(8)):
+        feed = _feed(predictor, part)
+        assert compiled._same(predictor._steps.answer(feed), predictor._session, feed)
+        answers = predictor.predict_rows(part.rows())
+        assert compiled._same(answers, predictor._session, feed)
+    with pytest.raises(ModelFailed, match="the model failed"):
+        predictor.run({name: values[:, :0] for name, values in feed.items()})
+
+
+def _feed(predictor: Any, rows: pl.DataFrame) -> dict[str, Array]:
+    tensors = {column: tensor for column, tensor, *_ in predictor._tensors}
+    kinds = {pl.Float64: np.float32, pl.String: object}
+    return {
+        tensors[name]: rows[name].to_numpy().astype(kinds[rows[name].dtype.base_type()])[:, None] for name in tensors
+    }
 
 
 def test_without_the_compiled_part_onnx_runtime_answers() -> None:

@@ -10,7 +10,7 @@ import msgspec
 
 from loopwright.core import Corrupt, Invalid, LoopwrightError, NotFound, decode, digest_bytes
 from loopwright.models.model import READABLE_FORMATS, BundleManifest, Input, Layout, Signature, seal_of
-from loopwright.models.trees import TreeEvaluator, fast_trees
+from loopwright.models.trees import fast_steps, fast_trees
 
 if TYPE_CHECKING:
     import numpy as np
@@ -116,7 +116,11 @@ class Predictor:
         ]
         self._outputs = [item.name for item in self._session.get_outputs()]
         self._groups = _by_element(self._tensors, manifest)
-        self._trees = self._fast_trees(graph, threads)
+        self._trees = self._steps = None
+        if manifest.layout is Layout.MATRIX:
+            self._trees = fast_trees(graph, self._session, threads, _open_session)
+        if self._trees is None:
+            self._steps = fast_steps(graph, self._session, threads, _open_session)
 
     @classmethod
     def load(cls, folder: Path, threads: int = 1) -> Predictor:
@@ -207,6 +211,9 @@ class Predictor:
         Raises:
             ModelFailed: the graph refuses them.
         """
+        found = self._steps.answer(feed) if self._steps is not None else None
+        if found is not None:
+            return found
         try:
             return dict(zip(self._outputs, self._session.run(self._outputs, feed), strict=True))
         except Exception as error:  # ONNX Runtime raises a class per status, all of them only here
@@ -216,11 +223,6 @@ class Predictor:
         """Answer a matrix for the graph's only tensor, by compiled trees where it is one."""
         found = self._trees.answer(matrix) if self._trees is not None else None
         return self.run({name: matrix}) if found is None else found
-
-    def _fast_trees(self, graph: bytes, threads: int) -> TreeEvaluator | None:
-        if self.manifest.layout is not Layout.MATRIX:
-            return None
-        return fast_trees(graph, self._session, threads, lambda part: _open_session(part, 1))
 
     def _check_names(self, columns: Mapping[str, Array]) -> tuple[str, ...]:
         names = self.signature.names

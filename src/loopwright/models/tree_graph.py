@@ -201,6 +201,15 @@ def _fields(data: memoryview) -> Iterator[tuple[int, int | float | memoryview]]:
         yield number, value
 
 
+def read_text(data: memoryview, wanted: int) -> str:
+    """The text in a field of a message; empty where there is none.
+
+    Raises:
+        Unreadable: as `read_graph`.
+    """
+    return next((_text(value) for number, value in _fields(data) if number == wanted), "")
+
+
 def raw_fields(data: memoryview) -> Iterator[tuple[int, memoryview, memoryview]]:
     """The fields of a message: the number of each, its bytes with what tags them, and its value where that has bytes.
 
