@@ -37,7 +37,7 @@ from loopwright.track.search.words import EXPERIMENTS, Comparison, Entity, Opera
         ("dataset.context ILIKE 'train%'", (Comparison(Entity.DATASET, "context", Operator.ILIKE, "train%"),)),
         ("parameter.lr = '1'", (Comparison(Entity.PARAM, "lr", Operator.EQ, "1"),)),
         ("parameters.lr = '1'", (Comparison(Entity.PARAM, "lr", Operator.EQ, "1"),)),
-        ("run.user_id = 'ann'", (Comparison(Entity.ATTRIBUTE, "actor", Operator.EQ, "ann"),)),
+        ("run.user_id = 'ann'", (Comparison(Entity.TAG, "mlflow.user", Operator.EQ, "ann"),)),
         ("attributes.`Run name` = 'a'", (Comparison(Entity.ATTRIBUTE, "name", Operator.EQ, "a"),)),
         ("artifact_uri LIKE '%x'", (Comparison(Entity.ATTRIBUTE, "artifact_uri", Operator.LIKE, "%x"),)),
         ("attributes.Created <= 5", (Comparison(Entity.ATTRIBUTE, "started_at", Operator.LE, 5.0),)),

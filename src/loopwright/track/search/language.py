@@ -105,13 +105,13 @@ def _identifier(reader: Reader, words: Vocabulary) -> tuple[Entity, str]:
     first = reader.take("metrics.KEY, params.KEY, tags.KEY or an attribute", "word", "tick", "text")
     head, dot, rest = first.text.partition(".")
     if first.kind != "word" or (not dot and not reader.next_is("sign", ".")):
-        return Entity.ATTRIBUTE, _attribute(reader, first.plain, first, words)
+        return _attribute(reader, first.plain, first, words)
     entity = words.entities.get(head.lower())
     if entity is None:
         reader.fail(f"there is no {head!r} to search by", f"use one of {', '.join(_kinds(words))}", first)
     key = rest or _quoted_key(reader, dot)
     if entity is Entity.ATTRIBUTE:
-        return entity, _attribute(reader, key, first, words)
+        return _attribute(reader, key, first, words)
     return entity, _dataset_key(reader, key, first) if entity is Entity.DATASET else key
 
 
@@ -125,14 +125,16 @@ def _quoted_key(reader: Reader, dot: str) -> str:
     return reader.take("a key", "word", "tick", "text").plain
 
 
-def _attribute(reader: Reader, name: str, at: Token, words: Vocabulary) -> str:
+def _attribute(reader: Reader, name: str, at: Token, words: Vocabulary) -> tuple[Entity, str]:
+    if name in words.tags:
+        return Entity.TAG, words.tags[name]
     found = words.attribute(name)
     if found is None:
         known = sorted({*words.texts.values(), *words.times.values()})
         other = f"; or write tags.{name[:30]}" if Entity.METRIC not in words.entities.values() else ""
         other = other or f"; or write metrics.{name[:30]}"
         reader.fail(f"{words.noun} have no attribute {name[:60]!r}", f"known: {', '.join(known)}{other}", at)
-    return found
+    return Entity.ATTRIBUTE, found
 
 
 def _dataset_key(reader: Reader, key: str, at: Token) -> str:

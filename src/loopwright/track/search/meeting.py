@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import ColumnElement, Connection, Integer, Select, func, literal, select
 from sqlalchemy import column as sql_column
+from sqlalchemy.types import TypeEngine
 
 from loopwright.track.tables import runs
 
@@ -38,7 +39,7 @@ def meet(texts: Sequence[str]) -> str:
     return f"[{','.join(map(str, sorted(met)))}]"
 
 
-def is_among(column: ColumnElement[Any], numbers: str) -> ColumnElement[bool]:
-    """The condition that a column has one of these numbers."""
-    each = func.json_each(literal(numbers)).table_valued(sql_column("value", Integer))
+def is_among(column: ColumnElement[Any], values: str, kind: type[TypeEngine[Any]] = Integer) -> ColumnElement[bool]:
+    """The condition that a column has one of the values of a JSON array."""
+    each = func.json_each(literal(values)).table_valued(sql_column("value", kind))
     return column.in_(select(each.c.value))

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Row, Select, select
+from sqlalchemy import ARRAY, ColumnElement, Connection, Row, Select, Text, any_, literal, select
 from sqlalchemy.sql.elements import UnaryExpression
 from sqlalchemy.sql.operators import custom_op
 
@@ -98,6 +98,7 @@ def _page(database: Database, connection: Connection, asked: Question) -> tuple[
 
 
 _ROWS = ByNumbers(select(runs), runs.c.seq)
+_FEW = 100  # experiments that are written out in a query; more are bound as one value, of which there is no limit
 _HEAD = 2  # what is read of a run beside its place
 
 
@@ -166,10 +167,17 @@ class _Search:
             deleted = runs.c.deleted_at
             query = query.where(deleted.is_(None) if asked.view is View.ACTIVE else deleted.is_not(None))
         if asked.experiments is not None:
-            column = keep(runs.c.experiment_id)
-            one = len(asked.experiments) == 1
-            query = query.where(column == asked.experiments[0] if one else column.in_(asked.experiments))
+            query = query.where(self._is_in(keep(runs.c.experiment_id), asked.experiments))
         return query.where(*self._conditions(phase))
+
+    def _is_in(self, column: ColumnElement[str], experiments: Sequence[str]) -> ColumnElement[bool]:
+        if len(experiments) == 1:
+            return column == experiments[0]
+        if len(experiments) <= _FEW:
+            return column.in_(experiments)
+        if self._database.dialect == "sqlite":
+            return is_among(column, msgspec.json.encode(experiments).decode(), Text)
+        return column == any_(literal(list(experiments), ARRAY(Text)))
 
     def _conditions(self, phase: Phase) -> list[ColumnElement[bool]]:
         if self._met:

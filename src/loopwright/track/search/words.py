@@ -65,7 +65,7 @@ class SortKey(msgspec.Struct, frozen=True):
 class Vocabulary(msgspec.Struct, frozen=True):
     """What one kind of thing can be searched by. Attributes are given by all their names, with that of the column.
 
-    `may_miss` are the attributes that a thing may lack.
+    `may_miss` are the attributes that a thing may lack. `tags` are attributes that are kept as a tag of another name.
     """
 
     noun: str
@@ -73,6 +73,7 @@ class Vocabulary(msgspec.Struct, frozen=True):
     texts: Mapping[str, str]
     times: Mapping[str, str]
     may_miss: frozenset[str] = frozenset()
+    tags: Mapping[str, str] = {}
 
     def attribute(self, name: str) -> str | None:
         """The column behind one of an attribute's names."""
@@ -108,7 +109,7 @@ RUNS = Vocabulary(
     texts={
         **dict.fromkeys(("id", "run_id"), "id"),
         **dict.fromkeys(("name", "run_name", "run name", "Run name", "Run Name"), "name"),
-        **dict.fromkeys(("actor", "user_id", "User"), "actor"),
+        "actor": "actor",
         "status": "status",
         "kind": "kind",
         "parent": "parent",
@@ -119,6 +120,7 @@ RUNS = Vocabulary(
         **dict.fromkeys(("ended_at", "end_time"), "ended_at"),
     },
     may_miss=frozenset({"ended_at"}),
+    tags=dict.fromkeys(("user_id", "User"), "mlflow.user"),
 )
 
 EXPERIMENTS = Vocabulary(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.server.protocols.mlflow.conftest import API, Server, error
 
-from loopwright.track import RunStatus
+from loopwright.track import ExperimentService, RunStatus
 
 
 def found(server: Server, **fields: object) -> list[str]:
@@ -167,10 +167,32 @@ def test_a_search_tells_metrics_params_tags_and_inputs_of_each_run(both: Server)
     assert seen["data"]["metrics"] == [{"key": "m", "value": 1.5, "timestamp": 7, "step": 2}]
 
 
+def test_runs_are_found_by_the_user_that_they_tell(server: Server) -> None:
+    mine, _ = (server.run(run_name=user, tags=[{"key": "mlflow.user", "value": user}]) for user in ("ann", "bob"))
+    assert server.look(mine)["info"]["user_id"] == "ann"
+    assert found(server, filter="user_id = 'ann'") == ["ann"]
+    assert found(server, filter="attributes.user_id LIKE '%'", order_by=["user_id DESC"]) == ["bob", "ann"]
+
+
 def test_a_search_in_no_or_an_unknown_experiment_finds_nothing(server: Server) -> None:
     server.run()
     assert server.post("runs/search").get("runs", []) == []
     assert server.post("runs/search", experiment_ids=["9" * 32]).get("runs", []) == []
+
+
+def test_a_search_names_any_number_of_experiments_without_looking_each_up(
+    both: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `mlflow.search_runs(search_all_experiments=True)` asks: also with ids of other makers, and without arrays."""
+    run = both.run(experiment_id="0")
+    ids = ["0", *map(str, range(1, 70_000)), "a\x00b"]
+    looked: list[str] = []
+    monkeypatch.setattr(ExperimentService, "get", lambda _, id: looked.append(id))
+    monkeypatch.setattr("loopwright.track.service.search_held", lambda *_, **__: None)
+    for query in ("", "metrics.acc IS NULL"):
+        [seen] = both.post("runs/search", experiment_ids=ids, filter=query)["runs"]
+        assert seen["info"]["run_id"] == run
+    assert looked == []
 
 
 @pytest.mark.parametrize(

@@ -157,7 +157,7 @@ async def search(call: Call, asked: Search) -> Page:
             "mlflow",
             _rendered,
             filter=_our_places(rooms, asked.filter),
-            experiments=[found for given in asked.experiment_ids if (found := _experiment(rooms, given))],
+            experiments=_experiments(rooms, asked.experiment_ids),
             limit=min(asked.max_results, _OUR_PAGE),
             after=asked.page_token,
             order_by=tuple(asked.order_by),
@@ -203,14 +203,12 @@ def _our_places(rooms: Rooms, filter: str) -> str:
     return _DEFAULT_PLACE.sub(rf"\1/{find(rooms.experiments, DEFAULT_ID).id}/", filter)
 
 
-def _experiment(rooms: Rooms, given: str) -> str:
-    """Our id of an experiment; a search finds nothing in one that is not there, whose id may be empty."""
-    if is_id(given):  # to look it up would only tell whether it is there
-        return given
-    try:
-        return find(rooms.experiments, given).id
-    except NotFound:
-        return ""
+def _experiments(rooms: Rooms, given: list[str]) -> list[str]:
+    """Our ids of experiments. None but the default one is looked up: a search finds nothing in what is not there."""
+    ids = dict.fromkeys(our_id(id) for id in given if "\x00" not in id)
+    if OUR_DEFAULT in ids:
+        ids[find(rooms.experiments, DEFAULT_ID).id] = ids.pop(OUR_DEFAULT)
+    return list(ids)
 
 
 ENDPOINTS = (
