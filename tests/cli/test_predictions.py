@@ -77,3 +77,11 @@ def test_a_query_writes_a_file_and_a_bad_one_names_the_columns(
     assert set(pl.read_parquet(file)["id"]) == set(ids)
     assert main(["predictions", "query", "sums", "SELECT nonsense FROM predictions", *where]) == 2
     assert "input_x" in capsys.readouterr().err
+    for sql, told in (
+        ("/* so */ DROP TABLE predictions", "only queries"),
+        ("DELETE FROM predictions", "only queries"),
+        ("SELECT CAST(model AS BIGINT) AS n FROM predictions", "cannot be answered"),
+    ):
+        assert main(["predictions", "query", "sums", sql, *where]) == 2
+        assert told in capsys.readouterr().err
+    assert ask(capsys, "query", "sums", "/* all */ (SELECT count(*) AS n FROM predictions)", *where) == [{"n": 200}]

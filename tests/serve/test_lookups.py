@@ -463,6 +463,8 @@ def test_feedback_that_was_acknowledged_outlives_kill_9_and_is_there_once(world:
             assert answer.json() == {"accepted": 1 + number % 2}
             sent.append(identifier)
         assert web.post("/endpoints/other/feedback", json={"prediction_id": ids[0], "value": 1}).status_code == 404
+        huge = web.post("/endpoints/plain/feedback", json={"prediction_id": ids[0], "value": 2**63})
+        assert (huge.status_code, "row 0: the value does not fit" in huge.text) == (400, True)
         refused = web.post("/endpoints/plain/feedback", json={"rows": [{"prediction_id": "x", "value": 1}]})
         assert (refused.status_code, "row 0: 'x' is not the id" in refused.text) == (400, True)
         os.kill(process.pid, signal.SIGKILL)

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from loopwright.cli.command import Session, command
+from loopwright.core import Invalid
 
 predictions = click.Group("predictions", help="Logged predictions: list, show, query, locate.")
 
@@ -52,13 +53,18 @@ def query(session: Session, endpoint: str, sql: str, output: Path | None, as_is:
     """Ask an endpoint's log in SQL; its tables are called predictions and feedback."""
     if not as_is:
         _flushed(session)
+    import polars as pl
+
     found = session.ws.monitors.logged(endpoint).query(sql)
-    if output is None:
-        session.emit(found.collect().to_dicts())
-    elif output.suffix == ".parquet":
-        found.sink_parquet(output)
-    else:
-        found.sink_csv(output)
+    try:
+        if output is None:
+            session.emit(found.collect().to_dicts())
+        elif output.suffix == ".parquet":
+            found.sink_parquet(output)
+        else:
+            found.sink_csv(output)
+    except pl.exceptions.PolarsError as error:  # what no schema tells: a cast that fails, a file that is no table
+        raise Invalid(f"the query cannot be answered: {str(error).splitlines()[0]}") from None
 
 
 def _flushed(session: Session) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from loopwright.core import Invalid, NotFound
@@ -10,6 +11,10 @@ from loopwright.store import Stores
 
 if TYPE_CHECKING:
     import polars as pl
+
+_QUERY = re.compile(
+    r"(?:\s|--[^\n]*(?:\n|$)|/\*.*?\*/|\()*(?:SELECT|WITH|FROM|VALUES|SHOW|EXPLAIN)\b", re.IGNORECASE | re.DOTALL
+)
 
 
 class LoggedTables:
@@ -49,6 +54,12 @@ class LoggedTables:
             Invalid: it is no query, or names a column that there is not.
         """
         import polars as pl
+
+        if not _QUERY.match(sql):
+            raise Invalid(
+                "only queries are answered here; nothing was changed",
+                next_step="begin with SELECT or WITH; the tables are " + " and ".join(self._keys),
+            )
 
         frames = {name: self._tables.scan(key) for name, key in self._keys.items()}
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from types import NoneType
 from typing import Any
@@ -23,6 +24,7 @@ TYPES: dict[DType, frozenset[type]] = {
     DType.FLOAT64: frozenset({float, int}),
     DType.STRING: frozenset({str}),
 }
+_MOST_BITS = 128
 _WORDS = {
     DType.BOOL: "true or false",
     DType.INT64: "a whole number",
@@ -187,5 +189,7 @@ def _array_of(values: Sequence[Any], kind: str) -> Array:
 
 
 def _shown(value: Any) -> str:
-    text = hex(value) if value.__class__ is int and abs(value) >= _INT64_LIMIT else repr(value)
+    if value.__class__ is int and value.bit_length() > _MOST_BITS:  # Python refuses to write very long ones
+        return f"a whole number of about {int(value.bit_length() * math.log10(2)) + 1} digits"
+    text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

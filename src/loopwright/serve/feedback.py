@@ -27,6 +27,7 @@ _MOST_WAITING = 1_024
 _LOOK_EVERY_S = 1.0
 _DELIVERED = "delivered.json"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_WHOLE = (-(2**63), 2**63 - 1)
 _FORM = 'send {"prediction_id": "…", "value": 1}, or {"rows": [...]} with several'
 
 
@@ -88,7 +89,7 @@ def feedback_rows(given: Sequence[_Given], now: datetime) -> list[FeedbackRow]:
         now: when they came; and when they became known, where they say not.
 
     Raises:
-        Invalid: an id or a time is malformed; the row is named.
+        Invalid: an id or a time is malformed, or a whole number has more than 64 bits; the row is named.
     """
     return [_row(place, row, now) for place, row in enumerate(given)]
 
@@ -242,6 +243,10 @@ def _row(place: int, row: _Given, now: datetime) -> FeedbackRow:
     at = now if row.at is None else row.at
     if at.tzinfo is None:
         raise Invalid(f"the time {at.isoformat()} has no zone", where=f"row {place}", next_step="send it in UTC")
+    if isinstance(row.value, int) and not _WHOLE[0] <= row.value <= _WHOLE[1]:
+        raise Invalid(
+            "the value does not fit 64 bits", where=f"row {place}", next_step="send a number that can be true"
+        )
     return FeedbackRow(identifier, row.value, _microseconds(at), _microseconds(now))
 
 

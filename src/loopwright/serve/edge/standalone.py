@@ -196,8 +196,9 @@ def _checked_value(item: Mapping[str, Any], value: Any, row: int) -> Any:
 
 
 def _shown(value: Any) -> str:
-    huge = isinstance(value, int) and abs(value) >= _INT64_LIMIT  # Python refuses to write very long ones as decimals
-    return (hex(value) if huge else repr(value))[:60]
+    if isinstance(value, int) and value.bit_length() > 128:  # Python refuses to write very long ones
+        return f"a whole number of about {int(value.bit_length() * 0.30103) + 1} digits"
+    return repr(value)[:60]
 
 
 def _tensor(feed: Mapping[str, Any], columns: Mapping[str, Any]) -> Any:

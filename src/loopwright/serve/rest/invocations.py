@@ -139,6 +139,7 @@ def _read(body: bytes, content_type: bytes, intake: Intake) -> tuple[Rows, bool]
 
 
 def _rows_of_object(given: dict[str, Any], intake: Intake) -> Rows:
+    """The rows of a named form; `params`, which no model here declares, are passed over as by MLflow's server."""
     named = [name for name in _READERS if name in given]
     if len(named) > 1:
         raise Invalid(f"the body has {' and '.join(named)}; it takes one of them")
@@ -148,8 +149,6 @@ def _rows_of_object(given: dict[str, Any], intake: Intake) -> Rows:
     if not named or unknown:
         fact = f"the body has {', '.join(map(repr, unknown[:20]))}" if unknown else "the body has no rows"
         raise Invalid(fact, next_step=f"send one of {', '.join(_READERS)}")
-    if given.get("params"):
-        raise Invalid("the model takes no params")
     return _READERS[named[0]](given[named[0]], intake)
 
 
