@@ -86,7 +86,11 @@ def test_a_file_is_replaced_and_its_folder_is_never_a_file(files: ArtifactServic
     assert files.stat(run, "a/b").size_bytes == 2
     with pytest.raises(Conflict, match="'a/b' is a file and cannot be a folder"):
         kept(files, run, "a/b/c")
-    assert paths(files.list(run)) == ["a/"]
+    with pytest.raises(Conflict, match="'a' is a folder and cannot be a file"):
+        kept(files, run, "a")
+    for beside in ("a0", "a-", "A"):
+        kept(files, run, beside)
+    assert paths(files.list(run)) == ["A 1", "a/", "a- 1", "a0 1"]
 
 
 def test_files_are_forgotten_one_by_one_by_folder_or_all(files: ArtifactService, run: str) -> None:

@@ -53,5 +53,5 @@ def check_path(value: str) -> str:
         return value
     raise Invalid(
         f"{value!r} is not a safe relative path",
-        next_step="use parts of plain characters joined by '/', without '..' and without a leading '/'",
+        next_step="join parts with '/', without '..', a leading '/', control characters and any of \\ : * ? \" < > |",
     )

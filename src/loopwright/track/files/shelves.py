@@ -92,7 +92,7 @@ def put_file(database: Database, tx: Connection, shelf: Shelf, file: Artifact) -
     """Note a file down; one at the same path is replaced.
 
     Raises:
-        Conflict: a part of its path is a file.
+        Conflict: a part of its path is a file, or it is a folder itself.
     """
     parts = file.path.split("/")
     above = ["/".join(parts[:count]) for count in range(1, len(parts))]
@@ -102,6 +102,8 @@ def put_file(database: Database, tx: Connection, shelf: Shelf, file: Artifact) -
         raise Conflict(
             f"{found!r} is a file and cannot be a folder", next_step=f"choose another path than {file.path!r}"
         )
+    if _is_folder(database, tx, shelf, file.path):
+        raise Conflict(f"{file.path!r} is a folder and cannot be a file", next_step="choose another path")
     row = {
         **shelf.key,
         "path": file.path,
@@ -111,6 +113,14 @@ def put_file(database: Database, tx: Connection, shelf: Shelf, file: Artifact) -
     }
     changed = ["digest", "size_bytes", "created_at"]
     tx.execute(database.upsert(shelf.table, row, [*shelf.key, "path"], changed))
+
+
+def _is_folder(database: Database, connection: Connection, shelf: Shelf, path: str) -> bool:
+    column = shelf.table.c.path
+    below = _below(column, path)
+    if database.dialect == "sqlite":  # a range of the index, which PostgreSQL sorts by a language
+        below = (column > f"{path}/") & (column < f"{path}0")
+    return connection.execute(select(column).where(*shelf.mine(), below).limit(1)).scalar() is not None
 
 
 def drop_files(tx: Connection, shelf: Shelf, path: str) -> int:

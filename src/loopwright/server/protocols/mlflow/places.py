@@ -12,6 +12,7 @@ from loopwright.core import Invalid, check_path, is_digest, is_id
 SCHEME = "mlflow-artifacts"
 BUNDLES = "bundles"
 _MODEL, _TRACE = re.compile(r"m-[0-9a-f]{32}"), re.compile(r"tr-[0-9a-f]{32}")
+_PLAIN = "use a relative path without '..', control characters and any of \\ : * ? \" < > |"
 _MAX_DECODES = 8
 _PROXY = "/api/2.0/mlflow-artifacts/artifacts/"
 
@@ -74,12 +75,12 @@ def safe(path: str) -> str:
         try:
             check_path(form)
         except Invalid:
-            raise Invalid(f"Invalid path: {path[:200]!r}", next_step="use a plain relative path") from None
+            raise Invalid(f"Invalid path: {path[:200]!r}", next_step=_PLAIN) from None
         decoded = unquote(form)
         if decoded == form:
             return found
         form = decoded
-    raise Invalid(f"Invalid path: {path[:200]!r} is encoded too often", next_step="use a plain relative path")
+    raise Invalid(f"Invalid path: {path[:200]!r} is encoded too often", next_step=_PLAIN)
 
 
 def artifact_path_of(uri: str) -> str | None:
