@@ -180,6 +180,25 @@ def test_a_segment_is_live_until_its_writer_closes_it(tmp_path: Path) -> None:
     assert [segment.live for segment in JournalReader(tmp_path).segments()] == [False]
 
 
+def test_the_next_segment_is_begun_before_one_is_full_and_leaves_nothing_where_nobody_needs_it(tmp_path: Path) -> None:
+    payloads = [bytes([number]) * 4096 for number in range(200)]
+    writer = JournalWriter(tmp_path, segment_bytes=1 << 19, fsync_every_s=0.001)
+    for payload in payloads[:64]:  # half of one
+        writer.append(payload)
+    until = time.monotonic() + 60
+    while len(JournalReader(tmp_path).segments()) < 2:
+        assert time.monotonic() < until, "nobody began it"
+        time.sleep(0.001)
+    positions = [writer.append(payload) for payload in payloads[64:]]
+    writer.close()
+    assert read_all(tmp_path) == payloads
+    found = JournalReader(tmp_path).segments()
+    assert [one.name for one in found] == sorted({position.segment for position in positions})
+    assert not any(one.live for one in found)
+    for file in tmp_path.glob("*.journal"):
+        assert file.stat().st_blocks * 512 < file.stat().st_size + (1 << 16), "room that is not needed is given back"
+
+
 def test_only_what_is_read_and_finished_is_dropped(tmp_path: Path) -> None:
     positions = write(tmp_path, [b"x" * 50] * 6, segment_bytes=100)
     reader = JournalReader(tmp_path)

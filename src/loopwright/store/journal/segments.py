@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from loopwright.store.journal.frames import SIGNATURE, end_frame
 from loopwright.store.journal.model import Segment
 
 _SUFFIX = ".journal"
+_KEEP_SIZE = 1  # for `fallocate`: room behind the end of a file
 
 
 def begin_segment(folder: Path) -> tuple[str, int]:
@@ -36,6 +38,22 @@ def begin_segment(folder: Path) -> tuple[str, int]:
         fresh.unlink(missing_ok=True)
         raise
     return name, descriptor
+
+
+def reserve_room(descriptor: int, size: int) -> None:
+    """Have the disk keep room for a file of so many bytes, which stays as short as it is, where the system can.
+
+    A write that needs no new room does not wait for what the system is writing down of others.
+    """
+    if sys.platform == "linux":
+        reserve = ctypes.CDLL(None).fallocate
+        reserve.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
+        reserve(descriptor, _KEEP_SIZE, 0, size)  # without it, writes find room themselves, or say that there is none
+
+
+def give_back_room(descriptor: int) -> None:
+    """Keep no more room for a file than what is in it, which nobody may be writing to."""
+    os.ftruncate(descriptor, os.fstat(descriptor).st_size)
 
 
 def path_of(folder: Path, name: str) -> Path:
