@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import re
-import subprocess
-import sys
-from pathlib import Path
+from functools import cache
 
 import pytest
 from tests.docs.test_reference import PAGES
 from tests.shape.source import ROOT
+
+from loopwright.cli.main import main
 
 pytestmark = pytest.mark.slow
 
@@ -49,9 +51,16 @@ def test_a_make_target_that_is_shown_is_there(line: str) -> None:
 
 def _help_of(command: list[str]) -> str:
     """The help of the longest part of `command` that is a command: what follows it are arguments."""
-    program = Path(sys.executable).with_name("loopwright")
     for length in range(len(command), 0, -1):
-        done = subprocess.run([program, *command[:length], "--help"], capture_output=True, text=True, check=False)
-        if done.returncode == 0:
-            return done.stdout
+        code, text = _asked(tuple(command[:length]))
+        if code == 0:
+            return text
     raise AssertionError(f"there is no command {command[0]}")
+
+
+@cache
+def _asked(command: tuple[str, ...]) -> tuple[int, str]:
+    """How a command ends that is asked for its help, and what it prints."""
+    shown, wrong = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(shown), contextlib.redirect_stderr(wrong):
+        return main([*command, "--help"]), shown.getvalue()

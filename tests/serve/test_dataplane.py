@@ -432,7 +432,8 @@ def test_a_model_that_blocks_has_a_thread_of_its_own_and_the_others_go_on(make_p
 
     async def work() -> Any:
         waiting = [asyncio.ensure_future(ask_slow(made, slow, float(n))) for n in range(5)]
-        await asyncio.sleep(0.05)
+        while not predictor.sizes:
+            await asyncio.sleep(0.001)
         answer = await ask(made, quick, [1.0])
         held = [one.done() for one in waiting]
         predictor.go.set()
@@ -452,13 +453,14 @@ def test_a_model_that_blocks_has_a_thread_of_its_own_and_the_others_go_on(make_p
 def test_what_waits_for_a_model_that_hangs_is_answered_at_its_deadline_and_never_run(
     make_plane: MakePlane, plus: Any
 ) -> None:
-    made = make_plane(limits=Limits(wait_s=0.2, lane_rows=4))
+    made = make_plane(limits=Limits(wait_s=1.0, lane_rows=4))
     slow, predictor = blocking(made, plus(2))
 
     async def work() -> Any:
         hanging = [asyncio.ensure_future(ask_slow(made, slow, 0.0))]
-        await asyncio.sleep(0.05)
-        soon = time.monotonic_ns() + 20_000_000
+        while not predictor.sizes:
+            await asyncio.sleep(0.001)
+        soon = time.monotonic_ns() + 500_000_000
         hanging += [asyncio.ensure_future(ask_slow(made, slow, 1.0, deadline_ns=soon)) for _ in range(3)]
         await asyncio.sleep(0)
         shed = await asyncio.gather(ask_slow(made, slow, 2.0), return_exceptions=True)

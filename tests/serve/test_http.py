@@ -222,12 +222,21 @@ def test_a_chunked_body_without_end_is_cut_off_at_the_limit(on_server: Any) -> N
 @pytest.mark.slow
 def test_a_slow_request_is_ended_and_an_idle_connection_closed(on_server: Any) -> None:
     async def work(connect: Open) -> Any:
-        slow, idle = await connect(), await connect()
-        slow.send(post({"inputs": [tensor([1.0])]})[:-5])
-        status, _, _ = await slow.response()
-        return status, await slow.closed(), await idle.closed()
+        slow, trickling, idle = await connect(), await connect(), await connect()
+        request = post({"inputs": [tensor([1.0])]})
+        slow.send(request[:-5])
 
-    assert on_server(work) == (408, True, True)
+        async def trickle() -> None:
+            for at in range(len(request)):  # a byte now and then does not prolong the time that a request has
+                trickling.send(request[at : at + 1])
+                await asyncio.sleep(0.1)
+
+        sending = asyncio.ensure_future(trickle())
+        told = [(await link.response())[0] for link in (slow, trickling)]
+        sending.cancel()
+        return told, await slow.closed(), await idle.closed()
+
+    assert on_server(work) == ([408, 408], True, True)
 
 
 def test_one_connection_too_many_is_turned_away_and_the_others_go_on(on_server: Any) -> None:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from tests.examples import examples
 from tests.track.databases import fresh_stores
@@ -200,6 +200,7 @@ orders = st.lists(
     max_size=3,
     unique_by=lambda item: item[0],
 ).map(lambda items: tuple(map("".join, items)))
+sizes = st.integers(4, 25)  # of pages: smaller ones mean many more searches, so they are left to chosen examples
 property_settings = settings(max_examples=examples(150), deadline=None, suppress_health_check=list(HealthCheck))
 
 
@@ -252,7 +253,9 @@ def test_records_are_found_without_a_database_as_with_one(filled: Filled, text: 
 
 @pytest.mark.slow
 @property_settings
-@given(text=filters, order=orders, size=st.integers(1, 25), by_token=st.booleans())
+@given(text=filters, order=orders, size=sizes, by_token=st.booleans())
+@example(text="", order=("metrics.mixed DESC", "params.mixed"), size=1, by_token=True)
+@example(text="", order=("end_time",), size=1, by_token=False)
 def test_pages_follow_each_other_in_the_models_order(
     filled: Filled, text: str, order: tuple[str, ...], size: int, by_token: bool
 ) -> None:
@@ -292,9 +295,10 @@ held_tests = st.tuples(
         max_size=3,
         unique_by=lambda item: item[0],
     ).map(lambda items: tuple(map("".join, items))),
-    size=st.integers(1, 25),
+    size=sizes,
     experiment=st.sampled_from([None, "even", "none"]),
 )
+@example(text="", order=("metrics.mixed DESC",), size=1, experiment=None)
 def test_arrays_in_memory_give_the_pages_and_tokens_of_the_database(
     filled: Filled, text: str, order: tuple[str, ...], size: int, experiment: str | None
 ) -> None:
