@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from tests.release.world import World, bundle_of
 
 from loopwright.core import Conflict, Invalid, NotFound, Scope, new_id
-from loopwright.serve import read_state
+from loopwright.release.publishing import state_file
+from loopwright.serve import LogPolicy, read_state
+from loopwright.serve.model import KeyLogging
 
 
 def test_an_endpoint_waits_for_its_first_version(world: World) -> None:
@@ -157,3 +160,37 @@ def test_a_model_of_the_longest_name_is_served(world: World) -> None:
     world.endpoints.set_traffic("delay", {second: 1.0})
     assert world.endpoints.roll_back("delay").stable == first
     assert world.endpoints.get("delay").model == name
+
+
+def test_what_is_logged_is_set_by_hand_published_and_kept_by_a_change_of_traffic(small_world: World) -> None:
+    first = small_world.register("weak")
+    small_world.endpoints.create("delay", first.ref)
+    name, *_ = small_world.models.manifest(first.ref).signature.names
+    changed = small_world.endpoints.set_log("delay", sample=0.25, hash=[name], keys="drop")
+    assert changed.log == LogPolicy(sample=0.25, hash=(name,), keys=KeyLogging.DROP)
+    second = small_world.register("strong")
+    small_world.endpoints.set_traffic("delay", {second.ref: 1.0})
+    (served,) = read_state(state_file(small_world.stores.data)).endpoints
+    assert served.log == changed.log
+    assert "endpoint.log_set" in small_world.kinds("endpoint.")
+    assert small_world.endpoints.set_log("delay").log == LogPolicy()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"drop": ["emial"]}, "'emial', which no version takes"),
+        ({"sample": 1.5}, "sample is 1.5"),
+        ({"sample": float("nan")}, "sample is nan"),
+        ({"keys": "blur"}, "keep, hash or drop"),
+        ({"drop": ["a"], "hash": ["a"]}, "both dropped and hashed"),
+    ],
+)
+def test_a_log_policy_that_would_not_do_what_it_says_is_refused(
+    small_world: World, given: dict[str, Any], message: str
+) -> None:
+    small_world.endpoints.create("delay", small_world.register("weak").ref)
+    before = small_world.endpoints.get("delay")
+    with pytest.raises(Invalid, match=message):
+        small_world.endpoints.set_log("delay", **given)
+    assert small_world.endpoints.get("delay") == before

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, select
 
 from loopwright.core import Conflict, Invalid, Scope, check_name, new_id, operation, parse_ref
 from loopwright.models import ModelService
+from loopwright.release.logging_policy import change_policy, check_names, policy_of
 from loopwright.release.model import Endpoint, Share
 from loopwright.release.publishing import publish, raise_revision, served_state, serving_revision, serving_stamp
 from loopwright.release.tables import endpoints
@@ -81,15 +82,42 @@ class EndpointService:
 
         Raises:
             NotFound: there is no such endpoint or model version.
-            Invalid: the shares do not add up to 1, or a version is of another model.
+            Invalid: the shares do not add up to 1, a version is of another model, or none of them takes an input that
+                the log must not have in the clear.
             Conflict: a rollout decides over this endpoint; roll it back first.
         """
         _check_shares(shares)
         given = tuple(self._share(model, weight) for model, weight in shares.items())
+        check_names(self.get(name).log, given, self.models, name)
         with self.stores.db.begin() as tx:
             changed = self._set(tx, name, given, reason or "set by hand")
         publish(self.stores)
         return changed
+
+    @operation("endpoints.set_log", permission="endpoints:write", effect="write")
+    def set_log(
+        self, name: str, sample: float = 1.0, drop: Names | None = None, hash: Names | None = None, keys: str = "keep"
+    ) -> Endpoint:
+        """Say what of an endpoint's answers is logged from now on; what is not given goes back to its default.
+
+        Args:
+            name: the endpoint.
+            sample: the share of rows that is logged, 0 to 1; answers to the others have no id, and take no feedback.
+            drop: inputs that the log does not have, such as an address of a person.
+            hash: inputs of which it has a keyed hash: equal values stay equal; the key stays in the log's folder.
+            keys: what it has of the keys that rows are assigned by: keep, hash or drop.
+
+        Raises:
+            NotFound: there is no such endpoint.
+            Invalid: the share is none, or no version takes an input of that name.
+            Conflict: somebody else changed the endpoint meanwhile.
+        """
+        policy = policy_of(sample, drop or [], hash or [], keys)
+        check_names(policy, self.get(name).shares, self.models, name)
+        with self.stores.db.begin() as tx:
+            change_policy(self.stores, tx, self.scope, find_endpoint(tx, self.scope, name), policy)
+        publish(self.stores)
+        return self.get(name)
 
     @operation("endpoints.roll_back", permission="endpoints:write", effect="write")
     def roll_back(self, name: str, reason: str = "") -> Endpoint:
@@ -139,6 +167,7 @@ class EndpointService:
             "revision": 0,
             "created_at": self.stores.clock.now(),
             "actor": self.scope.actor,
+            "log": {},
         }
         with self.stores.db.begin() as tx:
             insert = self.stores.db.upsert(endpoints, row, ["name"]).returning(endpoints.c.name)

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from loopwright.serve import LogPolicy
 from loopwright.stats import Sufficient
 
 DAY_S = 86_400.0
@@ -26,7 +27,8 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     """An address that answers predictions.
 
     `stable` is the version that answers what no rollout takes; empty before the first release. `salt` decides which
-    keys go to which version. `revision` grows with every change of traffic.
+    keys go to which version. `log` is what of its answers is logged; `revision` grows with every change of
+    either.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     revision: int
     created_at: datetime
     actor: str
+    log: LogPolicy = LogPolicy()
 
 
 class ApprovalState(StrEnum):

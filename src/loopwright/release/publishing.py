@@ -16,7 +16,7 @@ from loopwright.core import Unavailable, encode, parse_ref
 from loopwright.models import Signed, signatures_of, signatures_stamp
 from loopwright.release.model import Endpoint, Share
 from loopwright.release.tables import endpoints, serving_revisions
-from loopwright.serve import ServedEndpoint, ServingState, Variant, write_state
+from loopwright.serve import LogPolicy, ServedEndpoint, ServingState, Variant, write_state
 from loopwright.store import Database, Stores
 
 _LOCK_S = 30.0
@@ -59,6 +59,7 @@ def served_state(stores: Stores) -> ServingState:
             name=row.name,
             salt=row.salt,
             variants=variants_of(_shares(row), signed[row.project]),
+            log=msgspec.convert(row.log, LogPolicy),
             rollout=row.rollout,
             project=row.project,
         )

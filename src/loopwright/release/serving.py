@@ -98,7 +98,7 @@ def _endpoint(ref: Ref, models: Models, endpoints: Endpoints) -> ServedEndpoint:
             next_step=f"loopwright endpoints set-traffic {found.name} …, or serve model:{found.model}",
         )
     signed = {share.bundle: models.get(share.model).signatures for share in found.shares}
-    return ServedEndpoint(found.name, found.salt, variants_of(found.shares, signed), rollout=found.rollout)
+    return ServedEndpoint(found.name, found.salt, variants_of(found.shares, signed), found.log, found.rollout)
 
 
 def _is_there(ask: Callable[[str], object], name: str) -> bool:

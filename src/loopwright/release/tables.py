@@ -20,6 +20,7 @@ endpoints = Table(
     Column("revision", Integer, nullable=False),
     Column("created_at", UtcTime, nullable=False),
     Column("actor", String(200), nullable=False),
+    Column("log", Json, nullable=False, server_default="{}"),
     Index("ix_endpoints_project_name", "project", "name"),
 )
 

@@ -13,6 +13,7 @@ from loopwright.models import ModelService
 from loopwright.release.model import Endpoint, Share
 from loopwright.release.publishing import raise_revision, shares_of
 from loopwright.release.tables import endpoints
+from loopwright.serve import LogPolicy
 from loopwright.store import Event, Stores
 
 CHAMPION = "champion"
@@ -40,7 +41,8 @@ def previous_of(connection: Connection, name: str) -> str:
 def endpoint_of(row: Row[Any]) -> Endpoint:
     """The endpoint in a row."""
     values = {name: row._mapping[name] for name in Endpoint.__struct_fields__}
-    return Endpoint(**{**values, "shares": msgspec.convert(values["shares"], tuple[Share, ...])})
+    shares, log = msgspec.convert(values["shares"], tuple[Share, ...]), msgspec.convert(values["log"], LogPolicy)
+    return Endpoint(**{**values, "shares": shares, "log": log})
 
 
 def split(stable: Share | None, candidate: Share, share: float) -> tuple[Share, ...]:

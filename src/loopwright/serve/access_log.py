@@ -31,7 +31,7 @@ class AccessLine(msgspec.Struct, omit_defaults=True):
     Attributes:
         time: when it was given, in seconds since 1970.
         client: the address of whoever asked.
-        method, path: of the request; a long path is cut off.
+        method, path: of the request, without a query, which may hold what nobody wants in a log; a long one is cut off.
         status: the HTTP status; over gRPC that of the same outcome.
         took_ms: from the arrival of the request to its answer.
         bytes_in, bytes_out: the sizes of the bodies.
@@ -94,7 +94,7 @@ class AccessLog:
                 time.time(),
                 asked.peer,
                 method.decode("latin-1"),
-                asked.path[:_MOST_TEXT].decode("latin-1"),
+                asked.path.partition(b"?")[0][:_MOST_TEXT].decode("latin-1"),
                 status,
                 round((time.monotonic_ns() - asked.started_ns) * 1e-6, 3),
                 size_in,
