@@ -31,8 +31,9 @@ def test_a_burst_is_taken_and_a_queue_that_stays_long_is_refused_until_it_was_sh
     tight = 2 * 10  # two of the fastest runs, which took ten rows
     assert not pace.is_full(LIMITS, tight - 1, 5, 38 * MS)
     assert pace.is_full(LIMITS, tight + 1, 5, 38 * MS), "few requests, too, while others are refused"
-    assert not pace.is_full(LIMITS, 0, 0, 38 * MS), "somebody is always taken"
-    assert not pace.is_full(LIMITS, tight + 1, 5, 138 * MS), "nobody was refused for a while"
+    assert pace.is_full(LIMITS, 1, 1, 38 * MS, read_ns=2 * MS), "the turn is long, and more waits than can be seen"
+    assert not pace.is_full(LIMITS, 0, 0, 38 * MS, read_ns=2 * MS), "somebody is always taken"
+    assert not pace.is_full(LIMITS, tight + 1, 5, 138 * MS, read_ns=2 * MS), "nobody was refused for a while"
 
 
 def test_few_requests_may_wait_for_long_runs_and_many_rows_of_few_may_not() -> None:
@@ -60,7 +61,28 @@ def test_bounds_say_as_rows_what_is_told_of_one_request(row_ms: float, each: int
     assert pace.is_full(limits, rows, 1, 0) == (rows > min(bounds.many, bounds.few))
     pace.refused(0)
     assert pace.is_full(limits, rows, 0, 1) == (rows > min(bounds.overload, bounds.few))
+    assert pace.is_full(limits, rows, 0, 1, read_ns=2 * MS) == (rows > bounds.late)
 
 
 def test_of_a_pace_that_nobody_knows_nobody_is_refused() -> None:
     assert not Pace().is_full(Limits(burst_s=0.0), 1_000_000, 1_000_000, 0)
+
+
+def test_slices_grow_where_a_run_takes_as_long_for_one_row_as_for_many() -> None:
+    pace = Pace()
+    for _ in range(50):
+        pace.answered(1, 1, 0.005, 0.005)
+    found = []
+    for _ in range(60):
+        found.append(rows := pace.slice_rows(LIMITS))
+        pace.answered(rows, rows, 0.005, 0.005)
+    assert found[0] == 2
+    assert found[-1] > 30, "else one row a run would be answered for as long as too much arrives"
+
+
+def test_a_turn_goes_on_until_its_time_is_up_and_only_while_requests_are_refused() -> None:
+    pace, limits = of(row_ms=1.0), Limits(slice_s=0.01)
+    assert not pace.has_time(limits, 0, 1 * MS)
+    pace.refused(0)
+    assert pace.has_time(limits, 0, 4 * MS)
+    assert not pace.has_time(limits, 0, 6 * MS)

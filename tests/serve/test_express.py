@@ -467,32 +467,42 @@ def test_what_there_is_no_time_for_is_refused_and_counted(make_plane: Any, weigh
     assert (made.metrics.shed, made.metrics.requests["", 503]) == (3, 3)
 
 
-def test_answers_are_given_between_refusals_though_the_loop_has_no_turn(make_plane: Any, weighing: Bundle) -> None:
+@pytest.mark.parametrize(("reading_s", "last"), [(60.0, 200), (0.25, 503)])
+def test_answers_are_given_between_refusals_and_few_are_taken_in_a_long_turn(
+    make_plane: Any, weighing: Bundle, reading_s: float, last: int
+) -> None:
     made = make_plane(
         limits=Limits(
             turn_requests=2,
             turn_s=0.0,
             burst_s=0.0,
             worth_s=0.0,
-            shed_s=0.01,
+            shed_s=0.25,
             slice_s=60.0,
             calm_s=60.0,
             overload_s=60.0,
+            reading_s=reading_s,
         )
     )
     made.serve((CHAMPION, weighing))
 
     async def work(house: House) -> Any:
-        links = [await house.primed() for _ in range(6)]
-        for number, (connection, _) in enumerate(links):
+        links = [await house.primed() for _ in range(8)]
+        for number, (connection, _) in enumerate(links[:6]):
             if number == 4:
-                time.sleep(0.02)  # without a turn of the loop
+                time.sleep(0.3)  # without a turn of the loop
             connection.data_received(ask([[1.0, 0.5]]))
         at_once = [wire.answers()[0][0] for _, wire in links[:4]]
         await house.settle()
+        for connection, _ in links[6:]:
+            connection.data_received(ask([[1.0, 0.5]]))
+        await house.settle()
         return at_once, [wire.answers()[0][0] for _, wire in links]
 
-    assert at_home(work, made) == ([200, 200, 503, 503], [200, 200, 503, 503, 200, 200])
+    at_once, after = at_home(work, made)
+    assert at_once == [200, 200, 503, 503], "some are answered before the turn is over"
+    assert after[4:6] == [200, last], "who finds nobody waiting is taken all the same"
+    assert after[6:] == [200, 200], "the next turn has just begun"
 
 
 def test_no_more_rows_wait_in_the_lane_than_may_wait_at_all(make_plane: Any, weighing: Bundle) -> None:

@@ -32,6 +32,8 @@ class Patience(msgspec.Struct, frozen=True):
         burst_s: when all waits have been long for this time, requests are refused.
         worth_s: those that take less are answered all the same: to refuse one costs half as much at least.
         overload_s, overload_runs: from then on, a wait beyond which they are, as a time or as a number of runs.
+        reading_s: and while a turn has read for longer than this: then more waits in the system than can be seen, and
+            whoever takes as much as he answers leaves it there.
         calm_s: for so long after the last refusal that holds.
     """
 
@@ -41,8 +43,9 @@ class Patience(msgspec.Struct, frozen=True):
     patient_runs: int = 32
     burst_s: float = 0.02
     worth_s: float = 20e-6
-    overload_s: float = 0.002
+    overload_s: float = 0.001
     overload_runs: int = 2
+    reading_s: float = 0.001
     calm_s: float = 0.1
 
 
@@ -60,7 +63,8 @@ class Limits(Patience, frozen=True):
         lane_rows: how many rows may wait for a model that has a lane of its own.
         wait_s: how long a request may wait for a lane when it says nothing of it.
         shed_s: while requests are refused, some are answered between refusals when none was for so long.
-        slice_s: how long a turn may take to answer while requests are refused, which are to know at once.
+        slice_s: how long a turn may take to answer while requests are refused, which are to know at once; or as long
+            as they may wait then, where the runs of a model take longer.
         slice_requests: how many requests to a model are answered before those that have come meanwhile are looked at,
             be it to refuse them.
         gathered_requests: the same for requests that a front has gathered into one query, which cost less each.
@@ -73,18 +77,19 @@ class Limits(Patience, frozen=True):
     large_rows: int = 131_072
     lane_rows: int = 16_384
     wait_s: float = 30.0
-    shed_s: float = 0.0015
-    slice_s: float = 0.001
+    shed_s: float = 0.00075
+    slice_s: float = 0.0005
     slice_requests: int = 64
     gathered_requests: int = 1_024
 
 
 class Bounds(msgspec.Struct, frozen=True):
-    """What may wait, as rows: with many requests, with few, and while requests are refused."""
+    """What may wait, as rows: with many requests, with few, while requests are refused, and late in such a turn."""
 
     many: int
     few: int
     overload: int
+    late: int
 
 
 class Pace:
@@ -126,17 +131,19 @@ class Pace:
         """Whether requests have been refused of late."""
         return now_ns - self._refused_ns < patience.calm_s * 1e9
 
-    def is_full(self, patience: Patience, rows: int, requests: int, now_ns: int) -> bool:
+    def is_full(self, patience: Patience, rows: int, requests: int, now_ns: int, read_ns: int = 0) -> bool:
         """Whether a further request is to be refused; to be asked of each, and `refused` to be told if it is.
 
         Args:
             rows, requests: that wait.
             now_ns: on the monotonic clock.
+            read_ns: for how long this turn has read requests.
         """
         if self._are_cheap(patience):
             return False
         wait_s = self.wait_s(rows)
-        if rows and self.is_overloaded(patience, now_ns) and wait_s > self._most_s(patience, True):
+        is_late = read_ns > patience.reading_s * 1e9
+        if rows and self.is_overloaded(patience, now_ns) and (is_late or wait_s > self._most_s(patience, True)):
             return True
         is_long = requests >= patience.turn_requests and wait_s > patience.turn_s
         if not is_long and (not rows or wait_s <= self._most_s(patience, False)):
@@ -145,14 +152,22 @@ class Pace:
         self._long_since_ns = self._long_since_ns or now_ns
         return now_ns - self._long_since_ns >= patience.burst_s * 1e9
 
+    def has_time(self, limits: Limits, began_ns: int, now_ns: int) -> bool:
+        """Whether a turn that has answered some of what waits while requests are refused may answer some more.
+
+        How fast that is shows only when it is done: at the beginning it may be far faster than what was seen before.
+        """
+        return self.is_overloaded(limits, now_ns) and now_ns - began_ns < limits.slice_s * 0.5e9
+
     def bounds(self, patience: Patience) -> Bounds:
         """The same as numbers of rows, for who compares them himself."""
         if self._are_cheap(patience):
-            return Bounds(_ALL, _ALL, _ALL)
+            return Bounds(_ALL, _ALL, _ALL, _ALL)
         return Bounds(
             max(0, self.rows_in(patience.turn_s)),
             max(1, self.rows_in(self._most_s(patience, False))),
             max(1, self.rows_in(self._most_s(patience, True))),
+            0,
         )
 
     def rows_in(self, seconds: float) -> int:
@@ -160,9 +175,15 @@ class Pace:
         rows = seconds * self._rows / self._took_s if self._took_s > 0 else _ALL if seconds > 0 else 0
         return int(min(rows, _ALL))
 
-    def rows_run_in(self, seconds: float) -> int:
-        """The same if nothing else is done meanwhile."""
-        return int(min(seconds * self._rows / self._run_s, _ALL)) if self._run_s > 0 else _ALL
+    def slice_rows(self, limits: Limits) -> int:
+        """How many rows a turn answers while requests are refused.
+
+        Where a run takes as long for one row as for many, further ones are what makes it worth its time: so there are
+        always more than in the fastest run, as long as more wait.
+        """
+        fastest_s = self._fastest_s if self._rows else 0.0
+        seconds = max(limits.slice_s, limits.overload_runs * fastest_s)
+        return round(min(seconds * self._rows / self._run_s, _ALL)) if self._run_s > 0 else _ALL
 
     def _are_cheap(self, patience: Patience) -> bool:
         return self._took_s < self._requests * patience.worth_s

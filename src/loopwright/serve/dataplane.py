@@ -56,7 +56,9 @@ class DataPlane:
         self._loop: asyncio.AbstractEventLoop | None = None
         self.pace = Pace()
         self._answered_s = 0.0  # when the last turn ended that left something to the next one
-        self._flushed_ns = 0  # when the last turn ended
+        self._flushed_ns = 0  # when something was answered last
+        self._reading_ns = 0  # since when this turn has read, without what was answered meanwhile; 0: not yet
+        self.is_hurried = False  # whether what is answered now is so before the turn is over
         self._lanes: dict[object, Lane] = {}  # by predictor
         self._keeping = Keeping(log)
         self._lingering = Lingering()
@@ -108,8 +110,10 @@ class DataPlane:
         """Whether `admit` would refuse."""
         limits = self.limits
         if self._turn and self.pace.is_overloaded(limits, now_ns) and now_ns - self._flushed_ns > limits.shed_s * 1e9:
-            self._flush()  # as long as there is something to read, the loop has no other turn
-        is_full = self.pace.is_full(limits, self._waiting, self._turn_queries, now_ns)
+            self.hurry()  # as long as there is something to read, the loop has no other turn
+            self._reading_ns += self._flushed_ns - now_ns
+        read_ns = now_ns - self._reading_ns if self._reading_ns else 0
+        is_full = self.pace.is_full(limits, self._waiting, self._turn_queries, now_ns, read_ns)
         if is_full:
             self.pace.refused(now_ns)
         return is_full
@@ -134,7 +138,7 @@ class DataPlane:
         limits = self.limits
         if not self.pace.is_overloaded(limits, time.monotonic_ns()):
             return limits.batch_rows
-        return max(1, min(limits.batch_rows, self.pace.rows_run_in(limits.slice_s)))
+        return max(1, min(limits.batch_rows, self.pace.slice_rows(limits)))
 
     def submit(self, query: Query, endpoint: LoadedEndpoint) -> None:
         """Take a query; its `reply` is called in the next turn of the event loop, or when its lane has answered.
@@ -197,7 +201,7 @@ class DataPlane:
 
     def hurry(self) -> None:
         """Answer what waits now: for a front that reads so much that the event loop does not come to it."""
-        self._flush()
+        self._flush(is_hurried=True)
 
     def wrap_runs(self, wrap: Callable[[Run], Run]) -> None:
         """Put something around each run of a model, before anything is asked. Runs of lanes happen on threads."""
@@ -219,6 +223,7 @@ class DataPlane:
     def _answer_soon(self, parts: list[Part]) -> None:
         """Have parts answered in this turn of the event loop."""
         turn = self._turn
+        self._reading_ns = self._reading_ns or time.monotonic_ns()
         for part in parts:
             self._waiting += part.load
             mine = turn.get(part.loaded)
@@ -271,8 +276,9 @@ class DataPlane:
     def _lane(self, name: str, most_rows: int, batch_rows: int) -> Lane:
         return Lane(name, self._answer_or_fail, self._settle, most_rows, batch_rows)
 
-    def _flush(self) -> None:
+    def _flush(self, is_hurried: bool = False) -> None:
         """Answer what has arrived; of very much the first, and the others in the next turns."""
+        self.is_hurried = is_hurried
         turned_s = time.monotonic()
         began_s = self._answered_s or turned_s
         gatherers, self._gatherers = self._gatherers, []
@@ -282,7 +288,8 @@ class DataPlane:
             except Exception as error:  # noqa: BLE001  (a fault of a front; without this turn nobody had another)
                 traceback.print_exception(error, file=sys.stderr)
         turn, self._turn = self._turn, {}
-        self._scheduled = False
+        self._scheduled = self._scheduled and is_hurried  # then the loop is still to call
+        self._reading_ns = self._reading_ns if is_hurried else 0
         if self._gatherers:
             self._schedule()
         most = self._slice()
@@ -310,7 +317,7 @@ class DataPlane:
 
     def _slice(self) -> int:
         """How many requests to each model this turn answers: fewer while others are refused, if these take long."""
-        limits, rows = self.limits, self.pace.rows_run_in(self.limits.slice_s)
+        limits, rows = self.limits, self.pace.slice_rows(self.limits)
         if self._waiting <= rows or not self.pace.is_overloaded(limits, time.monotonic_ns()):
             return limits.slice_requests
         return max(1, min(limits.slice_requests, self._turn_queries * rows // self._waiting))

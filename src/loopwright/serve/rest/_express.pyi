@@ -16,6 +16,7 @@ class Form:
 class Lane:
     is_open: bool
     has_forms: bool
+    reading_ns: int
     @property
     def waiting(self) -> int: ...
     def __init__(
@@ -31,9 +32,10 @@ class Lane:
         burst_s: float,
         shed_s: float,
         calm_s: float,
+        reading_s: float,
     ) -> None: ...
     def take(self, most: int, most_rows: int, /) -> Taken: ...
-    def bound(self, many: int, few: int, overload: int, /) -> None: ...
+    def bound(self, many: int, few: int, overload: int, late: int, /) -> None: ...
     def take_shed(self) -> int: ...
 
 class Taken:

@@ -37,7 +37,8 @@ static int
 is_full(LaneObject *lane, int64_t now)
 {
     Py_ssize_t rows = lane->filled / lane->width;
-    if (now - lane->refused_ns < lane->calm_ns && rows > lane->overload_rows)
+    int is_late = lane->reading_ns != 0 && now - lane->reading_ns > lane->most_reading_ns;
+    if (now - lane->refused_ns < lane->calm_ns && rows > (is_late ? lane->late_rows : lane->overload_rows))
         return 1;
     if (rows <= lane->few_rows && (lane->count < lane->turn_requests || rows <= lane->many_rows)) {
         lane->long_since_ns = 0;
@@ -66,6 +67,8 @@ hurry(LaneObject *lane, int64_t now)
     if (done == NULL)
         return -1;
     Py_DECREF(done);
+    if (lane->reading_ns != 0)
+        lane->reading_ns += now_ns() - now;
     return 0;
 }
 
@@ -78,6 +81,8 @@ take_one(ConnectionObject *connection, LaneObject *lane, FormObject *form, const
     Py_ssize_t rows, most;
     Entry *entry;
     PyObject *done;
+    if (lane->count > 0 && lane->reading_ns == 0)
+        lane->reading_ns = now;
     if (hurry(lane, now) < 0)
         return -1;
     if (is_full(lane, now)) {
@@ -103,6 +108,8 @@ take_one(ConnectionObject *connection, LaneObject *lane, FormObject *form, const
     lane->filled += rows * lane->width;
     if (connection->under_way++ == 0)
         Py_XSETREF(connection->lane, (LaneObject *)Py_NewRef((PyObject *)lane));
+    if (lane->reading_ns == 0)
+        lane->reading_ns = now;
     if (lane->count++ == 0) {
         done = PyObject_CallNoArgs(lane->wake);
         if (done == NULL)

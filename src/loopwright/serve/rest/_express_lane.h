@@ -29,12 +29,12 @@ cut_template(LaneObject *self)
 static int
 lane_init(LaneObject *self, PyObject *args, PyObject *named)
 {
-    static char *names[] = {"wake", "hurry", "width", "template", "refusal", "most_rows", "most_waiting", "turn_requests", "burst_s", "shed_s", "calm_s", NULL};
+    static char *names[] = {"wake", "hurry", "width", "template", "refusal", "most_rows", "most_waiting", "turn_requests", "burst_s", "shed_s", "calm_s", "reading_s", NULL};
     PyObject *wake, *hurry, *template, *refusal;
-    double burst_s, shed_s, calm_s;
-    if (!PyArg_ParseTupleAndKeywords(args, named, "OOnSSnnnddd", names, &wake, &hurry, &self->width, &template, &refusal,
+    double burst_s, shed_s, calm_s, reading_s;
+    if (!PyArg_ParseTupleAndKeywords(args, named, "OOnSSnnndddd", names, &wake, &hurry, &self->width, &template, &refusal,
                                      &self->most_rows, &self->most_waiting, &self->turn_requests, &burst_s, &shed_s,
-                                     &calm_s))
+                                     &calm_s, &reading_s))
         return -1;
     if (self->width < 1 || self->turn_requests < 1) {
         PyErr_SetString(PyExc_ValueError, "a row has at least one value, and a turn one request");
@@ -47,8 +47,9 @@ lane_init(LaneObject *self, PyObject *args, PyObject *named)
     self->burst_ns = (int64_t)(burst_s * 1e9);
     self->shed_ns = (int64_t)(shed_s * 1e9);
     self->calm_ns = (int64_t)(calm_s * 1e9);
+    self->most_reading_ns = (int64_t)(reading_s * 1e9);
     self->refused_ns = INT64_MIN / 2;
-    self->many_rows = self->few_rows = self->overload_rows = PY_SSIZE_T_MAX;
+    self->many_rows = self->few_rows = self->overload_rows = self->late_rows = PY_SSIZE_T_MAX;
     if (cut_template(self) < 0)
         return -1;
     self->is_open = 1;
@@ -103,7 +104,7 @@ lane_take(LaneObject *self, PyObject *args)
 static PyObject *
 lane_bound(LaneObject *self, PyObject *args)
 {
-    if (!PyArg_ParseTuple(args, "nnn", &self->many_rows, &self->few_rows, &self->overload_rows))
+    if (!PyArg_ParseTuple(args, "nnnn", &self->many_rows, &self->few_rows, &self->overload_rows, &self->late_rows))
         return NULL;
     Py_RETURN_NONE;
 }
@@ -153,6 +154,7 @@ lane_dealloc(LaneObject *self)
 
 static PyMemberDef lane_members[] = {
     {"waiting", T_PYSSIZET, offsetof(LaneObject, count), READONLY, "Requests that nobody has taken yet."},
+    {"reading_ns", T_LONGLONG, offsetof(LaneObject, reading_ns), 0, "Since when this turn has read; 0 when it is over."},
     {"is_open", T_BOOL, offsetof(LaneObject, is_open), 0, "Whether it takes requests."},
     {"has_forms", T_BOOL, offsetof(LaneObject, has_forms), 0, "Whether heads that lead here may have forms, too."},
     {NULL},
@@ -161,7 +163,7 @@ static PyMemberDef lane_members[] = {
 static PyMethodDef lane_methods[] = {
     {"take", (PyCFunction)lane_take, METH_VARARGS, "The first requests: so many at most, with so many rows."},
     {"bound", (PyCFunction)lane_bound, METH_VARARGS,
-     "How many rows may wait: with many requests, with few, and while requests are refused."},
+     "How many rows may wait: with many requests, with few, while requests are refused, and late in such a turn."},
     {"take_shed", (PyCFunction)lane_take_shed, METH_NOARGS, "How many were refused since this was last asked."},
     {NULL},
 };

@@ -76,7 +76,9 @@ struct LaneObject {
     Py_ssize_t few_rows;                      /* or behind more than so many however few requests */
     int64_t long_since_ns, burst_ns;          /* when all waits were long for a time, requests are refused; */
     int64_t refused_ns, calm_ns;              /* and until none was refused for a time, */
-    Py_ssize_t overload_rows;                 /* those are that would wait behind more than this; see `Pace` */
+    Py_ssize_t overload_rows;                 /* those are that would wait behind more than this, */
+    Py_ssize_t late_rows;                     /* or this once the turn has read for a time; see `Pace` */
+    int64_t reading_ns, most_reading_ns;      /* since when it has, without what was answered meanwhile; 0: not yet */
     Py_ssize_t most_waiting;                  /* rows; further ones go the usual way, which bounds them too */
     Py_ssize_t count, room, filled, values_room;
     Entry *entries;

@@ -99,6 +99,7 @@ class Express:
             burst_s=limits.burst_s,
             shed_s=limits.shed_s,
             calm_s=limits.calm_s,
+            reading_s=limits.reading_s,
         )
         self._heads: WeakSet[Head] = WeakSet()
         self.forms: dict[bytes, Form] = {}  # by the JSON in front of a binary tensor
@@ -128,20 +129,30 @@ class Express:
             head.lane = head.forms = None
 
     def _gather(self) -> None:
-        """Submit the first of what has come; of very much, the rest in the next turns."""
+        """Answer the first of what has come; of very much, the rest in the next turns."""
+        began_ns = time.monotonic_ns()
         if shed := self.lane.take_shed():
             self._desk.count_turned_away(shed)
-            self._plane.pace.refused(time.monotonic_ns())
-        limits = self._plane.limits
-        taken = self.lane.take(limits.gathered_requests, self._plane.slice_rows())
-        if self.lane.waiting:
-            self._plane.expect(self._gather)
-        self._answer(taken)
-        bounds = self._plane.pace.bounds(limits)  # for what arrives from now on, and so not before the answers
-        self.lane.bound(bounds.many, bounds.few, bounds.overload)
+            self._plane.pace.refused(began_ns)
+        try:
+            self._answer_some(began_ns)
+        finally:
+            if self.lane.waiting:
+                self._plane.expect(self._gather)
+        if not self._plane.is_hurried:
+            self.lane.reading_ns = 0
+        bounds = self._plane.pace.bounds(self._plane.limits)  # for what arrives from now on, so not before the answers
+        self.lane.bound(bounds.many, bounds.few, bounds.overload, bounds.late)
 
-    def _answer(self, taken: Taken) -> None:
-        """Answer at once what can be; submit the rest."""
+    def _answer_some(self, began_ns: int) -> None:
+        """One run's worth, or while requests are refused what there is time for."""
+        plane, limits = self._plane, self._plane.limits
+        while self._answer(self.lane.take(limits.gathered_requests, plane.slice_rows())):
+            if not self.lane.waiting or not plane.pace.has_time(limits, began_ns, time.monotonic_ns()):
+                return
+
+    def _answer(self, taken: Taken) -> bool:
+        """Answer at once what can be, and submit the rest; whether it is answered."""
         matrix = np.frombuffer(taken.values).reshape(taken.rows, -1)
         if taken.is_single:  # and so in half the bytes in the log
             matrix = matrix.astype(np.float32)
@@ -151,14 +162,15 @@ class Express:
             found = None if self._direct is None else self._plane.answer_at_once(self._direct, block, gathered)
             if found is None:
                 self._submit(taken, block, gathered)
-                return
+                return False
         except Exception as error:  # noqa: BLE001  (answered; else its connections would wait for ever)
             self._refuse(taken, error)
-            return
+            return True
         arrays, ids = found
         texts = ids.json(0, taken.rows) if ids is not None else _encode([""] * taken.rows)
         self._respond(taken, gathered, arrays, texts)
         self._plane.metrics.runs.answered()
+        return True
 
     def _submit(self, taken: Taken, block: Block, gathered: Gathered) -> None:
         now_ns, now_us = time.monotonic_ns(), time.time_ns() // 1000
