@@ -170,6 +170,16 @@ def test_an_error_has_a_json_twin_too(site: Site) -> None:
     assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")
 
 
+def test_a_name_with_signs_of_an_address_leads_to_its_own_page_and_twin(fresh: Site) -> None:
+    name = "a%2fb?c#d e"
+    fresh.ws.models.create(name)
+    with fresh.client() as client:
+        page = next(link for link in Reader(client.get("/p/default/models").text).links if "models/a" in link)
+        twin = next(link for link in Reader(client.get(f"{page}?x=1&x=2").text).links if "format=json" in link)
+        assert client.get(twin).json()["title"] == name
+    assert twin.endswith("?x=1&x=2&format=json")
+
+
 EMPTY = {
     "": "No loop is declared yet",
     "/endpoints": "No endpoint yet",

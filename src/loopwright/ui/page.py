@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import msgspec
 from starlette.requests import Request
@@ -142,7 +142,7 @@ def _shell(call: Call, view: View) -> dict[str, Any]:
         "csrf": call.session.csrf if call.session else "local",
         "actor": call.identity.actor if call.identity else "",
         "signed_in": call.session is not None,
-        "json_url": str(call.request.url.include_query_params(format="json")).partition(call.request.url.netloc)[2],
+        "json_url": _address(call.request, format="json"),
     }
 
 
@@ -196,8 +196,8 @@ def error_page(request: Request, error: LoopwrightError) -> Response:
 
         return error_reply(error)
     if error.http_status == 401:
-        target = request.url.path + (f"?{request.url.query}" if request.url.query else "")
-        return RedirectResponse("/login?" + _query(next=target), status_code=303, headers=dict(SECURITY))
+        there = "/login?" + urlencode({"next": _address(request)})
+        return RedirectResponse(there, status_code=303, headers=dict(SECURITY))
     project = request.path_params.get("project", "")
     shell = bare_shell(f"{error.http_status}", project)
     html = render("error.html", shell, {"error": error}, {})
@@ -223,7 +223,8 @@ def bare_shell(title: str, project: str = "") -> dict[str, Any]:
     }
 
 
-def _query(**values: str) -> str:
-    from urllib.parse import urlencode
-
-    return urlencode(values)
+def _address(request: Request, **changed: str) -> str:
+    """The path and query of a request, to be asked again; `request.url` would take a name's `?` for the query's."""
+    kept = [(name, value) for name, value in request.query_params.multi_items() if name not in changed]
+    query = urlencode([*kept, *changed.items()])
+    return quote(request.scope["path"]) + (f"?{query}" if query else "")
