@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
 import random
 import signal
 import subprocess
@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 
+import psutil
 import pytest
 from tests.loop.conftest import START
 from tests.loop.replay import Replay
@@ -27,30 +28,62 @@ ROOT = Path(__file__).parents[2]
 LIMIT_S = 300.0
 
 
-class Victim:
-    """The process of a controller."""
+class Nursery:
+    """The process that controllers are forked from."""
 
     def __init__(self, folder: Path) -> None:
         self._log = (folder / "controller.log").open("ab")
         command = [sys.executable, "-m", "tests.loop.run_controller", str(folder)]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self._log}
-        self.process = subprocess.Popen(command, cwd=ROOT, **pipes)  # type: ignore[call-overload]  # pipes as a dict
+        self._process = subprocess.Popen(command, cwd=ROOT, **pipes)  # type: ignore[call-overload]  # pipes as a dict
+        self._newest: Victim | None = None
+
+    def start(self) -> Victim:
+        self._process.stdin.write(b"start\n")
+        self._process.stdin.flush()
+        self._newest = Victim(int(self.told(b"started").split()[1]), self)
+        return self._newest
+
+    def told(self, start: bytes) -> bytes:
+        """The next line that begins so; one between may come of a controller that was killed with it on its lips."""
+        for line in self._process.stdout:
+            if line.startswith(start):
+                return bytes(line)
+        raise AssertionError("the process that starts controllers has ended")
+
+    def close(self) -> None:
+        if self._newest is not None:
+            self._newest.kill()  # where the test has failed
+        self._process.stdin.close()
+        self._process.wait(60)
+        self._process.stdout.close()
+        self._log.close()
+
+
+@pytest.fixture
+def nursery(tmp_path: Path) -> Iterator[Nursery]:
+    made = Nursery(tmp_path)
+    yield made
+    made.close()
+
+
+class Victim:
+    """The process of a controller."""
+
+    def __init__(self, pid: int, nursery: Nursery) -> None:
+        self._process, self._nursery = psutil.Process(pid), nursery
 
     def ready(self) -> None:
-        assert self.process.stdout.readline() == b"ready\n"
+        self._nursery.told(b"ready %d\n" % self._process.pid)
 
     def kill(self) -> None:
-        os.kill(self.process.pid, signal.SIGKILL)
-        self._end()
+        with contextlib.suppress(psutil.NoSuchProcess):
+            self._process.kill()
+            self._process.wait(60)
 
     def stop(self) -> None:
-        self.process.stdin.close()
-        self._end()
-
-    def _end(self) -> None:
-        self.process.wait(60)
-        self.process.stdout.close()
-        self._log.close()
+        self._process.send_signal(signal.SIGUSR1)
+        self._process.wait(60)
 
 
 @pytest.fixture
@@ -78,8 +111,8 @@ def traffic(small_world: LoopWorld) -> Iterator[threading.Event]:
 class Persecutor:
     """Starts controllers and kills them, so often for each run; then lets one live until the run has ended."""
 
-    def __init__(self, world: LoopWorld, folder: Path, flowing: threading.Event) -> None:
-        self._world, self._folder, self._flowing = world, folder, flowing
+    def __init__(self, nursery: Nursery, flowing: threading.Event) -> None:
+        self._nursery, self._flowing = nursery, flowing
         self._rng = random.Random(20130601)
         self.kills = 0
 
@@ -89,7 +122,7 @@ class Persecutor:
             self._kill_one()
             if self._ended(find) is not None:
                 break
-        last = Victim(self._folder)
+        last = self._nursery.start()
         deadline = time.monotonic() + LIMIT_S
         while (ended := self._ended(find)) is None:
             assert time.monotonic() < deadline, f"not ended in {LIMIT_S:g} s: {find()}"
@@ -99,7 +132,7 @@ class Persecutor:
         return ended
 
     def _kill_one(self) -> None:
-        victim = Victim(self._folder)
+        victim = self._nursery.start()
         if self._rng.random() < 0.8:
             victim.ready()
         # Mostly short lives, so that kills fall everywhere; some long ones, so that slow work is done at all.
@@ -120,12 +153,12 @@ class Persecutor:
 @pytest.mark.fault
 @pytest.mark.timeout(1200)
 def test_a_controller_killed_at_any_line_skips_nothing_and_repeats_nothing(
-    small_world: LoopWorld, traffic: threading.Event, tmp_path: Path
+    small_world: LoopWorld, traffic: threading.Event, nursery: Nursery
 ) -> None:
     guard = Guard(duration_s=86_400.0)
     gates = (ParityProven(), Beats("brier", min_effect=-0.05))
     small_world.declare(gates=gates, guard=guard, params={"until": "{now}"}, training_attempts=5)
-    persecutor = Persecutor(small_world, tmp_path, traffic)
+    persecutor = Persecutor(nursery, traffic)
     loops = small_world.loops
 
     id = loops.release(small_world.fit().ref).id
