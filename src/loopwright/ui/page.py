@@ -225,6 +225,8 @@ def bare_shell(title: str, project: str = "") -> dict[str, Any]:
 
 def _address(request: Request, **changed: str) -> str:
     """The path and query of a request, to be asked again; `request.url` would take a name's `?` for the query's."""
-    kept = [(name, value) for name, value in request.query_params.multi_items() if name not in changed]
-    query = urlencode([*kept, *changed.items()])
+    query = request.scope["query_string"].decode("latin-1")
+    if changed:
+        kept = [(name, value) for name, value in request.query_params.multi_items() if name not in changed]
+        query = urlencode([*kept, *changed.items()])
     return quote(request.scope["path"]) + (f"?{query}" if query else "")
