@@ -45,7 +45,7 @@ class Patience(msgspec.Struct, frozen=True):
     worth_s: float = 20e-6
     overload_s: float = 0.001
     overload_runs: int = 2
-    reading_s: float = 0.001
+    reading_s: float = 0.0005
     calm_s: float = 0.1
 
 
