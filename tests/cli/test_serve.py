@@ -251,6 +251,19 @@ def test_a_taken_port_is_told_at_once(tmp_path: Path, refused: Callable[..., tup
     assert f"port {port} on 127.0.0.1 is in use" in said
 
 
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [(("--memory", "1K"), "give a larger --memory"), (("--otlp", "nonsense"), "no address of an OTLP collector")],
+)
+def test_what_could_never_work_is_told_at_once(
+    tmp_path: Path, refused: Callable[..., tuple[int, str]], given: tuple[str, str], told: str
+) -> None:
+    bundle = adding_bundle(5, tmp_path / "five")
+    code, said = refused("--bundle", str(bundle.folder), *given)
+    assert code == 4
+    assert told in said
+
+
 @pytest.mark.parametrize("arguments", [(), ("delay", "--bundle", ".")])
 def test_one_thing_is_served(
     tmp_path: Path, refused: Callable[..., tuple[int, str]], arguments: tuple[str, ...]

@@ -103,7 +103,7 @@ async def serve(settings: ProcessSettings) -> None:
     app = App(plane, hosts, contract_from(os.environ), fetch, reads, feedback)
     app.repository = residents
     # Before the first caller can connect, so that none meets an endpoint that is not there yet.
-    await (_first_state(follower, plane, stop) if settings.await_state else follower.refresh())
+    await (_first_state(follower, plane, residents, stop) if settings.await_state else follower.refresh())
     doors = Doors(settings, plane, app)
     address = await doors.open()
     following = asyncio.create_task(follower.run(), name="loopwright-follower")
@@ -122,17 +122,19 @@ async def serve(settings: ProcessSettings) -> None:
         await feedback.close()
 
 
-async def _first_state(follower: Follower, plane: DataPlane, stop: asyncio.Event) -> None:
+async def _first_state(follower: Follower, plane: DataPlane, residents: Residents, stop: asyncio.Event) -> None:
     """Wait for a state, and for all that it names.
 
     Raises:
-        Unavailable: something in it cannot be loaded.
+        Unavailable: something in it cannot be loaded, or nothing of it fits into the memory that models may take.
     """
     while not stop.is_set():
         await follower.refresh()
         if plane.metrics.load_failures:
             raise Unavailable("what is to be served cannot be loaded", next_step="the line above says why")
         if plane.metrics.revision:
+            if not plane.endpoints:
+                await asyncio.gather(*(residents.load(name) for name in {item.name for item in residents.index()}))
             return
         await asyncio.sleep(_LOOK_S)
 

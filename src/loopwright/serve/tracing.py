@@ -9,9 +9,10 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 from loopwright import __version__
-from loopwright.core import missing_extra
+from loopwright.core import Invalid, missing_extra
 from loopwright.serve.codes import FAULTS, Code
 from loopwright.serve.dataplane import Run
 from loopwright.serve.loaded import LoadedVariant
@@ -26,6 +27,13 @@ Noted = tuple[int, int, int, str, str]
 """A run of a model: its start and end on the monotonic clock in nanoseconds, its rows, the model, why it failed."""
 
 
+def check_collector(address: str) -> None:
+    """Raises Invalid where spans could never be sent there."""
+    parts = urlsplit(address)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise Invalid(f"{address!r} is no address of an OTLP collector", next_step="write it as http://127.0.0.1:4318")
+
+
 class Tracing:
     """Makes spans of what it is told, and has them sent by a thread. Lives on one event loop.
 
@@ -38,8 +46,9 @@ class Tracing:
         service: what traces call this process.
 
         Raises:
-            Invalid: the library is not installed.
+            Invalid: that is no such address, or the library is not installed.
         """
+        check_collector(collector)
         try:
             from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
             from opentelemetry.sdk.resources import Resource
