@@ -206,7 +206,7 @@ def test_the_caller_never_waits(ws: Workspace, server: Server, program: Program,
     with slowly(server.port, 5.0) as slow:
         if how != "down":
             server.start("--allow-host", slow.removeprefix("http://"))
-        process = program(TIMED, "4", LOOPWRIGHT_WORKSPACE=slow if how == "slow" else server.url)
+        process = program(TIMED, "2.5", LOOPWRIGHT_WORKSPACE=slow if how == "slow" else server.url)
         assert process.stdout is not None
         run = process.stdout.readline().strip()
         if how == "killed":
