@@ -322,3 +322,9 @@ def test_an_inspection_tells_files_and_lineage(ws: Workspace, bundle: Bundle) ->
     assert {item.path for item in found.files} == {"bundle.json", *bundle.manifest.files}
     assert ("dataset:trips@1", made.ref) in {(edge.source, edge.target) for edge in found.lineage}
     assert np.isclose(found.manifest.parity.tolerance if found.manifest else 0, 1e-4)
+
+
+def test_an_empty_file_is_no_model(ws: Workspace, tmp_path: Path) -> None:
+    (tmp_path / "empty.onnx").touch()
+    with pytest.raises(Invalid, match="takes no inputs"):
+        import_model(ws.models, tmp_path / "empty.onnx", "empty", About(), NO_LEAVE)

@@ -260,6 +260,10 @@ def _graph_inputs(path: Path) -> list[tuple[str, int, int | None]]:
     weights = {item.name for item in graph.initializer}
     found: list[tuple[str, int, int | None]] = []
     asked = [item for item in graph.input if item.name not in weights]
+    if not asked:
+        raise Invalid(
+            f"{path} is not a model: its graph takes no inputs", next_step="fetch it, or export the model, again"
+        )
     for item in asked:
         kind = item.type.tensor_type.elem_type
         sizes = [dimension.dim_value for dimension in item.type.tensor_type.shape.dim][1:]

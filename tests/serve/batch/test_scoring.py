@@ -203,6 +203,25 @@ def test_a_scoring_that_was_killed_goes_on_behind_its_last_whole_part(adding: Bu
 
 
 @pytest.mark.fault
+@pytest.mark.fault
+def test_a_scoring_that_was_killed_while_it_wrote_the_output_leaves_nothing_beside_it(
+    adding: Bundle, tmp_path: Path
+) -> None:
+    frame_of(100).write_csv(tmp_path / "in.csv")
+    given = ["predict", str(adding.folder), "--input", "in.csv", "--output", "out.csv"]
+    dying = (
+        "import os, sys; from loopwright.cli import main; from loopwright.serve.batch import outputs\n"
+        "outputs._SINKS['.csv'] = lambda frame, path: (frame.sink_csv(path), os.kill(os.getpid(), 9))\n"
+        "main(sys.argv[1:])"
+    )
+    killed = subprocess.run([sys.executable, "-c", dying, *given], cwd=tmp_path, capture_output=True, timeout=120)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    assert not (tmp_path / "out.csv").exists()
+    subprocess.run([sys.executable, "-m", "loopwright", *given], cwd=tmp_path, check=True, timeout=120)
+    assert pl.read_csv(tmp_path / "out.csv")["id"].to_list() == list(range(100))
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".out")] == []
+
+
 def test_other_rows_or_another_model_do_not_go_on_with_old_parts(
     adding: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

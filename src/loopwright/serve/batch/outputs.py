@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from loopwright.core import Conflict, Invalid, Unavailable, new_id
+from loopwright.core import Conflict, Invalid, Unavailable
 from loopwright.serve.batch.parts import Parts
 from loopwright.store import TableStore
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 DELTA = "delta"
+_WHOLE = "whole"
 _SINKS: dict[str, Callable[[pl.LazyFrame, Path], object]] = {
     ".parquet": lambda frame, path: frame.sink_parquet(path),
     ".pq": lambda frame, path: frame.sink_parquet(path),
@@ -91,7 +92,7 @@ def publish(parts: Parts, path: Path, format: str, job: str) -> None:
 def _write_one(parts: Parts, path: Path) -> None:
     import polars as pl
 
-    fresh = path.with_name(f".{path.name}.{new_id()}")
+    fresh = parts.folder / f"{_WHOLE}{path.suffix}"  # one that a killed process left is written over
     try:
         _SINKS[path.suffix.lower()](pl.scan_parquet(parts.files), fresh)
         with fresh.open("rb") as file:

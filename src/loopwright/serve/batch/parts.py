@@ -78,7 +78,10 @@ class Parts:
                     )
                 shutil.rmtree(self.folder)
                 self.folder.mkdir()
-        path.write_bytes(msgspec.json.encode(self._job))
+        if not path.exists():
+            fresh = path.with_suffix(".new")
+            fresh.write_bytes(msgspec.json.encode(self._job))
+            fresh.replace(path)
 
     @property
     def run(self) -> str:
