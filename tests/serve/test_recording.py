@@ -57,15 +57,19 @@ def test_a_policy_for_an_input_that_is_not_there_is_refused(make_plane: MakePlan
         make_plane().serve((variant("champion"), plus(1)), log=LogPolicy(drop=("ssn",)))
 
 
-def test_a_log_that_has_all_its_bytes_takes_no_more_and_answers_go_on(tmp_path: Path, plus: Any) -> None:
+def test_a_log_that_has_all_its_bytes_takes_no_more_and_answers_go_on(
+    tmp_path: Path, plus: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
     made = Plane(tmp_path)
     endpoint = made.serve((variant("champion"), plus(1)))
     made.log._most_bytes = 1
     first, second = run(ask(made, endpoint, [1.0])), None
     made.log._look_at_s = 0.0
     second = run(ask(made, endpoint, [2.0]))
+    run(ask(made, endpoint, [4.0]))
+    assert capfd.readouterr().err.count("answers are not logged: the prediction log") == 1, "once a minute"
     assert (bool(first.ids[0]), second.ids, second.outputs["value"]) == (True, [""], [3.0])
-    assert made.metrics.unlogged == 1
+    assert made.metrics.unlogged == 2
 
 
 def test_the_environment_says_how_the_log_is_put_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

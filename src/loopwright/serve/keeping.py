@@ -13,6 +13,7 @@ from loopwright.serve.batch_record import BatchRecord
 from loopwright.serve.prediction_log import PredictionLog
 
 _SLOW_APPEND_S, _LOG_REST_S = 1.0, 10.0
+_TELL_EVERY_S = 60.0
 P = ParamSpec("P")
 
 
@@ -21,6 +22,7 @@ class Keeping:
 
     def __init__(self, log: PredictionLog) -> None:
         self._log, self._rests_until_s = log, 0.0
+        self._told_s = -_TELL_EVERY_S
 
     def keep(self, make: Callable[P, Sequence[BatchRecord]], *args: P.args, **named: P.kwargs) -> bool:
         """Make records and log them; whether that was done. An answer that the log did not take carries no id."""
@@ -32,9 +34,16 @@ class Keeping:
             if records:
                 self._log.append(records)
         except Exception as error:  # noqa: BLE001  (whatever it is, those who wait get their answers)
-            if not isinstance(error, LoopwrightError):
-                traceback.print_exception(error, file=sys.stderr)
+            self._tell(error, started_s)
             return False
         if time.monotonic() - started_s > _SLOW_APPEND_S:
             self._rests_until_s = time.monotonic() + _LOG_REST_S
         return True
+
+    def _tell(self, error: Exception, now_s: float) -> None:
+        """Say what is wrong: what nobody raised on purpose in full, anything else once a minute."""
+        if not isinstance(error, LoopwrightError):
+            traceback.print_exception(error, file=sys.stderr)
+        elif now_s - self._told_s >= _TELL_EVERY_S:
+            self._told_s = now_s
+            print(f"loopwright-serve: answers are not logged: {error}", file=sys.stderr, flush=True)
