@@ -85,6 +85,10 @@ def weighing(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     return weighing_bundle(tmp_path_factory.mktemp("weighing") / "bundle")
 
 
+# A machine that pauses in the middle of a run is no reason to refuse what follows.
+UNHURRIED = Limits(turn_s=60.0, patience_s=60.0, burst_s=60.0)
+
+
 class Wire:
     """The other end of a connection, without a network."""
 
@@ -287,7 +291,7 @@ def without_ids(answer: Any) -> Any:
 
 
 def test_an_answer_is_the_same_on_either_way(make_plane: Any, weighing: Bundle) -> None:
-    made = make_plane()
+    made = make_plane(limits=UNHURRIED)
     made.serve((CHAMPION, weighing))
     rows = [[1.25, -3.0], [0.1, 1e-7], [7.0, 1 / 3]]
 
@@ -310,7 +314,7 @@ def test_an_answer_is_the_same_on_either_way(make_plane: Any, weighing: Bundle) 
 
 
 def test_what_was_answered_is_in_the_log_request_by_request(make_plane: Any, weighing: Bundle) -> None:
-    made = make_plane()
+    made = make_plane(limits=UNHURRIED)
     made.serve((CHAMPION, weighing))
     asked = [[[1.0, 0.5]], [[2.0, 0.1], [3.0, 0.2]], [[4.0, 0.3]]]
 
@@ -336,7 +340,7 @@ def test_what_was_answered_is_in_the_log_request_by_request(make_plane: Any, wei
 
 
 def test_sampling_and_dropping_hold_on_the_lane(make_plane: Any, weighing: Bundle) -> None:
-    made = make_plane()
+    made = make_plane(limits=UNHURRIED)
     made.serve((CHAMPION, weighing), log=LogPolicy(sample=0.0, drop=("a",)))
 
     async def work(house: House) -> Any:
@@ -411,7 +415,7 @@ def test_answers_come_in_the_order_of_requests_however_they_arrive(
 
 
 def test_a_model_that_fails_on_one_request_answers_the_others(make_plane: Any, tmp_path: Path) -> None:
-    made = make_plane()
+    made = make_plane(limits=UNHURRIED)
     made.serve((CHAMPION, weighing_bundle(tmp_path / "choosy", choosy=True)))
 
     async def work(house: House) -> Any:
@@ -431,7 +435,7 @@ def test_a_model_that_fails_on_one_request_answers_the_others(make_plane: Any, t
 def test_a_model_put_in_its_place_answers_at_once_and_the_old_one_leaves_memory(
     make_plane: Any, weighing: Bundle, tmp_path: Path
 ) -> None:
-    made = make_plane()
+    made = make_plane(limits=UNHURRIED)
     old = weakref.ref(made.serve((CHAMPION, weighing)))
 
     async def work(house: House) -> Any:
@@ -523,7 +527,7 @@ def test_no_more_rows_wait_in_the_lane_than_may_wait_at_all(make_plane: Any, wei
 def test_answers_keep_their_order_when_a_client_takes_them_later_than_they_are_made(
     make_plane: Any, weighing: Bundle
 ) -> None:
-    made = make_plane()
+    made = make_plane(limits=UNHURRIED)
     made.serve((CHAMPION, weighing))
     count, rows = 60, 100
 
@@ -557,7 +561,7 @@ async def _answer_from(reader: asyncio.StreamReader) -> Any:
 
 
 def test_clients_that_leave_and_a_server_that_ends_lose_nobody_else(make_plane: Any, weighing: Bundle) -> None:
-    made = make_plane()
+    made = make_plane(limits=UNHURRIED)
     made.serve((CHAMPION, weighing))
 
     async def work(house: House) -> Any:
@@ -604,7 +608,7 @@ def test_a_process_without_the_compiled_part_answers_alike(weighing: Bundle, tmp
 
 
 def test_the_marks_of_a_template_stand_in_no_name(make_plane: Any, weighing: Bundle) -> None:
-    made = make_plane()
+    made = make_plane(limits=UNHURRIED)
     made.serve((Variant("cham\x01pion\x02", "model:m@3", "0" * 64), weighing))
 
     async def work(house: House) -> Any:
@@ -624,7 +628,7 @@ def test_what_is_answered_at_once_is_counted_and_logged_as_by_the_usual_way(
     asked = [[[1.0, 0.5]], [[2.0, 0.5], [3.0, 1e-3]], [[4.0, -0.5]] * 40]
 
     def told(is_usual: bool) -> tuple[Any, ...]:
-        made = Plane(tmp_path / str(is_usual))
+        made = Plane(tmp_path / str(is_usual), UNHURRIED)
         made.serve((CHAMPION, weighing))
         runs: list[int] = []
         noted: list[str] = []

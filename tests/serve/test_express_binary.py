@@ -18,11 +18,10 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 from tests.examples import examples
 from tests.serve.conftest import Plane
-from tests.serve.test_express import CHAMPION, House, Wire, at_home, body_of, post
+from tests.serve.test_express import CHAMPION, UNHURRIED, House, Wire, at_home, body_of, post
 
 from loopwright.models import Bundle, build_bundle
 from loopwright.serve import read_predictions
-from loopwright.serve.admission import Limits
 from loopwright.serve.rest.http import WatchedExchange
 
 KINDS = {
@@ -198,7 +197,7 @@ def test_binary_requests_are_answered_as_on_the_usual_way(
     seen = []
     with tempfile.TemporaryDirectory() as folder:
         for name in ("express", "usual"):
-            made = Plane(Path(folder) / name, Limits(patience_s=60.0))
+            made = Plane(Path(folder) / name, UNHURRIED)
             made.serve((CHAMPION, two))
 
             async def work(house: House, is_usual: bool = name == "usual") -> Any:
@@ -221,7 +220,7 @@ def test_binary_requests_are_answered_as_on_the_usual_way(
 
 @pytest.mark.parametrize("request_", MISLEADING)
 def test_what_misleads_is_never_taken(make_plane: Any, two: Bundle, request_: bytes) -> None:
-    made = make_plane()
+    made = make_plane(limits=UNHURRIED)
     made.serve((CHAMPION, two))
     longer = RAW + RAW[:8]
 
@@ -235,7 +234,7 @@ def test_what_misleads_is_never_taken(make_plane: Any, two: Bundle, request_: by
 
 
 def test_the_answers_of_a_model_in_its_place_carry_its_name(make_plane: Any, two: Bundle, tmp_path: Path) -> None:
-    made = make_plane()
+    made = make_plane(limits=UNHURRIED)
     made.serve((CHAMPION, two))
     request = binary(RAW, 2, parameters={"binary_data_output": True})
 
