@@ -12,7 +12,7 @@ from loopwright.serve import ids
 from loopwright.serve.ids import Ids
 
 
-@given(first=st.integers(1 << 52, (1 << 60) - 1), count=st.integers(0, 300), data=st.data())
+@given(first=st.integers(1 << 52, (1 << 60) - 300), count=st.integers(0, 300), data=st.data())
 def test_ids_are_alike_however_they_are_made_and_asked_for(first: int, count: int, data: st.DataObject) -> None:
     random = id_seeds(count)[1] if count > 20 else data.draw(st.binary(min_size=8 * count, max_size=8 * count))
     made = Ids(first, random)

@@ -46,4 +46,4 @@ class Keeping:
             traceback.print_exception(error, file=sys.stderr)
         elif now_s - self._told_s >= _TELL_EVERY_S:
             self._told_s = now_s
-            print(f"loopwright-serve: answers are not logged: {error}", file=sys.stderr, flush=True)
+            sys.stderr.write(f"loopwright-serve: answers are not logged: {error}\n")
