@@ -28,6 +28,7 @@ from loopwright.server.protocols.mlflow.records import (
     run_item,
 )
 from loopwright.server.route import Call
+from loopwright.store import refuse_nul
 from loopwright.track import WholeRun
 
 if TYPE_CHECKING:
@@ -205,7 +206,9 @@ def _our_places(rooms: Rooms, filter: str) -> str:
 
 def _experiments(rooms: Rooms, given: list[str]) -> list[str]:
     """Our ids of experiments. None but the default one is looked up: a search finds nothing in what is not there."""
-    ids = dict.fromkeys(our_id(id) for id in given if "\x00" not in id)
+    for id in given:
+        refuse_nul(id)
+    ids = dict.fromkeys(map(our_id, given))
     if OUR_DEFAULT in ids:
         ids[find(rooms.experiments, DEFAULT_ID).id] = ids.pop(OUR_DEFAULT)
     return list(ids)
